@@ -1,0 +1,47 @@
+"""lwaccel: int8 inference with local quantization windows.
+
+import accel
+model = accel.load("model.onnx").quantize()
+program = accel.device("cpu").compile(model)
+y = program.run(x)
+"""
+
+from __future__ import annotations
+
+from accel.device import Device, DeviceInfo, device, devices
+from accel.errors import (
+    AccelError,
+    CardError,
+    DeviceError,
+    ImageError,
+    InputError,
+    KernelError,
+    ModelError,
+    UnsupportedError,
+)
+from accel.explain import Explanation
+from accel.model import Model, TensorSpec, load
+from accel.program import Job, Program
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AccelError",
+    "CardError",
+    "Device",
+    "DeviceError",
+    "DeviceInfo",
+    "Explanation",
+    "ImageError",
+    "InputError",
+    "Job",
+    "KernelError",
+    "Model",
+    "ModelError",
+    "Program",
+    "TensorSpec",
+    "UnsupportedError",
+    "device",
+    "devices",
+    "load",
+]

@@ -1,0 +1,111 @@
+"""The `auto` device: times the installed CPU devices on the model and takes the fastest. Never
+the simulated card. The only place where a device is chosen for the user; it says which."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from accel.device import Device, device, devices
+from accel.errors import AccelError, UnsupportedError
+from accel.explain import Explanation
+from accel.model import Model
+from accel.program import Arrays, Program
+
+CANDIDATES = ("cpu", "mkl", "openvino", "onnxruntime")
+BUDGET_S = 1.0
+
+
+def availability() -> tuple[bool, str]:
+    """Always there."""
+    installed = [d.name for d in devices() if d.name in CANDIDATES and d.available]
+    return True, f"the fastest of {', '.join(installed)} on the model at hand"
+
+
+def open_device(index: int, **options: Any) -> Device:
+    """Open the device."""
+    if options:
+        raise TypeError("no options")
+    return AutoDevice("auto")
+
+
+class AutoDevice(Device):
+    """Chooses among the CPU devices at compile time."""
+
+    def _compile(
+        self,
+        model: Model,
+        batch_size: int | None,
+        threads: int,
+        strict: bool,
+        shapes: dict[str, Sequence[int]] | None,
+    ) -> Program:
+        installed = [d.name for d in devices() if d.name in CANDIDATES and d.available]
+        programs: dict[str, Program] = {}
+        refused: dict[str, str] = {}
+        for name in installed:
+            try:
+                programs[name] = device(name).compile(model, batch_size, threads, strict, shapes)
+            except AccelError as err:
+                refused[name] = str(err)
+        if not programs:
+            reasons = "; ".join(f"{n}: {r}" for n, r in refused.items())
+            raise UnsupportedError(f"model {model.name!r}: no CPU device runs it: {reasons}")
+        seconds = {n: _time(p, BUDGET_S / len(programs)) for n, p in programs.items()}
+        best = min(seconds, key=lambda n: seconds[n])
+        return AutoProgram(self, programs[best], seconds, refused)
+
+
+class AutoProgram(Program):
+    """The chosen program, with what the choice rests on.
+
+    Attributes
+    ----------
+    chosen : name of the device taken.
+    seconds : best time of one batch on every candidate, in s.
+    """
+
+    def __init__(
+        self, device: Device, taken: Program, seconds: dict[str, float], refused: dict[str, str]
+    ) -> None:
+        super().__init__(device, taken.model, taken.batch_size, taken.threads)
+        self._taken = taken
+        self.chosen = taken.device.name
+        self.seconds = seconds
+        self.refused = refused
+
+    def _execute(self, inputs: Arrays) -> Arrays:
+        return self._taken._execute(inputs)
+
+    def explain(self) -> Explanation:
+        timed = ", ".join(f"{n} {1e3 * s:.2f} ms" for n, s in sorted(
+            self.seconds.items(), key=lambda item: item[1]))  # fmt: skip
+        notes = [f"auto took {self.chosen}; one batch: {timed}"]
+        notes += [f"auto left out {n}: {reason}" for n, reason in self.refused.items()]
+        inner = self._taken.explain()
+        return replace(inner, device=f"auto ({self.chosen})", notes=(*notes, *inner.notes))
+
+
+def _time(program: Program, budget_s: float) -> float:
+    """Best time of one batch within the budget; the first run warms up if time allows."""
+    rng = np.random.default_rng(0)
+    inputs = {s.name: _sample(rng, s.shape, s.dtype) for s in program.inputs}  # type: ignore[arg-type]
+    end = time.perf_counter() + budget_s
+    best = float("inf")
+    while True:
+        start = time.perf_counter()
+        program._execute(inputs)
+        now = time.perf_counter()
+        best = min(best, now - start)
+        if now + best > end:
+            return best
+
+
+def _sample(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    if dtype.kind == "f":
+        return rng.standard_normal(shape).astype(dtype)
+    return rng.integers(0, 2, shape).astype(dtype)

@@ -1,0 +1,113 @@
+"""The `cpu` device: our own int8 kernels, ONNX Runtime for operators outside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from accel import kernels
+from accel.device import Device
+from accel.errors import ModelError, UnsupportedError
+from accel.explain import Explanation, Row
+from accel.lower import HostGroup, KernelCall, Schedule, lower
+from accel.model import Model
+from accel.plan import Plan
+from accel.program import Arrays, Program
+
+
+def availability() -> tuple[bool, str]:
+    """Always there; says which instruction set was chosen."""
+    return True, f"own int8 kernels, {kernels.isa()}"
+
+
+def open_device(index: int, **options: Any) -> Device:
+    """Open the device."""
+    if options:
+        raise TypeError("no options")
+    return CpuDevice("cpu")
+
+
+class CpuDevice(Device):
+    """Our kernels on this CPU."""
+
+    def _compile(
+        self,
+        model: Model,
+        batch_size: int | None,
+        threads: int,
+        strict: bool,
+        shapes: dict[str, Sequence[int]] | None,
+    ) -> Program:
+        return PlanProgram(self, model, batch_size, threads, strict, shapes)
+
+
+class PlanProgram(Program):
+    """A plan of kernel calls and ONNX Runtime subgraphs; `mkl` runs the same plan.
+
+    Parameters
+    ----------
+    gemm : address of MKL's ``cblas_gemm_s8u8s32``, None for our own dot kernels.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        model: Model,
+        batch_size: int | None,
+        threads: int,
+        strict: bool,
+        shapes: dict[str, Sequence[int]] | None,
+        gemm: int | None = None,
+    ) -> None:
+        super().__init__(device, model, batch_size, threads)
+        if not model.is_quantized:
+            raise ModelError(
+                f"device {device.name!r} runs quantized models, and {model.name!r} is float32; "
+                "call model.quantize() first"
+            )
+        self._schedule = lower(model.with_shapes(self.batch_size, shapes))
+        if strict:
+            _refuse_foreign(model, self._schedule)
+        self._kernel = f"{'MKL gemm_s8u8s32' if gemm else 'dot'} {kernels.isa()}"
+        self._plan = Plan(self._schedule, model.name, threads, gemm)
+
+    def _execute(self, inputs: Arrays) -> Arrays:
+        return self._plan.run(inputs)
+
+    def explain(self) -> Explanation:
+        """Every node with the engine that runs it."""
+        where = self.device.name
+        rows: list[Row] = []
+        for call in self._schedule.calls:
+            rows += (
+                [_kernel_row(call, where, self._kernel)]
+                if isinstance(call, KernelCall)
+                else _host_rows(call)
+            )
+        return Explanation(self.model.name, where, self.batch_size, self.threads, tuple(rows))
+
+
+def _kernel_row(call: KernelCall, where: str, kernel: str) -> Row:
+    mode = "AW" if call.weight_window else "A"
+    note = f"weight window {call.weight_window}" if call.weight_window else ""
+    return Row(
+        call.name, call.op, where, f"{kernel}, {mode}", call.window, call.macs, own=True, note=note
+    )
+
+
+def _host_rows(group: HostGroup) -> list[Row]:
+    return [
+        Row(name, op, "onnxruntime", "float32", macs=macs, note="outside our kernels")
+        for name, op, macs in group.nodes
+    ]
+
+
+def _refuse_foreign(model: Model, schedule: Schedule) -> None:
+    foreign = [f"{op} {name!r}" for call in schedule.calls if isinstance(call, HostGroup)
+               for name, op, _ in call.nodes]  # fmt: skip
+    if foreign:
+        shown = ", ".join(foreign[:8]) + (f" and {len(foreign) - 8} more" if foreign[8:] else "")
+        raise UnsupportedError(
+            f"model {model.name!r}: strict=True refuses operators outside our kernels: {shown}; "
+            "compile with strict=False to run them in ONNX Runtime"
+        )

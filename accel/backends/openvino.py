@@ -1,0 +1,98 @@
+"""The `openvino` device: OpenVINO's CPU plugin. int8 weights are decompressed there;
+activations stay float32."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from accel import graph as g
+from accel.backends.onnxruntime import foreign_explanation
+from accel.device import Device
+from accel.errors import UnsupportedError
+from accel.explain import Explanation
+from accel.model import Model
+from accel.passes.unfold_blocks import unfold_blocks
+from accel.program import Arrays, Program
+from accel.workload import workload_of
+
+
+def availability() -> tuple[bool, str]:
+    """Whether the openvino wheel is installed."""
+    if importlib.util.find_spec("openvino") is None:
+        return False, "not installed; run: pip install 'lwaccel[openvino]'"
+    try:
+        return True, f"OpenVINO {version('openvino')}"
+    except PackageNotFoundError:
+        return False, "broken installation; run: pip install --force-reinstall openvino"
+
+
+def open_device(index: int, **options: Any) -> Device:
+    """Open the device."""
+    if options:
+        raise TypeError("no options")
+    return OpenVinoDevice("openvino")
+
+
+class OpenVinoDevice(Device):
+    """OpenVINO on the CPU."""
+
+    def _compile(
+        self,
+        model: Model,
+        batch_size: int | None,
+        threads: int,
+        strict: bool,
+        shapes: dict[str, Sequence[int]] | None,
+    ) -> Program:
+        return OpenVinoProgram(self, model, batch_size, threads, shapes)
+
+
+class OpenVinoProgram(Program):
+    """One compiled model and one infer request."""
+
+    def __init__(
+        self,
+        device: Device,
+        model: Model,
+        batch_size: int | None,
+        threads: int,
+        shapes: dict[str, Sequence[int]] | None,
+    ) -> None:
+        super().__init__(device, model, batch_size, threads)
+        self._graph = model.with_shapes(self.batch_size, shapes)
+        config = {
+            "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,  # pinning puts several processes on the same core
+            "INFERENCE_PRECISION_HINT": "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+        }
+        try:
+            core = _core()
+            read = core.read_model(g.to_bytes(unfold_blocks(self._graph)))
+            self._request = core.compile_model(read, "CPU", config).create_infer_request()
+        except Exception as err:
+            lines = [line for line in str(err).splitlines() if line.strip()]
+            raise UnsupportedError(
+                f"model {model.name!r}: OpenVINO cannot run it: {' | '.join(lines[:4])}"
+            ) from None
+
+    def _execute(self, inputs: Arrays) -> Arrays:
+        found = self._request.infer(inputs, share_inputs=True)
+        outputs = (found[i] for i in range(len(self.outputs)))
+        return {s.name: np.array(a) for s, a in zip(self.outputs, outputs, strict=True)}
+
+    def explain(self) -> Explanation:
+        return foreign_explanation(self, workload_of(self._graph), "openvino")
+
+
+@cache
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()

@@ -1,0 +1,130 @@
+"""Devices: named targets that compile a Model into a Program. Each file of `accel.backends`
+adds one kind; nothing else lists them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from accel import backends
+from accel.errors import DeviceError, InputError
+from accel.model import Model
+from accel.program import Program
+
+ORDER = ("cpu", "mkl", "openvino", "onnxruntime", "fpga", "auto")
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """Name of a device, whether it can be used here, and why or why not."""
+
+    name: str
+    available: bool
+    detail: str
+
+
+class Device:
+    """A target; subclasses implement `_compile`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<Device {self.name}>"
+
+    def compile(
+        self,
+        model: Model,
+        batch_size: int | None = None,
+        threads: int = 1,
+        strict: bool = False,
+        shapes: dict[str, Sequence[int]] | None = None,
+    ) -> Program:
+        """Compile a model.
+
+        Parameters
+        ----------
+        batch_size : rows computed at once, default 1. A model whose batch is fixed in the file
+            keeps its own; `Program.run` takes any number of rows either way.
+        threads : worker threads, 1..256.
+        strict : refuse operators that our kernels do not run.
+        shapes : full input shapes by name, for models with free inner dimensions.
+
+        Raises
+        ------
+        ModelError
+            Not quantized where it must be, or shapes that do not fit.
+        UnsupportedError
+            An operator that nothing here can run, or any foreign operator when `strict`.
+        """
+        if batch_size is not None and not 1 <= batch_size <= 65536:
+            raise InputError(f"batch_size is {batch_size}; expected 1..65536")
+        if not 1 <= threads <= 256:
+            raise InputError(f"threads is {threads}; expected 1..256")
+        return self._compile(model, batch_size, threads, strict, shapes)
+
+    def _compile(
+        self,
+        model: Model,
+        batch_size: int | None,
+        threads: int,
+        strict: bool,
+        shapes: dict[str, Sequence[int]] | None,
+    ) -> Program:
+        raise NotImplementedError
+
+
+class Backend(Protocol):
+    """What a file in `accel.backends` must define."""
+
+    def availability(self) -> tuple[bool, str]:
+        """Whether the engine is installed, with its version or the pip command."""
+        ...
+
+    def open_device(self, index: int, **options: Any) -> Device:
+        """The device of this kind with this number."""
+        ...
+
+
+def kinds() -> tuple[str, ...]:
+    """Names of all backends, the usual order first."""
+    found = {m.name for m in pkgutil.iter_modules(backends.__path__) if m.name[0] != "_"}
+    return tuple(k for k in ORDER if k in found) + tuple(sorted(found - set(ORDER)))
+
+
+def devices() -> list[DeviceInfo]:
+    """All devices, with those that are not installed."""
+    return [DeviceInfo(kind, *_backend(kind).availability()) for kind in kinds()]
+
+
+def device(name: str, **options: Any) -> Device:
+    """Open a device by name, ``kind`` or ``kind:index``.
+
+    Raises
+    ------
+    DeviceError
+        Unknown name, unknown option, or an engine that is not installed (the message says how
+        to install it).
+    """
+    kind, _, number = str(name).partition(":")
+    index = int(number) if number.isdecimal() and len(number) < 4 else -1
+    if kind not in kinds() or (number and index < 0):
+        raise DeviceError(f"device {name!r} not found; available: {', '.join(kinds())}")
+    module = _backend(kind)
+    available, detail = module.availability()
+    if not available:
+        raise DeviceError(f"device {name!r} is not available: {detail}")
+    try:
+        return module.open_device(max(index, 0), **options)
+    except TypeError as err:
+        if options:
+            raise DeviceError(f"device {name!r} does not take {sorted(options)}: {err}") from None
+        raise
+
+
+def _backend(kind: str) -> Backend:
+    module: Backend = importlib.import_module(f"accel.backends.{kind}")
+    return module

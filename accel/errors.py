@@ -1,0 +1,49 @@
+"""The errors that accel raises. Every message says what failed, what was given, what was
+expected and what to do."""
+
+from __future__ import annotations
+
+
+class AccelError(Exception):
+    """Base of all errors raised on purpose by accel and spark_bridge."""
+
+
+class ModelError(AccelError, ValueError):
+    """A model file or graph cannot be used: missing, truncated, corrupt, or of a wrong kind."""
+
+
+class InputError(AccelError, ValueError):
+    """An array given to a program has a wrong name, shape, dtype or value."""
+
+
+class DeviceError(AccelError, LookupError):
+    """A device is unknown, or the engine behind it is not installed."""
+
+
+class UnsupportedError(AccelError, NotImplementedError):
+    """A valid model asks for something that the chosen device cannot do."""
+
+
+class KernelError(AccelError, ValueError):
+    """An array given to a kernel has a wrong dtype, shape, layout or value."""
+
+
+class CardError(AccelError, RuntimeError):
+    """The simulated card refused a request or reported a failure."""
+
+
+class ImageError(AccelError, ValueError):
+    """An image cannot be decoded, or claims a size beyond the limits.
+
+    Attributes
+    ----------
+    code : str
+        ``EMPTY``, ``UNREADABLE``, ``TOO_LARGE``, ``TOO_MANY_PIXELS`` or ``DECODE``.
+    """
+
+    def __init__(self, message: str, code: str = "DECODE") -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        return type(self), (str(self), self.code)

@@ -1,0 +1,173 @@
+"""Helpers on the graph type of the library, `onnx_ir.Model`: read constants and attributes,
+fix the batch, infer shapes. Not a graph type of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from accel.errors import ModelError
+
+OPSET = 21  # first opset whose DequantizeLinear has block_size
+IR_VERSION = 10  # first IR version whose nodes carry metadata
+
+
+def from_bytes(data: bytes) -> ir.Model:
+    """Parse a serialized ONNX model."""
+    return ir.from_proto(onnx.load_from_string(data))
+
+
+def to_bytes(graph_model: ir.Model) -> bytes:
+    """Serialize to ONNX bytes."""
+    data: bytes = ir.to_proto(graph_model).SerializeToString()
+    return data
+
+
+def constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
+    """The array of an initializer or Constant node, else None."""
+    if value is None:
+        return None
+    if value.const_value is not None:
+        return value.const_value.numpy()
+    node = value.producer()
+    if node is not None and node.op_type == "Constant" and node.domain == "":
+        tensor = node.attributes.get("value")
+        if tensor is not None:
+            return tensor.as_tensor().numpy()
+        for key in ("value_float", "value_floats", "value_int", "value_ints"):
+            if key in node.attributes:
+                kind = np.float32 if "float" in key else np.int64
+                return np.asarray(node.attributes[key].value, dtype=kind)
+    return None
+
+
+def attribute(node: ir.Node, name: str, default: Any) -> Any:
+    """Value of an attribute, or `default` where the node does not carry it."""
+    found = node.attributes.get(name)
+    return default if found is None else found.value
+
+
+def shape_of(value: ir.Value | None) -> tuple[int | None, ...] | None:
+    """Shape with None for unknown dimensions; None where even the rank is unknown."""
+    if value is None or value.shape is None:
+        return None
+    return tuple(d if isinstance(d, int) else None for d in value.shape)
+
+
+def known_shape(value: ir.Value) -> tuple[int, ...] | None:
+    """Shape when every dimension is known, else None."""
+    shape = shape_of(value)
+    if shape is None or any(d is None for d in shape):
+        return None
+    return tuple(d for d in shape if d is not None)
+
+
+def is_op(node: ir.Node | None, *op_types: str) -> bool:
+    """Whether the node is one of these standard ONNX operators."""
+    return node is not None and node.domain in ("", "ai.onnx") and node.op_type in op_types
+
+
+def only_consumer(value: ir.Value) -> ir.Node | None:
+    """The single node that reads this value, None where there are several or it is an output."""
+    uses = value.uses()
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    return next(iter(uses))[0]
+
+
+def add_initializer(graph: ir.Graph, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
+    """Register a constant under a name that is made unique."""
+    taken = names(graph)
+    unique, n = name, 1
+    while unique in taken:
+        unique, n = f"{name}_{n}", n + 1
+    value = ir.Value(name=unique, const_value=ir.tensor(array, name=unique))
+    value.shape = ir.Shape(array.shape)
+    value.dtype = ir.DataType.from_numpy(array.dtype)
+    graph.register_initializer(value)
+    return value
+
+
+def names(graph: ir.Graph) -> set[str]:
+    """All value names of the graph."""
+    found = {v.name for v in graph.inputs} | set(graph.initializers)
+    for node in graph:
+        found.update(o.name for o in node.outputs)
+    return {n for n in found if n}
+
+
+def drop_unused(graph_model: ir.Model) -> ir.Model:
+    """Remove nodes and initializers that no output needs."""
+    RemoveUnusedNodesPass()(graph_model)
+    for name in [n for n, v in graph_model.graph.initializers.items() if not v.uses()]:
+        if not graph_model.graph.initializers[name].is_graph_output():
+            del graph_model.graph.initializers[name]
+    return graph_model
+
+
+def data_inputs(graph: ir.Graph) -> list[ir.Value]:
+    """Graph inputs that a caller must give (no initializer behind them)."""
+    return [v for v in graph.inputs if v.name not in graph.initializers]
+
+
+def fix_shapes(graph_model: ir.Model, shapes: dict[str, Sequence[int]]) -> ir.Model:
+    """Set the input shapes, forget stale inner ones, and infer the rest.
+
+    Parameters
+    ----------
+    shapes : every data input's name to its full shape.
+
+    Raises
+    ------
+    ModelError
+        The graph contradicts these shapes.
+    """
+    for value in data_inputs(graph_model.graph):
+        value.shape = ir.Shape(shapes[value.name or ""])
+    for node in graph_model.graph:
+        for out in node.outputs:
+            out.shape = None
+    proto = ir.to_proto(graph_model)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    except Exception as err:
+        first = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
+        raise ModelError(
+            f"shapes of the graph do not fit together for inputs {dict(shapes)}: {first}"
+        ) from None
+    return ir.from_proto(inferred)
+
+
+def replace_value(old: ir.Value, new: ir.Value) -> None:
+    """Let every reader of `old` read `new`; a graph output keeps its name."""
+    graph = old.graph
+    if graph is not None and old.is_graph_output():
+        for i, out in enumerate(graph.outputs):
+            if out is old:
+                new.name, old.name = old.name, f"{old.name}__replaced"
+                new.shape = old.shape
+                if old.dtype is not None:
+                    new.dtype = old.dtype
+                graph.outputs[i] = new
+    ir.convenience.replace_all_uses_with(old, new)
+
+
+def insert_node(
+    graph: ir.Graph,
+    before: ir.Node,
+    op_type: str,
+    inputs: Iterable[ir.Value],
+    output: str,
+    attributes: dict[str, Any] | None = None,
+) -> ir.Value:
+    """Put a new single-output node before another; returns its output."""
+    made = ir.node(op_type, list(inputs), attributes=attributes or {}, num_outputs=1)
+    made.outputs[0].name = output
+    made.name = output
+    graph.insert_before(before, made)
+    return made.outputs[0]

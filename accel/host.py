@@ -1,0 +1,76 @@
+"""Operators outside our kernels: subgraphs that ONNX Runtime runs inside a plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from accel.errors import UnsupportedError
+
+Array = np.ndarray[Any, Any]
+
+
+def open_session(data: bytes, threads: int, name: str) -> ort.InferenceSession:
+    """An InferenceSession bound to `threads` threads that do not spin.
+
+    Raises
+    ------
+    UnsupportedError
+        ONNX Runtime cannot run the graph; its own reason is quoted.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # by default a MatMul behind DequantizeLinear would round its activations to int8
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    try:
+        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as err:
+        first = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
+        raise UnsupportedError(
+            f"model {name!r}: neither our kernels nor ONNX Runtime can run it: {first}"
+        ) from None
+
+
+class HostCall:
+    """A subgraph run by ONNX Runtime; its outputs land in given arrays where their shape is known.
+
+    Parameters
+    ----------
+    sources : input arrays by name, bound once; inputs of unknown shape are absent.
+    targets : output arrays by name, bound once; other outputs are returned by the call.
+    """
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        sources: dict[str, Array],
+        targets: dict[str, Array],
+    ) -> None:
+        self._session = session
+        self._loose_inputs = [i.name for i in session.get_inputs() if i.name not in sources]
+        self._outputs = [o.name for o in session.get_outputs()]
+        self._sources, self._targets = sources, targets
+        self._binding = session.io_binding()
+        for name, array in sources.items():
+            self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        for name in self._outputs:
+            if name in targets:
+                a = targets[name]
+                self._binding.bind_output(name, "cpu", 0, a.dtype, a.shape, a.ctypes.data)
+            else:
+                self._binding.bind_output(name, "cpu")
+
+    def __call__(self, loose: dict[str, Array]) -> None:
+        """Run; outputs without a fixed place are put into `loose`."""
+        for name in self._loose_inputs:
+            self._binding.bind_cpu_input(name, loose[name])
+        self._session.run_with_iobinding(self._binding)
+        if len(self._targets) < len(self._outputs):
+            for name, value in zip(self._outputs, self._binding.get_outputs(), strict=True):
+                if name not in self._targets:
+                    loose[name] = value.numpy()

@@ -1,0 +1,235 @@
+"""Model: a graph with its weights and its quantization. Immutable and picklable; a standard
+ONNX file is its only stored form."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from accel import graph as g
+from accel.errors import InputError, ModelError
+from accel.importers import import_model
+from accel.passes.choose_windows import WINDOW_KEY, choose_windows
+from accel.passes.fold_batchnorm import fold_batchnorm
+from accel.passes.quantize_weights import quantize_weights
+from accel.workload import Layer, workload_of
+
+QUANTIZED_KEY = "lwaccel.quantized"
+MAX_WINDOW = 512  # an int32 sum over 512 products is still exact in float32
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape (None where a dimension is free) and dtype of an input or output."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+
+class Model:
+    """A network: load one with `accel.load`, quantize it, compile it for a device."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self._data = data
+        self.name = name
+
+    @classmethod
+    def from_graph(cls, graph_model: ir.Model, name: str) -> Model:
+        """Wrap a graph; later changes to the graph do not reach the Model."""
+        return cls(g.to_bytes(graph_model), name)
+
+    def __reduce__(self) -> tuple[type[Model], tuple[bytes, str]]:
+        return type(self), (self._data, self.name)
+
+    def __repr__(self) -> str:
+        kind = "int8" if self.is_quantized else "float32"
+        return f"<Model {self.name}: {kind}, {len(self._data)} bytes>"
+
+    def to_bytes(self) -> bytes:
+        """The model as a serialized ONNX file."""
+        return self._data
+
+    def graph(self) -> ir.Model:
+        """A fresh copy of the graph, the caller's to change."""
+        return g.from_bytes(self._data)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the content, hexadecimal: the identity used by caches."""
+        return hashlib.sha256(self._data).hexdigest()
+
+    @cached_property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What `Program.run` takes."""
+        return tuple(_spec(v) for v in g.data_inputs(self.graph().graph))
+
+    @cached_property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What `Program.run` returns."""
+        return tuple(_spec(v) for v in self.graph().graph.outputs)
+
+    @cached_property
+    def is_quantized(self) -> bool:
+        """Whether `quantize` made this model."""
+        return QUANTIZED_KEY in self.graph().metadata_props
+
+    @cached_property
+    def windows(self) -> dict[str, int]:
+        """Activation window of each quantized node, by node name."""
+        return {
+            node.name or "": int(node.metadata_props[WINDOW_KEY])
+            for node in self.graph().graph
+            if WINDOW_KEY in node.metadata_props
+        }
+
+    def quantize(self, window: int | None = None, weight_window: int | None = None) -> Model:
+        """Quantize to int8 with local windows, without calibration data.
+
+        Parameters
+        ----------
+        window : channels that share an activation scale, 1..512; None picks 32, 64 or 128 for
+            each tensor from the weights alone and records it.
+        weight_window : input channels that share a weight scale, 1..512; None gives one scale
+            per output channel.
+
+        Raises
+        ------
+        InputError
+            A window outside 1..512.
+        ModelError
+            The model is quantized already.
+
+        Source: local quantization as introduced by BigDL, one window per (pixel, channel block).
+        """
+        for key, value in (("window", window), ("weight_window", weight_window)):
+            if value is not None and not 1 <= value <= MAX_WINDOW:
+                raise InputError(f"{key} is {value}; expected 1..{MAX_WINDOW}, or None")
+        if self.is_quantized:
+            raise ModelError(f"model {self.name!r} is quantized already; quantize the fp32 model")
+        graph_model = fold_batchnorm(self.graph())
+        choose_windows(graph_model, window)
+        quantize_weights(graph_model, weight_window)
+        graph_model.metadata_props[QUANTIZED_KEY] = "1"
+        return Model.from_graph(graph_model, self.name)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a standard ONNX file; a reader never sees half of it."""
+        target = Path(path)
+        if not target.parent.is_dir():
+            raise ModelError(f"cannot write {str(target)!r}: its folder does not exist")
+        handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(self._data)
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        return target
+
+    def with_preprocessing(
+        self,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        scale: float = 255.0,
+        order: Literal["rgb", "bgr"] = "rgb",
+    ) -> Model:
+        """Fold image normalisation in: the input becomes uint8 NHWC images in RGB order.
+
+        The network sees ``(pixel / scale - mean) / std``, channels in its own order.
+
+        Parameters
+        ----------
+        mean, std : one value, or one per channel in the network's own order.
+        scale : what pixels are divided by first.
+        order : the channel order that the network wants.
+
+        Raises
+        ------
+        InputError
+            Wrong number of channels, std or scale of zero.
+        ModelError
+            The model has not exactly one float32 image input (N, C, H, W).
+        """
+        from accel.passes.fold_preprocessing import fold_preprocessing
+
+        folded = fold_preprocessing(self.graph(), self.name, mean, std, scale, order)
+        return Model.from_graph(folded, self.name)
+
+    def fixed_shapes(
+        self, batch_size: int | None, shapes: dict[str, Sequence[int]] | None = None
+    ) -> dict[str, tuple[int, ...]]:
+        """Full input shapes for one batch size; a fixed leading dimension is kept.
+
+        Raises
+        ------
+        ModelError
+            A dimension other than the first is free and not given in `shapes`.
+        """
+        found = {}
+        for spec in self.inputs:
+            if shapes is not None and spec.name in shapes:
+                found[spec.name] = tuple(int(d) for d in shapes[spec.name])
+                continue
+            dims = list(spec.shape)
+            if dims and dims[0] is None:
+                dims[0] = batch_size or 1
+            if any(d is None for d in dims):
+                raise ModelError(
+                    f"model {self.name!r}: input {spec.name!r} has free dimensions "
+                    f"{spec.shape}; only the first may be free. "
+                    f"Pass compile(..., shapes={{{spec.name!r}: (1, ...)}})"
+                )
+            if any(d is not None and d <= 0 for d in dims):
+                raise ModelError(
+                    f"model {self.name!r}: input {spec.name!r} has shape {spec.shape}; "
+                    "every dimension must be positive"
+                )
+            found[spec.name] = tuple(d for d in dims if d is not None)
+        return found
+
+    def with_shapes(
+        self, batch_size: int | None, shapes: dict[str, Sequence[int]] | None = None
+    ) -> ir.Model:
+        """A copy of the graph with every input fixed and all inner shapes inferred."""
+        return g.fix_shapes(self.graph(), self.fixed_shapes(batch_size, shapes))  # type: ignore[arg-type]
+
+    def workload(self, batch_size: int = 1) -> list[Layer]:
+        """Conv, Gemm and MatMul of the model with their shapes and multiplications."""
+        return workload_of(self.with_shapes(batch_size))
+
+
+def load(source: str | Path | bytes) -> Model:
+    """Load a model from an ONNX file (``.onnx``, ``.onnx.xz``) or from its bytes.
+
+    Raises
+    ------
+    ModelError
+        Missing, truncated, corrupt, or not a model.
+    """
+    graph_model, name = import_model(source)
+    return Model.from_graph(graph_model, name)
+
+
+def _spec(value: ir.Value) -> TensorSpec:
+    shape = g.shape_of(value)
+    if value.dtype is None:
+        raise ModelError(f"input or output {value.name!r} has no element type")
+    return TensorSpec(value.name or "", shape or (), np.dtype(value.dtype.numpy()))
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,2 @@
+"""Graph passes: each takes an `onnx_ir.Model`, changes it in place and returns it, or reads it
+and returns what it found. One small file each, named verb_noun."""

@@ -1,0 +1,138 @@
+"""Choose each tensor's activation window from 32, 64 and 128 without any data.
+
+A window's rounding noise grows with the square of its largest value. How large the values of a
+channel tend to be is estimated from the weights alone: batch-norm parameters where they exist,
+else the second moment carried through the graph. The noise that reaches the consumer's output is
+then estimated for each candidate, and the largest window is taken whose noise stays within
+`TOLERANCE` of that of the smallest: even channels get long, cheap windows, uneven ones short.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from accel import graph as g
+from accel.passes.quantize_weights import weight_axes
+
+CANDIDATES = (32, 64, 128)
+TOLERANCE = 1.25  # noise power, 1.25 = 1 dB
+SAMPLES = 64
+WINDOW_KEY = "lwaccel.window"
+
+Array = np.ndarray[Any, Any]
+
+_SAME_CHANNELS = {
+    "Relu": 0.5, "Clip": 0.5, "LeakyRelu": 0.5, "HardSwish": 0.5, "PRelu": 0.5, "Sigmoid": 1.0,
+    "MaxPool": 1.0, "AveragePool": 1.0, "GlobalAveragePool": 1.0, "Resize": 1.0, "Dropout": 1.0,
+    "Identity": 1.0, "LRN": 1.0, "BatchNormalization": 1.0,
+}  # fmt: skip
+
+
+def choose_windows(model: ir.Model, window: int | None) -> ir.Model:
+    """Record the window of every product node's input in the node's metadata.
+
+    Parameters
+    ----------
+    window : the window for every tensor; None chooses each from `CANDIDATES`.
+    """
+    power = {} if window is not None else _channel_power(model)
+    consumers: dict[str, list[ir.Node]] = {}
+    for node in model.graph:
+        x = node.inputs[0] if node.inputs else None
+        if x is not None and weight_axes(node) is not None and _weight(node) is not None:
+            consumers.setdefault(x.name or "", []).append(node)
+    for name, nodes in consumers.items():
+        chosen = window if window is not None else _choose(nodes, power.get(name))
+        for node in nodes:
+            node.metadata_props[WINDOW_KEY] = str(chosen)
+    return model
+
+
+def _weight(node: ir.Node) -> Array | None:
+    weight = g.constant(node.inputs[1])
+    return weight if weight is not None and weight.dtype == np.float32 else None
+
+
+def _choose(nodes: list[ir.Node], power: Array | None) -> int:
+    gains = [_input_gain(node) for node in nodes]
+    channels = max(len(gain) for gain in gains)
+    gain = np.sum([x for x in gains if len(x) == channels], axis=0)
+    sizes = np.sqrt(power) if power is not None and len(power) == channels else np.ones(channels)
+    rng = np.random.default_rng(0)  # seeded: the choice is a function of the weights
+    sample = np.abs(rng.standard_normal((SAMPLES, channels))) * sizes
+    noise = {w: _noise(sample, gain, w) for w in CANDIDATES}
+    best = CANDIDATES[0]
+    for candidate in CANDIDATES[1:]:
+        if channels > best and noise[candidate] <= TOLERANCE * noise[CANDIDATES[0]]:
+            best = candidate
+    return best
+
+
+def _noise(sample: Array, gain: Array, window: int) -> float:
+    starts = np.arange(0, sample.shape[1], window)
+    peak = np.maximum.reduceat(sample, starts, axis=1)
+    return float((peak**2).mean(axis=0) @ np.add.reduceat(gain, starts))
+
+
+def _input_gain(node: ir.Node) -> Array:
+    """Power with which each input channel reaches the output, (channels,)."""
+    weight, axes = _weight(node), weight_axes(node)
+    assert weight is not None and axes is not None
+    others = tuple(a for a in range(weight.ndim) if a != axes.k)
+    groups = g.attribute(node, "group", 1)
+    if groups == 1:
+        gain: Array = (weight.astype(np.float64) ** 2).sum(axis=others)
+        return gain
+    grouped = weight.reshape(groups, -1, *weight.shape[1:]).astype(np.float64) ** 2
+    gain = grouped.sum(axis=(1, *range(3, grouped.ndim))).reshape(-1)
+    return gain
+
+
+def _channel_power(model: ir.Model) -> dict[str, Array]:
+    """Estimated mean square of every channel of every value, as far as it can be told."""
+    power: dict[str, Array] = {}
+    for node in model.graph:
+        found = _node_power(node, power)
+        if found is not None:
+            power[node.outputs[0].name or ""] = np.maximum(found, 1e-12)
+    return power
+
+
+def _node_power(node: ir.Node, power: dict[str, Array]) -> Array | None:
+    inputs = [power.get(v.name or "") if v is not None else None for v in node.inputs]
+    if "power" in node.meta:
+        known: Array = node.meta["power"]
+        return known
+    axes = weight_axes(node)
+    if axes is not None and _weight(node) is not None:
+        return _product_power(node, inputs[0])
+    if node.op_type in _SAME_CHANNELS and inputs and inputs[0] is not None:
+        return inputs[0] * _SAME_CHANNELS[node.op_type]
+    if node.op_type == "Concat" and all(p is not None for p in inputs):
+        return np.concatenate([p for p in inputs if p is not None])
+    if node.op_type in ("Add", "Sub"):
+        known_inputs = [p for p in inputs if p is not None]
+        if len(known_inputs) == 2 and len(known_inputs[0]) == len(known_inputs[1]):
+            return known_inputs[0] + known_inputs[1]
+    if node.op_type == "Flatten":
+        return inputs[0]
+    return None
+
+
+def _product_power(node: ir.Node, x: Array | None) -> Array:
+    weight, axes = _weight(node), weight_axes(node)
+    assert weight is not None and axes is not None
+    squared = np.moveaxis(weight.astype(np.float64) ** 2, (axes.channel, axes.k), (0, 1))
+    per_k = squared.reshape(*squared.shape[:2], -1).sum(axis=2)
+    groups = g.attribute(node, "group", 1)
+    k = per_k.shape[1]
+    if x is None or len(x) != k * groups:
+        x = np.ones(k * groups)
+    source = np.repeat(x.reshape(groups, k), per_k.shape[0] // groups, axis=0)
+    bias = g.constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    extra = np.zeros(len(per_k)) if bias is None else np.broadcast_to(bias, len(per_k))
+    result: Array = (per_k * source).sum(axis=1) + extra.astype(np.float64) ** 2
+    return result

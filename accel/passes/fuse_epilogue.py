@@ -1,0 +1,121 @@
+"""Find what can run in the epilogue of a product: bias, residual addition, activation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from accel import graph as g
+
+Array = np.ndarray[Any, Any]
+INFINITY = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """``y = activation(product + bias + residual)``.
+
+    Attributes
+    ----------
+    bias : float32 (OC,), from an addition behind the node, or None.
+    residual : name of a value of the output's shape, or None.
+    activation : ``none``, ``relu``, ``clip``, ``leaky`` or ``hardswish``.
+    alpha : slope of ``leaky``. lo, hi : bounds of ``clip``.
+    """
+
+    bias: Array | None = None
+    residual: str | None = None
+    activation: str = "none"
+    alpha: float = 0.0
+    lo: float = 0.0
+    hi: float = 0.0
+
+
+def fuse_epilogue(
+    node: ir.Node, claimed: set[ir.Node], has_bias: bool
+) -> tuple[Epilogue, list[ir.Node]]:
+    """Follow the single reader of each output as long as it can be fused.
+
+    Parameters
+    ----------
+    node : the product. claimed : nodes that other products took already.
+    has_bias : whether the product brings its own bias.
+    """
+    epilogue, fused, last = Epilogue(), [], node
+    while epilogue.activation == "none":
+        reader = g.only_consumer(last.outputs[0])
+        if reader is None or reader in claimed:
+            break
+        found = _absorb(reader, last.outputs[0], epilogue, has_bias)
+        if found is None:
+            break
+        epilogue = found
+        fused.append(reader)
+        last = reader
+    return epilogue, fused
+
+
+def _absorb(
+    reader: ir.Node, value: ir.Value, epilogue: Epilogue, has_bias: bool
+) -> Epilogue | None:
+    if g.is_op(reader, "Relu"):
+        return _with(epilogue, activation="relu")
+    if g.is_op(reader, "LeakyRelu"):
+        return _with(epilogue, activation="leaky", alpha=g.attribute(reader, "alpha", 0.01))
+    if g.is_op(reader, "HardSwish"):
+        return _with(epilogue, activation="hardswish")
+    if g.is_op(reader, "Clip") and reader.inputs[0] is value:
+        return _clip(reader, epilogue)
+    if g.is_op(reader, "Add") and epilogue.residual is None:
+        return _add(reader, value, epilogue, has_bias)
+    return None
+
+
+def _with(epilogue: Epilogue, **changes: Any) -> Epilogue:
+    return Epilogue(**{**epilogue.__dict__, **changes})
+
+
+def _clip(reader: ir.Node, epilogue: Epilogue) -> Epilogue | None:
+    bounds = []
+    for i, default in ((1, -INFINITY), (2, INFINITY)):
+        value = reader.inputs[i] if len(reader.inputs) > i else None
+        bound = g.constant(value)
+        if value is not None and (bound is None or bound.size != 1):
+            return None
+        bounds.append(default if bound is None else float(bound.reshape(-1)[0]))
+    if not bounds[0] <= bounds[1]:
+        return None
+    return _with(epilogue, activation="clip", lo=bounds[0], hi=bounds[1])
+
+
+def _add(reader: ir.Node, value: ir.Value, epilogue: Epilogue, has_bias: bool) -> Epilogue | None:
+    other = reader.inputs[1] if reader.inputs[0] is value else reader.inputs[0]
+    shape = g.known_shape(value)
+    if other is None or other is value or shape is None:
+        return None
+    if shape != g.known_shape(reader.outputs[0]):
+        return None
+    array = g.constant(other)
+    if array is None:
+        same = g.known_shape(other) == shape and other.dtype == ir.DataType.FLOAT
+        return _with(epilogue, residual=other.name) if same else None
+    bias = _channel_bias(array, shape, reader, value)
+    if bias is None or has_bias or epilogue.bias is not None:
+        return None
+    return _with(epilogue, bias=bias)
+
+
+def _channel_bias(
+    array: Array, shape: tuple[int, ...], reader: ir.Node, value: ir.Value
+) -> Array | None:
+    producer = value.producer()
+    axis = 1 if g.is_op(producer, "Conv") else len(shape) - 1
+    if array.dtype != np.float32 or array.ndim > len(shape):
+        return None
+    full = (1,) * (len(shape) - array.ndim) + array.shape
+    if any(d != 1 for i, d in enumerate(full) if i != axis) or full[axis] not in (1, shape[axis]):
+        return None
+    return np.ascontiguousarray(np.broadcast_to(array.reshape(-1), shape[axis]))

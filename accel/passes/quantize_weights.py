@@ -1,0 +1,130 @@
+"""Replace the weights of Conv, Gemm and MatMul by int8 behind DequantizeLinear.
+
+The form is standard ONNX (opset 21): one scale per output channel, or, with a weight window,
+one scale per output channel and block of input channels (``block_size``). Symmetric, values in
+[-127, 127], scale = max|w| / 127; no calibration data.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+
+from accel import graph as g
+
+TINY = np.float32(2.0**-100)  # blocks below this are stored as zeros
+MIN_BLOCKED_CHANNELS = 16  # a scale for fewer weights costs more than it gives
+
+Array = np.ndarray[Any, Any]
+
+
+class WeightAxes(NamedTuple):
+    """Which axis of a weight tensor counts output channels, which counts K."""
+
+    channel: int
+    k: int
+
+
+def weight_axes(node: ir.Node) -> WeightAxes | None:
+    """Axes of the constant weight of a product node; None where it is not such a node."""
+    if len(node.inputs) < 2 or node.inputs[1] is None:
+        return None
+    shape = g.shape_of(node.inputs[1])
+    if g.is_op(node, "Conv") and shape is not None and len(shape) in (3, 4):
+        return WeightAxes(0, 1)
+    if g.is_op(node, "MatMul") and shape is not None and len(shape) == 2:
+        return WeightAxes(1, 0)
+    if g.is_op(node, "Gemm") and not g.attribute(node, "transA", 0):
+        return WeightAxes(0, 1) if g.attribute(node, "transB", 0) else WeightAxes(1, 0)
+    return None
+
+
+def quantize_weights(model: ir.Model, weight_window: int | None) -> ir.Model:
+    """Quantize every constant float32 weight of a Conv, Gemm or MatMul in place.
+
+    Parameters
+    ----------
+    weight_window : input channels that share a scale; None: one scale per output channel.
+    """
+    done: dict[tuple[str, int, int | None], ir.Value] = {}
+    for node in list(model.graph):
+        axes = weight_axes(node)
+        weight = g.constant(node.inputs[1]) if axes is not None else None
+        if axes is None or weight is None or weight.dtype != np.float32 or weight.size == 0:
+            continue
+        if g.is_op(node, "Gemm"):
+            weight = _absorb_gemm_factors(model.graph, node, weight)
+        block = weight_window
+        if block is not None and weight.shape[axes.k] < MIN_BLOCKED_CHANNELS:
+            block = None
+        source = node.inputs[1]
+        assert source is not None
+        key = (source.name or "", axes.channel, block)
+        if key not in done:
+            name = source.name or "w"
+            done[key] = _insert_dequantize(model.graph, node, name, weight, axes, block)
+        node.replace_input_with(1, done[key])
+    return g.drop_unused(model)
+
+
+def quantize_array(w: Array, axes: WeightAxes, block: int | None) -> tuple[Array, Array]:
+    """Quantize one weight tensor.
+
+    Parameters
+    ----------
+    w : float32, any shape.
+    axes : its channel and K axes.
+    block : elements along K that share a scale, or None for one scale per channel.
+
+    Returns
+    -------
+    q : int8, the shape of w, in [-127, 127].
+    scale : float32, (channels,) or the shape of w with ceil(K / block) along K.
+    """
+    if block is None:
+        others = tuple(a for a in range(w.ndim) if a != axes.channel)
+        scale = _scale(np.abs(w).max(axis=others, keepdims=True))
+        return _round(w, scale), scale.reshape(-1)
+    k = w.shape[axes.k]
+    starts = np.arange(0, k, block)
+    scale = _scale(np.maximum.reduceat(np.abs(w), starts, axis=axes.k))
+    spread = np.repeat(scale, block, axis=axes.k).take(np.arange(k), axis=axes.k)
+    return _round(w, spread), scale
+
+
+def _scale(peak: Array) -> Array:
+    return np.where(peak < TINY, np.float32(1), peak / np.float32(127)).astype(np.float32)
+
+
+def _round(w: Array, scale: Array) -> Array:
+    return np.clip(np.rint(w / scale), -127, 127).astype(np.int8)
+
+
+def _insert_dequantize(
+    graph: ir.Graph, node: ir.Node, name: str, weight: Array, axes: WeightAxes, block: int | None
+) -> ir.Value:
+    q, scale = quantize_array(weight, axes, block)
+    q_value = g.add_initializer(graph, f"{name}_int8", q)
+    s_value = g.add_initializer(graph, f"{name}_scale", scale)
+    attributes = {"axis": axes.channel} if block is None else {"axis": axes.k, "block_size": block}
+    inputs, output = [q_value, s_value], f"{q_value.name}_dequantized"
+    out = g.insert_node(graph, node, "DequantizeLinear", inputs, output, attributes)
+    out.shape, out.dtype = ir.Shape(weight.shape), ir.DataType.FLOAT
+    return out
+
+
+def _absorb_gemm_factors(graph: ir.Graph, node: ir.Node, weight: Array) -> Array:
+    alpha, beta = g.attribute(node, "alpha", 1.0), g.attribute(node, "beta", 1.0)
+    bias = g.constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    if beta != 1.0 and bias is None and len(node.inputs) > 2 and node.inputs[2] is not None:
+        return weight
+    if alpha != 1.0:
+        node.attributes["alpha"] = ir.AttrFloat32("alpha", 1.0)
+        weight = weight * np.float32(alpha)
+    if beta != 1.0 and bias is not None:
+        node.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
+        scaled = g.add_initializer(graph, f"{node.name}_bias", bias * np.float32(beta))
+        node.replace_input_with(2, scaled)
+    return weight

@@ -1,0 +1,195 @@
+"""Program: a Model compiled for a Device. Job: a batch given to it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accel.errors import InputError, UnsupportedError
+from accel.explain import Explanation
+from accel.model import Model, TensorSpec
+
+if TYPE_CHECKING:
+    from accel.device import Device
+
+Array = np.ndarray[Any, Any]
+Arrays = dict[str, Array]
+
+
+class Job:
+    """A submitted batch.
+
+    Attributes
+    ----------
+    simulated_ns : time on the simulated card from submission to completion, in ns; None on
+        devices that are not simulated, and before the job is done.
+    """
+
+    def __init__(self, future: Future[Array | Arrays]) -> None:
+        self._future = future
+        self.simulated_ns: int | None = None
+
+    def result(self, timeout: float | None = None) -> Array | Arrays:
+        """Wait for the outputs; raises what the run raised, or TimeoutError after `timeout` s."""
+        try:
+            return self._future.result(timeout)
+        except FutureTimeout:
+            raise TimeoutError(f"job not done after {timeout} s; it is still running") from None
+
+    def done(self) -> bool:
+        """Whether `result` would return at once."""
+        return self._future.done()
+
+
+class Program:
+    """A compiled model. Subclasses implement `_execute` and `explain`.
+
+    One run at a time: calls from several Python threads wait for each other.
+    """
+
+    def __init__(self, device: Device, model: Model, batch_size: int | None, threads: int) -> None:
+        self.device = device
+        self.model = model
+        self.threads = threads
+        leading = [s.shape[0] for s in model.inputs if s.shape]
+        fixed = [d for d in leading if d is not None]
+        self.batch_size: int = fixed[0] if fixed else (batch_size or 1)
+        self.inputs = tuple(self._filled(s) for s in model.inputs)
+        self.outputs = tuple(self._filled(s) for s in model.outputs)
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+
+    def run(self, x: Any) -> Array | Arrays:
+        """Compute the outputs for any number of rows.
+
+        Parameters
+        ----------
+        x : one array, or a dict of arrays by input name; leading dimension N is free, the rest
+            as in `inputs`, dtype as in `inputs`.
+
+        Returns
+        -------
+        One array, or a dict by output name where the model has several outputs.
+
+        Raises
+        ------
+        InputError
+            Wrong name, shape or dtype, or NaN or infinity in a float input.
+        """
+        arrays, rows = self._checked(x)
+        with self._lock:
+            outputs = self._run_batches(arrays, rows)
+        return outputs if len(outputs) > 1 else next(iter(outputs.values()))
+
+    def submit(self, x: Any) -> Job:
+        """Start a run in the background; input errors are raised here, not in the job."""
+        self._checked(x)
+        with self._lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(1, f"accel-{self.device.name}")
+        return Job(self._executor.submit(self.run, x))
+
+    def explain(self) -> Explanation:
+        """Which node runs where."""
+        raise NotImplementedError
+
+    def _execute(self, inputs: Arrays) -> Arrays:
+        """Run exactly one batch of checked, C-contiguous arrays; the outputs are the caller's."""
+        raise NotImplementedError
+
+    def _filled(self, spec: TensorSpec) -> TensorSpec:
+        shape = spec.shape
+        if shape and shape[0] is None:
+            shape = (self.batch_size, *shape[1:])
+        return TensorSpec(spec.name, shape, spec.dtype)
+
+    def _run_batches(self, arrays: Arrays, rows: int) -> Arrays:
+        size = self.batch_size
+        if rows == size:
+            return self._execute(arrays)
+        parts: list[Arrays] = []
+        for start in range(0, rows, size):
+            count = min(size, rows - start)
+            parts.append(self._execute({n: _pad(a[start : start + count], size)
+                                        for n, a in arrays.items()}))  # fmt: skip
+        return {name: self._join(name, [p[name] for p in parts], rows) for name in parts[0]}
+
+    def _join(self, name: str, parts: list[Array], rows: int) -> Array:
+        if any(p.ndim == 0 or p.shape[0] != self.batch_size for p in parts):
+            raise UnsupportedError(
+                f"output {name!r} has shape {parts[0].shape}, which does not follow the batch of "
+                f"{self.batch_size}; run exactly {self.batch_size} rows, not {rows}"
+            )
+        return np.concatenate(parts)[:rows]
+
+    def _checked(self, x: Any) -> tuple[Arrays, int]:
+        arrays = self._by_name(x)
+        for spec in self.inputs:
+            arrays[spec.name] = _checked_array(spec, arrays[spec.name])
+        rows = {name: (a.shape[0] if a.ndim else 1) for name, a in arrays.items()}
+        if len(set(rows.values())) > 1:
+            raise InputError(f"inputs have different numbers of rows: {rows}; expected the same")
+        return arrays, next(iter(rows.values()), 1)
+
+    def _by_name(self, x: Any) -> Arrays:
+        names = [s.name for s in self.inputs]
+        if not isinstance(x, dict):
+            if len(names) != 1:
+                raise InputError(f"the model has inputs {names}; give a dict of arrays by name")
+            return {names[0]: x}
+        unknown, missing = set(x) - set(names), set(names) - set(x)
+        if unknown or missing:
+            raise InputError(
+                f"inputs given: {sorted(map(str, x))}, expected: {names}"
+                + (f"; unknown: {sorted(map(str, unknown))}" if unknown else "")
+                + (f"; missing: {sorted(missing)}" if missing else "")
+            )
+        return dict(x)
+
+
+def _checked_array(spec: TensorSpec, value: Any) -> Array:
+    if not isinstance(value, np.ndarray):
+        raise InputError(
+            f"input {spec.name!r} is a {type(value).__name__}; expected a NumPy array of "
+            f"{spec.dtype} {_free(spec)}"
+        )
+    if value.dtype != spec.dtype:
+        raise InputError(
+            f"input {spec.name!r} has dtype {value.dtype}, expected {spec.dtype}; "
+            f"convert it with x.astype({str(spec.dtype)!r})"
+        )
+    fits = value.ndim == len(spec.shape) and all(
+        want is None or have == want
+        for have, want in zip(value.shape[1:], spec.shape[1:], strict=True)
+    )
+    if not fits or value.size == 0:
+        raise InputError(f"input {spec.name!r} has shape {value.shape}, expected {_free(spec)}")
+    if value.dtype.kind == "f" and not _all_finite(value):
+        raise InputError(
+            f"input {spec.name!r} holds NaN or infinity in "
+            f"{int((~np.isfinite(value)).sum())} of {value.size} places; clean it first"
+        )
+    return np.ascontiguousarray(value)
+
+
+def _all_finite(value: Array) -> bool:
+    with np.errstate(all="ignore"):  # one cheap pass; a finite sum proves all are finite
+        if np.isfinite(value.sum()):
+            return True
+    return bool(np.isfinite(value).all())
+
+
+def _free(spec: TensorSpec) -> str:
+    dims = ["N", *(str(d) if d is not None else "any" for d in spec.shape[1:])]
+    return f"({', '.join(dims[: len(spec.shape)])})"
+
+
+def _pad(rows: Array, size: int) -> Array:
+    if len(rows) == size:
+        return rows
+    padding = np.repeat(rows[-1:], size - len(rows), axis=0)  # real rows: no odd values
+    return np.concatenate([rows, padding])
