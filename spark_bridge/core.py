@@ -1,0 +1,142 @@
+"""The engine under every face: values in, results out, one for one and in order.
+
+A value that cannot be used becomes an error of its own row and costs its neighbours nothing. A
+batch on which the program fails is halved until the bad row stands alone. A fault of the card
+is no fault of a row: the batch is tried once more, then the task fails and Spark retries it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import accel
+from accel.errors import CardError, InputError
+from spark_bridge.batcher import rebatch
+from spark_bridge.results import Result, to_arrow, to_error, to_result
+from spark_bridge.rows import Row, RowError, image_row, tensor_row
+from spark_bridge.spec import Spec
+
+Values = Mapping[str, object]  # what one row gives, by model input
+
+
+def run(
+    batches: Iterable[pa.RecordBatch], spec: Spec, program: accel.Program
+) -> Iterator[pa.RecordBatch]:
+    """Append the column of results to a stream of record batches.
+
+    Parameters
+    ----------
+    batches : hold `spec.columns`; binary for images, binary or lists of numbers for tensors.
+
+    Yields
+    ------
+    The same rows in the same order, in batches of the program's size.
+
+    Raises
+    ------
+    InputError
+        `spec.settings.on_error` is "fail" and a row is bad.
+    CardError
+        The card failed twice on the same batch.
+    """
+    columns = list(spec.columns.values())
+    settings = spec.settings
+    for batch in rebatch(batches, batch_rows(spec), settings.batch_bytes, columns):
+        results = predict_values(_values(batch, spec.columns), spec, program)
+        yield batch.append_column(spec.output, to_arrow(results, spec.task))
+
+
+def predict_values(values: Iterable[Values], spec: Spec, program: accel.Program) -> list[Result]:
+    """Results of a few rows, one for each, good or bad."""
+    prepared = [_prepare(value, spec) for value in values]
+    good = [row for row in prepared if not isinstance(row, RowError)]
+    computed = iter(infer(good, program))
+    answers = [row if isinstance(row, RowError) else next(computed) for row in prepared]
+    if spec.settings.on_error == "fail":
+        _raise_first(answers)
+    return [
+        to_error(answer) if isinstance(answer, RowError) else to_result(answer, spec)
+        for answer in answers
+    ]
+
+
+def infer(rows: Sequence[Row], program: accel.Program) -> list[Row | RowError]:
+    """Outputs of each row by name; halves a batch that fails until the bad row is alone."""
+    if not rows:
+        return []
+    try:
+        return list(_split(_run(rows, program), len(rows)))
+    except CardError:
+        raise
+    except Exception as err:  # whatever an engine raises: the row carries it
+        if len(rows) == 1:
+            return [RowError("BACKEND", "infer", f"{type(err).__name__}: {err}")]
+    middle = len(rows) // 2
+    return infer(rows[:middle], program) + infer(rows[middle:], program)
+
+
+def batch_rows(spec: Spec) -> int:
+    """Rows of a batch: fewer than asked where their decoded form would exceed batch_bytes."""
+    row_bytes = sum(
+        int(np.prod([d or 1 for d in i.shape])) * i.dtype.itemsize for i in spec.inputs.values()
+    )
+    return max(1, min(spec.settings.batch_size, spec.settings.batch_bytes // max(1, row_bytes)))
+
+
+def _run(rows: Sequence[Row], program: accel.Program) -> dict[str, np.ndarray[Any, Any]]:
+    """Outputs of one batch by name; a card gets a second chance."""
+    stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    try:
+        found = program.run(stacked)
+    except CardError:
+        found = program.run(stacked)
+    return found if isinstance(found, dict) else {program.outputs[0].name: found}
+
+
+def _split(outputs: Row, count: int) -> Iterator[Row]:
+    for i in range(count):
+        yield {name: array[i] for name, array in outputs.items()}
+
+
+def _prepare(values: Values, spec: Spec) -> Row | RowError:
+    """Arrays of one row by input name, or what is wrong with it."""
+    try:
+        return {name: _convert(values[name], name, spec) for name in spec.columns}
+    except RowError as err:
+        return err
+
+
+def _convert(value: object, name: str, spec: Spec) -> np.ndarray[Any, Any]:
+    if spec.kind == "image":
+        return image_row(value, spec.inputs[name], spec.chain, spec.settings)
+    return tensor_row(value, spec.inputs[name])
+
+
+def _values(batch: pa.RecordBatch, columns: Mapping[str, str]) -> Iterator[Values]:
+    """Rows of a record batch as Python values: bytes, or arrays for lists."""
+    names = list(columns)
+    read = [[_value(scalar) for scalar in batch.column(columns[name])] for name in names]
+    for row in zip(*read, strict=True):
+        yield dict(zip(names, row, strict=True))
+
+
+def _value(scalar: pa.Scalar) -> object:
+    """bytes, a flat array, or None; a list with null elements stays a list."""
+    if not scalar.is_valid or not isinstance(scalar, (pa.ListScalar, pa.LargeListScalar)):
+        return scalar.as_py()
+    if scalar.values.null_count:
+        return scalar.as_py()
+    return scalar.values.to_numpy(zero_copy_only=False)
+
+
+def _raise_first(answers: Sequence[Row | RowError]) -> None:
+    for i, answer in enumerate(answers):
+        if isinstance(answer, RowError):
+            raise InputError(
+                f"row {i} of a batch of {len(answers)}: {answer}; "
+                'correct the input, or keep such rows with on_error="keep"'
+            )

@@ -1,0 +1,147 @@
+"""Build a Spec on the driver: resolve settings, check every argument, ship the model.
+
+All that can be wrong about a query is found here, before a job starts: an unknown or uninstalled
+device, a model the device refuses, a task, a kind or labels that do not fit the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import accel
+from accel.backends.auto import AutoProgram
+from accel.errors import InputError
+from accel.images import ImageChain
+from spark_bridge.settings import Settings, resolve
+from spark_bridge.ship import ModelLike, open_model, ship
+from spark_bridge.spec import KINDS, TASKS, Spec
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def build_spec(
+    spark: SparkSession,
+    model: ModelLike,
+    columns: str | Mapping[str, str],
+    *,
+    output: str = "prediction",
+    kind: str | None = None,
+    task: str = "classify",
+    top_k: int = 1,
+    labels: Sequence[str] | None = None,
+    chain: ImageChain | None = None,
+    **arguments: Any,
+) -> Spec:
+    """Check a query and ship its model.
+
+    Parameters
+    ----------
+    columns : the column that feeds the model, or a dict of columns by model input.
+    kind : "image" or "tensor"; None takes "image" where the model takes uint8 (N, H, W, C).
+    **arguments : fields of Settings; None means "not given".
+
+    Raises
+    ------
+    InputError, ModelError, DeviceError, UnsupportedError
+        See the module.
+    """
+    _one_of("task", task, TASKS)
+    opened = open_model(model)
+    takes_images = _takes_images(opened)
+    kind = kind or ("image" if takes_images else "tensor")
+    _one_of("kind", kind, KINDS)
+    if kind == "image" and not takes_images:
+        raise InputError(_no_images(opened))
+    settings = resolve(spark, **arguments)
+    if task == "classify":
+        _check_classes(opened.outputs[0], top_k, labels)
+    settings = dataclasses.replace(settings, backend=_chosen_device(opened, settings))
+    inputs = {i.name: accel.TensorSpec(i.name, i.shape[1:], i.dtype) for i in opened.inputs}
+    return Spec(
+        model=ship(spark, opened),
+        kind=kind,
+        task=task,
+        columns=_feeds(columns, list(inputs)),
+        inputs=inputs,
+        output=output,
+        top_k=top_k,
+        labels=None if labels is None else tuple(labels),
+        chain=chain or (_default_chain(opened.inputs[0]) if kind == "image" else None),
+        settings=settings,
+    )
+
+
+@lru_cache(maxsize=4)
+def _chosen_device(model: accel.Model, settings: Settings) -> str:
+    """Name of the device of the query: "auto" is settled once, for all workers alike.
+
+    The model is compiled here for one row, so that a device refuses it before the job starts.
+    """
+    device = accel.device(settings.backend)
+    if device.name != "auto":
+        device.compile(model, batch_size=1)
+        return device.name
+    program = device.compile(model, settings.batch_size, settings.threads or 1)
+    return program.chosen if isinstance(program, AutoProgram) else device.name
+
+
+def _takes_images(model: accel.Model) -> bool:
+    if len(model.inputs) != 1:
+        return False
+    spec = model.inputs[0]
+    return spec.dtype == np.uint8 and len(spec.shape) == 4 and spec.shape[3] in (1, 3)
+
+
+def _no_images(model: accel.Model) -> str:
+    given = ", ".join(f"{i.name} {i.dtype} {i.shape}" for i in model.inputs)
+    return (
+        f"model {model.name!r} takes {given}; images need one uint8 (N, H, W, C) input: "
+        "fold the normalisation in with model.with_preprocessing(mean=, std=, scale=, order=), "
+        'or pass kind="tensor"'
+    )
+
+
+def _feeds(columns: str | Mapping[str, str], inputs: Sequence[str]) -> dict[str, str]:
+    """Column of each model input."""
+    if isinstance(columns, str):
+        if len(inputs) != 1:
+            raise InputError(f"the model has inputs {list(inputs)}; give a column for each: "
+                             "input={'<model input>': '<column>'}")  # fmt: skip
+        return {inputs[0]: columns}
+    if set(columns) != set(inputs):
+        raise InputError(f"input names {sorted(columns)}; the model has {sorted(inputs)}")
+    return {name: columns[name] for name in inputs}
+
+
+def _check_classes(output: accel.TensorSpec, top_k: int, labels: Sequence[str] | None) -> None:
+    """The first output must hold one score for each class."""
+    dims = output.shape[1:]
+    classes = None if any(d is None for d in dims) else math.prod(d for d in dims if d)
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+        raise InputError(f"top_k is {top_k!r}; expected a whole number of at least 1")
+    if classes is not None and top_k > classes:
+        raise InputError(f"top_k is {top_k}, but output {output.name!r} has {classes} classes")
+    if labels is not None and classes is not None and len(labels) != classes:
+        raise InputError(f"{len(labels)} labels, but output {output.name!r} has {classes} classes")
+
+
+def _default_chain(spec: accel.TensorSpec) -> ImageChain | None:
+    """Shorter side to the model's size, then the centre; whole image where not square."""
+    height, width = spec.shape[1:3]
+    if height is None or width is None:
+        return None
+    if height == width:
+        return ImageChain(resize=height, crop=height)
+    return ImageChain(resize=(height, width))
+
+
+def _one_of(name: str, value: object, known: Sequence[str]) -> None:
+    if value not in known:
+        raise InputError(f"{name} is {value!r}; expected one of {', '.join(known)}")

