@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.errors import UnsupportedError
+from accel.model import Model, load
 
 SIDE = 32  # the digits are enlarged from 8x8 to the size of a CIFAR image
 CLASSES = 10
@@ -27,6 +28,14 @@ def digits_model_path() -> Path:
     Input ``image`` (N, 1, 32, 32) float32 in 0..1; output ``logits`` (N, 10) float32.
     """
     return Path(__file__).parent / "data" / "digits.onnx"
+
+
+def digits_model() -> Model:
+    """The embedded model in fp32, taking the images of `digits_test` as they are.
+
+    Input ``image`` (N, 32, 32, 1) uint8; output ``logits`` (N, 10) float32.
+    """
+    return load(digits_model_path()).with_preprocessing(scale=255.0)
 
 
 def digits_test() -> Split:

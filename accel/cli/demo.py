@@ -1,0 +1,161 @@
+"""`accel demo`: real handwriting, read by every device of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+import accel
+from accel.cli.measure import Measurement, measure
+from accel.cli.options import Json, Limit, Threads
+from accel.cli.output import human_bytes, human_seconds, out, percent, print_json, progress, table
+from accel.cli.score import Score, classes, score
+from accel.demo import digits_model, digits_test
+from accel.errors import InputError
+from accel.program import Array
+
+BATCH = 32
+DRAWN = 6
+SHADES = " .:+#@"
+Save = Annotated[
+    Path | None, typer.Option(help="Write the cpu's answers to this .npz, for examples/.")
+]
+
+
+def demo(
+    threads: Threads = 1, limit: Limit = None, save: Save = None, as_json: Json = False
+) -> None:
+    """Read handwritten digits on every device and compare them with fp32."""
+    images, labels = digits_test()
+    images, labels = images[:limit], labels[:limit]
+    model = digits_model()
+    quantized = model.quantize()
+    runs = [_measured(model, "onnxruntime", images, threads)]
+    names = [d.name for d in accel.devices() if d.available and d.name != "auto"]
+    runs += [_measured(quantized, name, images, threads) for name in names]
+    scores = [score(r.outputs, runs[0].outputs, labels) for r in runs]
+    cpu = next(r for r in runs if r.device == "cpu")
+    if save is not None:
+        save_answers(save, cpu)
+    if as_json:
+        rows = [_as_dict(r, s) for r, s in zip(runs, scores, strict=True)]
+        print_json({"rows": len(images), "runs": rows, "bit_identical": twins(runs)})
+        return
+    console = out()
+    _print_task(console, images, labels, cpu)
+    _print_table(console, runs, scores)
+    _print_meaning(console, runs, scores)
+
+
+def _measured(
+    model: accel.Model, name: str, images: npt.NDArray[np.uint8], threads: int
+) -> Measurement:
+    with progress(f"reading digits on {name}") as advance:
+        return measure(model, name, images, BATCH, threads, advance)
+
+
+def save_answers(path: Path, run: Measurement) -> None:
+    """Write top1 (N,) int64, logits (N, 10) float32 and the device's name."""
+    try:
+        with path.open("wb") as stream:
+            np.savez(stream, top1=best(run), logits=run.main, device=run.device)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def best(run: Measurement) -> npt.NDArray[np.int64]:
+    """The digit each image is read as."""
+    found = classes(run.main)
+    if found is None:
+        raise InputError(f"the digits model gave {run.main.shape}; expected (N, 10)")
+    return found
+
+
+def twins(runs: list[Measurement]) -> list[str]:
+    """Devices whose int8 answers equal the cpu's bit for bit, the cpu among them."""
+    cpu = next(r for r in runs if r.device == "cpu")
+    int8 = [r for r in runs if r.precision == "int8"]
+    return [r.device for r in int8 if r.main.tobytes() == cpu.main.tobytes()]
+
+
+def _print_task(
+    console: Console, images: npt.NDArray[np.uint8], labels: Array, cpu: Measurement
+) -> None:
+    console.rule("[bold]Reading handwriting in 8-bit integers", align="left")
+    console.print(
+        f"A small network was trained on other digits in fp32. It now reads {len(images)} that it "
+        "has never seen, in int8, on every device of this machine. Some of them:\n"
+    )
+    drawings = [draw(image) for image in images[:DRAWN]]
+    for line in zip(*drawings, strict=True):
+        console.print("  ".join(line), markup=False, no_wrap=True, overflow="crop")
+    reads = [f"reads {c}".ljust(len(drawings[0][0])) for c in best(cpu)[:DRAWN]]
+    console.print("  ".join(reads), style="bold", no_wrap=True, overflow="crop")
+
+
+def draw(image: npt.NDArray[np.uint8], width: int = 10, height: int = 7) -> list[str]:
+    """A (32, 32, 1) image as lines of text, darker characters for more ink."""
+    rows = np.linspace(0, image.shape[0], height + 1).astype(int)
+    columns = np.linspace(0, image.shape[1], width + 1).astype(int)
+    sums = np.add.reduceat(image[:, :, 0].astype(np.int64), rows[:-1], axis=0)
+    sums = np.add.reduceat(sums, columns[:-1], axis=1)
+    areas = np.diff(rows)[:, np.newaxis] * np.diff(columns)
+    levels = (sums / areas / 256 * len(SHADES)).astype(int)
+    return ["".join(SHADES[level] for level in line) for line in levels]
+
+
+def _print_table(console: Console, runs: list[Measurement], scores: list[Score]) -> None:
+    columns = ["device", "numbers", "read right", "same as fp32", "one image", "images/s"]
+    shown = table(columns, right=columns[2:])
+    for i, (r, s) in enumerate(zip(runs, scores, strict=True)):
+        mark = "*" if r.simulated else " "
+        shown.add_row(
+            r.device + (" (reference)" if i == 0 else ""),
+            r.precision,
+            percent(s.top1),
+            percent(s.agreement),
+            human_seconds(r.latency_s) + mark,
+            f"{r.rows_per_s:,.0f}{mark}",
+        )
+    for info in accel.devices():
+        if not info.available:
+            shown.add_row(info.name, "[dim]not installed[/]", "", "", "", "")
+    console.print(shown)
+
+
+def _print_meaning(console: Console, runs: list[Measurement], scores: list[Score]) -> None:
+    cpu = next(i for i, r in enumerate(runs) if r.device == "cpu")
+    ratio = runs[0].model_bytes / runs[cpu].model_bytes
+    total, here = len(runs[0].main), scores[cpu]
+    same = round((here.agreement or 0.0) * total)
+    size = f"{ratio:.1f} times smaller ({human_bytes(runs[cpu].model_bytes)})"
+    lines = [f"cpu reads {same} of {total} digits as fp32 does, from a model {size}."]
+    lines += ["The int8 model was made from the fp32 one alone, without calibration images."]
+    equal = twins(runs)
+    if len(equal) > 1:
+        count = runs[cpu].main.size
+        lines += [f"{', '.join(equal)}: all {count} scores are the same, bit for bit."]
+    if any(r.simulated for r in runs):
+        lines += ["* time on the simulated card, not of this machine."]
+    missing = [f"{d.name}: {d.detail}" for d in accel.devices() if not d.available]
+    lines += [escape(f"not here: {line}") for line in missing]
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def _as_dict(r: Measurement, s: Score) -> dict[str, Any]:
+    return {
+        "device": r.device,
+        "model": r.precision,
+        "top1": s.top1,
+        "agreement": s.agreement,
+        "latency_ms": r.latency_s * 1e3,
+        "rows_per_s": r.rows_per_s,
+        "simulated": r.simulated,
+    }

@@ -1,0 +1,38 @@
+"""`accel quantize`: an fp32 model file to an int8 one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import accel
+from accel.cli.options import Json, Model, WeightWindow, Window
+from accel.cli.output import human_bytes, out, print_json, progress
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Quantized ONNX file to write.")]
+
+
+def quantize(
+    path: Model,
+    output: Output,
+    window: Window = None,
+    weight_window: WeightWindow = None,
+    as_json: Json = False,
+) -> None:
+    """Quantize a model to int8 with local windows; no calibration data is needed."""
+    model = accel.load(path)
+    with progress("quantizing"):
+        quantized = model.quantize(window=window, weight_window=weight_window)
+    quantized.save(output)
+    before, after = len(model.to_bytes()), len(quantized.to_bytes())
+    windows = sorted(set(quantized.windows.values()))
+    if as_json:
+        sizes = {"bytes_before": before, "bytes_after": after}
+        print_json({"output": str(output), "windows": windows, **sizes})
+        return
+    sizes_text = f"{human_bytes(before)} to {human_bytes(after)}, {before / after:.1f} times less"
+    out().print(f"wrote {output}: {sizes_text}", markup=False, soft_wrap=True)
+    layers = f"{len(quantized.windows)} quantized layers"
+    out().print(f"{layers}; activation windows of {', '.join(map(str, windows))} channels")
