@@ -1,0 +1,45 @@
+# Every target makes its own .venv from nothing: a python >= 3.11, a C compiler and PyPI suffice.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BUILD := setup.py CMakeLists.txt pyproject.toml $(shell find kernels -type f)
+
+.PHONY: help demo test lint bench sanitize wheel-test clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(STAMP)  ## read handwriting on every device, then the same from Spark
+	@mkdir -p build
+	@$(BIN)/accel demo --save build/demo.npz
+	@$(BIN)/python examples/classify_job.py --backend cpu --expect build/demo.npz
+
+test: $(STAMP)  ## all tests
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)  ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict accel spark_bridge
+
+bench: $(STAMP)  ## benchmarks; BENCH=bench/bench_gemm.py picks one
+	$(BIN)/python -m pytest -q $(or $(BENCH),bench)
+
+sanitize: $(STAMP)  ## C tests under the address, undefined-behaviour and thread sanitizers
+	@for preset in asan tsan; do \
+		$(BIN)/cmake --preset $$preset && $(BIN)/cmake --build --preset $$preset && \
+		$(BIN)/ctest --preset $$preset || exit 1; done
+
+wheel-test: $(STAMP)  ## build the wheel and use it from outside the repository
+	.ci/wheel_test $(abspath $(BIN)/python)
+
+clean:  ## remove build products, not the environment
+	rm -rf build dist *.egg-info
+
+$(STAMP): $(BUILD)
+	@test -n "$(PYTHON)" || { echo "no python >= 3.11 found; set PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -e ".[all,dev]"
+	@touch $@
