@@ -1,0 +1,38 @@
+"""A simulated FPGA card: real bytes in rings and memories, simulated time from published figures.
+
+Usable without the rest of the library:
+
+    card = accel.fpga.Card("alveo-u50")
+    queue = card.queue(ring_size=256)
+"""
+
+from __future__ import annotations
+
+from accel.fpga.card import Card
+from accel.fpga.driver import Driver, DriverSpec, Request
+from accel.fpga.faults import Fault, Faults, Rule
+from accel.fpga.network import Network
+from accel.fpga.profile import Profile, Quantity, load_profile, profile_names
+from accel.fpga.queue import Queue
+from accel.fpga.ring import Completion, Flag, Status
+from accel.fpga.trace import Trace
+
+__all__ = [
+    "Card",
+    "Completion",
+    "Driver",
+    "DriverSpec",
+    "Fault",
+    "Faults",
+    "Flag",
+    "Network",
+    "Profile",
+    "Quantity",
+    "Queue",
+    "Request",
+    "Rule",
+    "Status",
+    "Trace",
+    "load_profile",
+    "profile_names",
+]

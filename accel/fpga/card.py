@@ -1,0 +1,195 @@
+"""A simulated FPGA card: its memories, link, DMA engine and compute engines on one event loop.
+
+Values and time are separate. Values come from the functions of the loaded networks, run on the
+bytes that descriptors copied into card memory. Time comes from shapes and from the card's profile.
+It is not a functional model of any vendor's logic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+import simpy
+
+from accel.errors import CardError, InputError
+from accel.fpga.clock import PS_PER_NS, PS_PER_S, Server, seconds_to_ps
+from accel.fpga.dma import Command, Dma, DmaSpec, QueueContext
+from accel.fpga.engine import EngineSpec
+from accel.fpga.faults import Fault, Faults, Rule
+from accel.fpga.link import Link, LinkSpec
+from accel.fpga.memory import Memory
+from accel.fpga.network import Network
+from accel.fpga.profile import Profile, load_profile
+from accel.fpga.queue import Queue
+from accel.fpga.ring import check_ring_size
+from accel.fpga.scheduler import Scheduler
+from accel.fpga.trace import Trace
+
+MAX_QUEUES = 2048
+HOST_PAGES = 2**38
+ALL_ONES = 0xFFFF_FFFF
+CARD_BASE = 0x40_0000_0000
+
+
+class Card:
+    """One card.
+
+    Parameters
+    ----------
+    card : str or Profile
+        Name of a shipped profile (`profile_names()`), or a profile.
+    faults : iterable of Rule
+        What goes wrong, and when.
+    seed : int
+        Seed of the faults; the same seed gives the same trace.
+    trace : bool
+        Whether to record what every component does.
+
+    Examples
+    --------
+    >>> card = Card("alveo-u50")
+    >>> queue = card.queue(ring_size=256)
+    >>> here, there = card.host.allocate(4096), card.memory.allocate(4096)
+    >>> cid = queue.post("h2c", here.address, there.address, 4096)
+    >>> queue.doorbell()
+    >>> card.run()
+    >>> [c.status.name for c in queue.completions()]
+    ['OK']
+    """
+
+    def __init__(
+        self,
+        card: str | Profile = "alveo-u50",
+        *,
+        faults: Iterable[Rule] = (),
+        seed: int = 0,
+        trace: bool = True,
+    ) -> None:
+        self.profile = card if isinstance(card, Profile) else load_profile(card)
+        self.env = simpy.Environment(initial_time=0)
+        self.faults = Faults(faults, seed)
+        self.trace = Trace(trace)
+        self.host = Memory("host memory", HOST_PAGES)
+        self.memory = Memory("card memory", int(self.profile.value("memory.capacity")), CARD_BASE)
+        self.link = Link(self.env, LinkSpec.from_profile(self.profile), self.trace.span)
+        self.port = Server(self.env, "dma port", self.trace.span)
+        self.dma = Dma(
+            self.env, DmaSpec.from_profile(self.profile), self.host, self.memory, self.port,
+            self.profile.value("memory.bandwidth"), self.link, self.faults, self.trace,
+        )  # fmt: skip
+        self.scheduler: Scheduler | None = None
+        if self.profile.has_engine:
+            spec = EngineSpec.from_profile(self.profile)
+            self.scheduler = Scheduler(self.env, spec, self.memory, self.faults, self.trace)
+            self.dma.start_program = partial(self._start_program, self.scheduler)
+        self.queues: list[Queue] = []
+        self._generation = 0
+        self._gone_until_ps = 0
+
+    @property
+    def now_ps(self) -> int:
+        """Simulated picoseconds since the card was made."""
+        return int(self.env.now)
+
+    @property
+    def status_register(self) -> int:
+        """The card's generation, or all ones when it does not answer."""
+        return self._generation & 0xFFFF if self.dma.alive else ALL_ONES
+
+    def queue(self, ring_size: int = 256) -> Queue:
+        """Open a queue whose three rings have `ring_size` entries each.
+
+        Raises InputError for a size that is not a power of two in 64 … 16384, and CardError
+        when the card has no queue left.
+        """
+        check_ring_size(ring_size)
+        if len(self.queues) >= MAX_QUEUES:
+            raise CardError(f"all {MAX_QUEUES} queues of {self.profile.name} are open")
+        queue = Queue(self, len(self.queues), ring_size)
+        self.queues.append(queue)
+        return queue
+
+    def load(self, network: Network) -> int:
+        """Load a network and its weights; return the program slot. Takes no simulated time.
+
+        Raises CardError when the card has no engine, its memory cannot hold the weights, or the
+        reconfiguration fails.
+        """
+        if self.scheduler is None:
+            raise CardError(
+                f"card {self.profile.name} only moves bytes, it has no compute engine; "
+                f"choose another card"
+            )
+        if self.faults.fires(Fault.LOAD_FAILURE):
+            raise CardError(f"{self.profile.name}: reconfiguration for {network.name} failed")
+        if network.weight_bytes:
+            self.memory.allocate(network.weight_bytes)
+        return self.scheduler.load(network)
+
+    def run(self, until_ps: int | None = None) -> None:
+        """Let time pass: until nothing is left to happen, or to `until_ps`.
+
+        Raises InputError when `until_ps` lies in the past.
+        """
+        if until_ps is None:
+            self.env.run()
+        elif until_ps < self.now_ps:
+            raise InputError(f"cannot run to {until_ps} ps: it is {self.now_ps} ps already")
+        elif until_ps > self.now_ps:
+            self.env.run(until=until_ps)
+
+    def reset(self) -> None:
+        """Drop all work, empty all rings and start a new generation of command ids.
+
+        Raises CardError while the card is not in its slot.
+        """
+        if self.now_ps < self._gone_until_ps:
+            raise CardError(f"{self.profile.name} does not answer: every register reads all ones")
+        self._generation += 1
+        self.dma.reset()
+        self.link.clear()
+        self.port.clear()
+        if self.scheduler is not None:
+            self.scheduler.reset()
+        for queue in self.queues:
+            queue.reopen()
+
+    def remove(self, seconds: float) -> None:
+        """Take the card out of its slot for `seconds`; it needs a reset when it is back."""
+        self._gone_until_ps = self.now_ps + seconds_to_ps(seconds)
+        self.dma.die()
+        if self.scheduler is not None:
+            self.scheduler.reset()
+
+    def stats(self) -> dict[str, dict[str, float]]:
+        """Return per component its utilisation (0 to 1), busy time in ns and pieces of work."""
+        elapsed = max(1, self.now_ps)
+        table = {
+            server.name: {
+                "utilisation": min(1.0, server.busy_ps / elapsed),
+                "busy_ns": server.busy_ps / PS_PER_NS,
+                "served": server.served,
+            }
+            for server in self._servers()
+        }
+        table["card"] = {"elapsed_s": elapsed / PS_PER_S} | dict(self.dma.counts)
+        if self.scheduler is not None:
+            table["card"]["images"] = self.scheduler.images
+        return table
+
+    def bottleneck(self) -> str:
+        """Return the name of the busiest component."""
+        return max(self._servers(), key=lambda server: server.busy_ps).name
+
+    def _servers(self) -> list[Server]:
+        engines = [] if self.scheduler is None else self.scheduler.engines
+        shared = [] if self.scheduler is None else [self.scheduler.channels]
+        return [self.link.up, self.link.down, self.port, *shared, *engines]
+
+    def _start_program(self, scheduler: Scheduler, context: QueueContext, command: Command) -> None:
+        scheduler.start(
+            command.program,
+            command.frame,
+            lambda status: self.dma.program_done(context, command, status),
+        )

@@ -1,0 +1,88 @@
+"""Simulated time: integer picoseconds, and the FIFO server every timed component is made of.
+
+Nothing here reads the wall clock, so a run with the same inputs and the same seed gives the
+same events at the same picosecond.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import simpy
+
+PS_PER_S = 10**12
+PS_PER_NS = 1_000
+
+Span = Callable[[str, str, int, int], None]
+"""Receives (track, name, start_ps, end_ps) of every piece of work done."""
+
+
+def seconds_to_ps(seconds: float) -> int:
+    """Return `seconds` as the nearest integer number of picoseconds."""
+    return round(seconds * PS_PER_S)
+
+
+def transfer_ps(n_bytes: float, bytes_per_s: float) -> int:
+    """Return the picoseconds `n_bytes` take at `bytes_per_s`, rounded up."""
+    return math.ceil(n_bytes * PS_PER_S / bytes_per_s)
+
+
+def cycles_to_ps(cycles: float, hertz: float) -> int:
+    """Return the picoseconds `cycles` clock cycles take at `hertz`, rounded up."""
+    return math.ceil(cycles * PS_PER_S / hertz)
+
+
+class Server:
+    """A resource that serves one piece of work at a time, first come, first served.
+
+    Service times are known when the work arrives, so the server needs no queue: the moment it
+    becomes free is enough, and one piece of work costs one simulated event at most.
+
+    Parameters
+    ----------
+    env : simpy.Environment
+        The event loop; `env.now` is in picoseconds.
+    name : str
+        The track the work appears on in a trace.
+    span : callable, optional
+        Called with (track, name, start_ps, end_ps) for each piece of work.
+    """
+
+    def __init__(self, env: simpy.Environment, name: str, span: Span | None = None) -> None:
+        self.env = env
+        self.name = name
+        self.free_at_ps = 0
+        self.busy_ps = 0
+        self.served = 0
+        self._span = span
+
+    def reserve(self, duration_ps: int, what: str = "", earliest_ps: int = 0) -> int:
+        """Queue one piece of work and return the picosecond at which it ends."""
+        start = max(int(self.env.now), self.free_at_ps, earliest_ps)
+        end = start + duration_ps
+        self.free_at_ps = end
+        self.busy_ps += duration_ps
+        self.served += 1
+        if self._span is not None and what:
+            self._span(self.name, what, start, end)
+        return end
+
+    def clear(self) -> None:
+        """Forget queued work, as a reset does; time not yet spent is given back."""
+        now = int(self.env.now)
+        if self.free_at_ps > now:
+            self.busy_ps -= min(self.busy_ps, self.free_at_ps - now)
+            self.free_at_ps = now
+
+
+def until(env: simpy.Environment, time_ps: int) -> simpy.Timeout:
+    """Return an event that fires at `time_ps`, or now if that has passed."""
+    return env.timeout(max(0, time_ps - int(env.now)))
+
+
+def call_at(env: simpy.Environment, time_ps: int, function: Callable[[], None]) -> None:
+    """Call `function` when simulated time reaches `time_ps`."""
+    event = until(env, time_ps)
+    assert event.callbacks is not None  # a new event always has a list
+    event.callbacks.append(lambda _: function())

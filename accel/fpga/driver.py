@@ -1,0 +1,394 @@
+"""The driver: turns a batch of arrays into descriptors, and a completion into arrays.
+
+When a deadline passes it recovers in this order, each step bounded in time: poll the completions,
+abort the command, reset the card, replay, and at last compute on the CPU. Every request ends
+exactly once: as a card result, as a CPU result that says so, or as an error.
+
+Source: the order of recovery of the FreeBSD NVMe driver (nvme(4)).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+from accel.errors import AccelError, CardError, InputError
+from accel.fpga.card import ALL_ONES, Card
+from accel.fpga.clock import PS_PER_NS, Server, call_at, seconds_to_ps
+from accel.fpga.faults import Fault
+from accel.fpga.memory import Buffer
+from accel.fpga.network import Arrays, Network
+from accel.fpga.profile import Profile
+from accel.fpga.ring import Completion, Flag, Status
+
+MAX_PIECE = 1 << 20
+"""Bytes of one descriptor at most; larger arrays take several."""
+
+
+@dataclass(frozen=True)
+class DriverSpec:
+    """Costs and limits of the driver; times in seconds.
+
+    `submit` is the host's work per request, `notify` the time from a completion entry to the
+    waiting thread. With `interrupt_count` > 1 the card waits for that many completions or for
+    `interrupt_timer`. `depth` requests may be under way.
+    """
+
+    submit: float
+    notify: float
+    interrupt_count: int
+    interrupt_timer: float
+    depth: int
+    deadline: float
+    reset_time: float
+    attempts: int = 2
+
+    @classmethod
+    def from_profile(cls, profile: Profile) -> DriverSpec:
+        """Take the driver's numbers from a card profile."""
+        value = profile.value
+        return cls(
+            submit=value("driver.submit"),
+            notify=value("driver.notify"),
+            interrupt_count=int(value("driver.interrupt_count")),
+            interrupt_timer=value("driver.interrupt_timer"),
+            depth=int(value("driver.depth")),
+            deadline=value("driver.deadline"),
+            reset_time=value("driver.reset_time"),
+        )
+
+
+@dataclass
+class Request:
+    """One batch under way.
+
+    Attributes
+    ----------
+    outcome : "card", "cpu" or "error" once it has ended, else ""
+    steps : recovery steps taken for it, in order
+    """
+
+    number: int
+    inputs: Arrays
+    submitted_ps: int
+    program: int
+    cid: int | None = None
+    slot: tuple[Buffer, Buffer, Buffer] | None = None
+    deadline_ps: int = 0
+    attempts: int = 0
+    done_ps: int = 0
+    outcome: Literal["", "card", "cpu", "error"] = ""
+    outputs: Arrays = field(default_factory=dict)
+    error: AccelError | None = None
+    steps: list[str] = field(default_factory=list)
+
+    @property
+    def simulated_ns(self) -> int:
+        """Nanoseconds from submission to the end."""
+        return (self.done_ps - self.submitted_ps) // PS_PER_NS
+
+
+class Driver:
+    """Runs requests on one card through one queue.
+
+    Parameters
+    ----------
+    card : Card
+    ring_size : entries of each ring
+    fallback : whether a request the card cannot finish is computed on the CPU; otherwise it ends
+        with a CardError
+    spec : DriverSpec, default from the card's profile
+    """
+
+    def __init__(
+        self,
+        card: Card,
+        ring_size: int = 256,
+        fallback: bool = True,
+        spec: DriverSpec | None = None,
+    ) -> None:
+        self.card = card
+        self.spec = spec or DriverSpec.from_profile(card.profile)
+        self.fallback = fallback
+        self.queue = card.queue(ring_size)
+        self.counts: Counter[str] = Counter()
+        self.depth = self.spec.depth
+        self.live: dict[int, Request] = {}
+        self._networks: dict[int, Network] = {}
+        self._host = Server(card.env, "host thread", card.trace.span)
+        self._numbers = 0
+        self._unseen = 0
+        self._attach()
+
+    def load(self, network: Network) -> int:
+        """Load a network, trying again after a failure; return its program slot.
+
+        A card that cannot be loaded leaves the network to the CPU, or raises CardError without
+        fallback.
+        """
+        pieces = len(_pieces(max(network.input_bytes, network.output_bytes)))
+        if pieces > self.queue.ring_size:
+            raise CardError(
+                f"{network.name}: a batch takes {pieces} descriptors, the ring holds "
+                f"{self.queue.ring_size}; use a smaller batch or a larger ring"
+            )
+        self.depth = min(self.depth, self.queue.ring_size // pieces)
+        for _ in range(self.spec.attempts):
+            try:
+                slot = self.card.load(network)
+            except CardError:
+                self.counts["load failures"] += 1
+                if self.card.scheduler is None:
+                    raise
+                continue
+            self._networks[slot] = network
+            return slot
+        if not self.fallback:
+            raise CardError(f"{network.name}: loading failed {self.spec.attempts} times")
+        slot = -len(self._networks) - 1  # no slot on the card has a negative number
+        self._networks[slot] = network
+        return slot
+
+    def submit(self, program: int, inputs: Arrays) -> Request:
+        """Start one batch and return at once; makes room first when `depth` are under way."""
+        if program not in self._networks:
+            raise InputError(f"program {program} is not loaded; loaded: {sorted(self._networks)}")
+        while len(self.live) >= self.depth:
+            self._settle(next(iter(self.live.values())))
+        request = Request(self._numbers, inputs, self.card.now_ps, program)
+        self._numbers += 1
+        if self.card.status_register == ALL_ONES:
+            request.steps.append("reset")
+            self._reset()
+        if program >= 0:
+            request.slot = self._new_slot(self._networks[program])
+        self.live[request.number] = request
+        self._replay(request)
+        return request
+
+    def wait(self, request: Request) -> Arrays:
+        """Let simulated time pass until the request has ended; return its outputs.
+
+        Raises the CardError the request ended with, if it ended so.
+        """
+        self._settle(request)
+        if request.error is not None:
+            raise request.error
+        return request.outputs
+
+    def _settle(self, request: Request) -> None:
+        while not request.outcome:
+            self._advance(request.deadline_ps)
+            if not request.outcome and self.card.now_ps >= request.deadline_ps:
+                self._recover(request)
+
+    def _advance(self, deadline_ps: int) -> None:
+        """Take one simulated event, or go to the deadline when none comes before it."""
+        env = self.card.env
+        if env.peek() <= deadline_ps:
+            env.step()
+        else:
+            self.card.run(max(deadline_ps, self.card.now_ps))
+
+    def _start(self, request: Request) -> None:
+        """Place the inputs in pinned memory, write descriptors, ring the doorbell."""
+        network = self._networks[request.program]
+        assert request.slot is not None
+        pinned, _, _ = request.slot
+        network.pack_inputs(
+            request.inputs, self.card.host.view(pinned.address, network.input_bytes)
+        )
+        request.attempts += 1
+        cid = request.cid = self.queue.new_command()
+        ready = self._host.reserve(seconds_to_ps(self.spec.submit), f"submit {request.number}")
+        request.deadline_ps = ready + seconds_to_ps(self.spec.deadline)
+        self.card.trace.flow(request.number, self._host.name, ready)
+        generation = self.queue.generation
+
+        def ring() -> None:
+            if generation != self.queue.generation or request.cid != cid:
+                return
+            try:
+                self._post(request, network, cid)
+            except CardError:  # the ring filled up with descriptors of lost doorbells
+                self.counts["ring full"] += 1
+            self.queue.doorbell()
+
+        call_at(self.card.env, ready, ring)
+
+    def _post(self, request: Request, network: Network, cid: int) -> None:
+        assert request.slot is not None
+        pinned, results, frame = request.slot
+        view = self.card.host.view(pinned.address, network.input_bytes)
+        pieces = _pieces(network.input_bytes)
+        for start, length in pieces:
+            self.queue.post(
+                "h2c", pinned.address + start, frame.address + start, length, cid=cid,
+                flags=_ends(start, length, network.input_bytes) | Flag.RUN | Flag.CHECK,
+                program=request.program, checksum=zlib.crc32(view[start : start + length].data),
+            )  # fmt: skip
+        source = frame.address + network.output_offset
+        for start, length in _pieces(network.output_bytes):
+            self.queue.post(
+                "c2h", source + start, results.address + start, length, cid=cid,
+                flags=_ends(start, length, network.output_bytes) | Flag.AFTER | Flag.CHECK,
+            )  # fmt: skip
+
+    def _collect(self) -> None:
+        """Read the completion ring and end, or repeat, the requests it names."""
+        by_cid = {r.cid: r for r in self.live.values() if r.cid is not None}
+        for completion in self.queue.completions():
+            request = by_cid.get(completion.cid)
+            if request is not None and not request.outcome:
+                self._ended(request, completion)
+
+    def _ended(self, request: Request, completion: Completion) -> None:
+        assert request.slot is not None
+        network = self._networks[request.program]
+        raw = self.card.host.view(request.slot[1].address, network.output_bytes)
+        status = completion.status
+        if completion.ok and zlib.crc32(raw.data) != completion.checksum:
+            status = Status.LINK_ERROR
+        request.cid = None
+        if status is Status.OK:
+            request.outputs = network.unpack_outputs(raw)
+            self._finish(request, "card")
+        else:
+            self._repeat(request, status)
+
+    def _repeat(self, request: Request, status: Status) -> None:
+        """Replay a request the card reported as failed, or hand it on."""
+        self.counts[status.name.lower()] += 1
+        scheduler = self.card.scheduler
+        if status is Status.PROGRAM_ERROR and scheduler is not None and scheduler.last_error:
+            request.error = scheduler.last_error  # the network itself failed: it would again
+            self._finish(request, "error")
+        elif status is Status.FIREWALL:
+            request.steps.append("reset")
+            self._reset()
+        else:
+            self._replay(request)
+
+    def _recover(self, request: Request) -> None:
+        """Go through the steps of recovery until the request is done or under way again."""
+        request.steps.append("poll")
+        self.counts["poll"] += 1
+        self._collect()
+        if request.outcome or request.cid is None:
+            return
+        if request.steps.count("poll") == request.attempts:
+            self.queue.doorbell(again=True)
+            request.deadline_ps = self.card.now_ps + seconds_to_ps(self.spec.deadline)
+            return
+        request.steps.append("abort")
+        self.counts["abort"] += 1
+        queue = self.queue
+        if self.card.dma.abort(queue.context, request.cid, queue.generation):
+            queue.forget(request.cid)
+            request.cid = None
+            self._replay(request)
+        else:
+            request.steps.append("reset")
+            self._reset()
+
+    def _reset(self) -> None:
+        """Reset the card, then replay everything that was under way, oldest first."""
+        self.counts["reset"] += 1
+        self._host.reserve(seconds_to_ps(self.spec.reset_time), "reset")
+        try:
+            self.card.reset()
+        except CardError:
+            self.counts["reset failed"] += 1
+        else:
+            self._attach()
+        for request in list(self.live.values()):
+            request.cid = None
+            self._replay(request)
+
+    def _replay(self, request: Request) -> None:
+        """Start a request on the card if it may still be tried there, else on the CPU."""
+        answers = self.card.status_register != ALL_ONES
+        if request.program < 0 or request.attempts >= self.spec.attempts or not answers:
+            self._on_cpu(request)
+            return
+        if request.attempts:
+            request.steps.append("replay")
+            self.counts["replay"] += 1
+        self._start(request)
+
+    def _on_cpu(self, request: Request) -> None:
+        """End the request with the network's own function, or with an error."""
+        request.steps.append("cpu")
+        self.counts["cpu"] += 1
+        network = self._networks[request.program]
+        if not self.fallback:
+            request.error = CardError(
+                f"{self.card.profile.name}: request {request.number} failed after "
+                f"{', '.join(request.steps[:-1]) or 'no attempt'}; run it on 'cpu'"
+            )
+            self._finish(request, "error")
+            return
+        request.outputs = network.compute(request.inputs)
+        self._finish(request, "cpu")
+
+    def _finish(self, request: Request, outcome: Literal["card", "cpu", "error"]) -> None:
+        request.outcome = outcome
+        request.done_ps = self.card.now_ps
+        del self.live[request.number]
+        self.card.trace.flow(request.number, self._host.name, request.done_ps)
+        if request.slot is not None:
+            self._free(request.slot)
+            request.slot = None
+
+    def _attach(self) -> None:
+        self._unseen = 0
+        self.queue.context.on_completion = self._completion_written
+
+    def _completion_written(self) -> None:
+        """Moderate: notify at once when enough completions wait, else when the timer runs out."""
+        self._unseen += 1
+        now, generation = self.card.now_ps, self.queue.generation
+        if self._unseen >= self.spec.interrupt_count:
+            self._notify()
+        elif self._unseen == 1:
+            later = now + seconds_to_ps(self.spec.interrupt_timer)
+            call_at(
+                self.card.env,
+                later,
+                lambda: self._notify() if generation == self.queue.generation else None,
+            )
+
+    def _notify(self) -> None:
+        if not self._unseen:
+            return
+        self._unseen = 0
+        if self.card.faults.fires(Fault.INTERRUPT_LOST):
+            return
+        later = self.card.now_ps + seconds_to_ps(self.spec.notify)
+        call_at(self.card.env, later, self._collect)
+
+    def _new_slot(self, network: Network) -> tuple[Buffer, Buffer, Buffer]:
+        host, memory = self.card.host, self.card.memory
+        return (
+            host.allocate(network.input_bytes, 4096),
+            host.allocate(network.output_bytes, 4096),
+            memory.allocate(network.frame_bytes, 4096),
+        )
+
+    def _free(self, slot: tuple[Buffer, Buffer, Buffer]) -> None:
+        pinned, results, frame = slot
+        self.card.host.free(pinned)
+        self.card.host.free(results)
+        self.card.memory.free(frame)
+
+
+def _pieces(n_bytes: int) -> list[tuple[int, int]]:
+    """Return (start, length) of the descriptors `n_bytes` are cut into."""
+    return [(s, min(MAX_PIECE, n_bytes - s)) for s in range(0, n_bytes, MAX_PIECE)]
+
+
+def _ends(start: int, length: int, total: int) -> Flag:
+    first = Flag.FIRST if start == 0 else Flag(0)
+    return first | (Flag.LAST if start + length == total else Flag(0))

@@ -1,0 +1,136 @@
+"""The time a compute engine takes: cycles from layer shapes, bytes from what does not fit on chip.
+
+An engine multiplies `pixels` x `inputs` x `outputs` int8 values a cycle. Only shapes enter; the
+values are computed elsewhere.
+
+Source: the convolution loop order of the Xilinx DPU product guides PG338 and PG367; xDNN v3 from
+the ml-suite documentation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from accel.fpga.clock import PS_PER_S, cycles_to_ps, seconds_to_ps
+from accel.fpga.network import Layer
+from accel.fpga.profile import Profile
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """Parameters of a card's engines; times in seconds, bandwidths in bytes per second.
+
+    `share` engines use one copy of the weights read from memory. `spill` is the part of the
+    activations that travels through memory, `on_chip_bytes` what one layer may hold before all
+    of the rest does.
+    """
+
+    pixels: int
+    inputs: int
+    outputs: int
+    count: int
+    clock_hz: float
+    efficiency: float
+    bandwidth: float
+    total_bandwidth: float
+    share: float
+    spill: float
+    on_chip_bytes: float
+    layer_overhead: float
+    image_overhead: float
+
+    @classmethod
+    def from_profile(cls, profile: Profile) -> EngineSpec:
+        """Take the engine's numbers from a card profile."""
+        value = profile.value
+        return cls(
+            pixels=int(value("engine.pixels")),
+            inputs=int(value("engine.inputs")),
+            outputs=int(value("engine.outputs")),
+            count=int(value("engine.count")),
+            clock_hz=value("engine.clock"),
+            efficiency=value("engine.efficiency"),
+            bandwidth=value("engine.bandwidth"),
+            total_bandwidth=value("engine.total_bandwidth"),
+            share=value("engine.share"),
+            spill=value("engine.spill"),
+            on_chip_bytes=value("engine.on_chip_bytes"),
+            layer_overhead=value("engine.layer_overhead"),
+            image_overhead=value("engine.image_overhead"),
+        )
+
+    @property
+    def peak_macs(self) -> int:
+        """Multiplications of one engine in one cycle."""
+        return self.pixels * self.inputs * self.outputs
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """What one layer costs one engine for one image."""
+
+    name: str
+    op: str
+    macs: int
+    cycles: int
+    n_bytes: int
+    compute_ps: int
+    memory_ps: int
+    total_ps: int
+
+    @property
+    def bound(self) -> Literal["compute", "memory"]:
+        """Which of the two decides the layer's time."""
+        return "memory" if self.memory_ps > self.compute_ps else "compute"
+
+
+def layer_cycles(layer: Layer, spec: EngineSpec) -> int:
+    """Return the cycles of one layer on the array, without overheads."""
+    rows = layer.oh * math.ceil(layer.ow / spec.pixels)
+    if layer.groups > 1 and layer.groups == layer.ic == layer.oc:
+        return rows * layer.kh * layer.kw * math.ceil(layer.oc / spec.inputs)
+    ic, oc = layer.ic // layer.groups, layer.oc // layer.groups
+    depth = layer.kh * layer.kw * math.ceil(ic / spec.inputs)
+    if ic < spec.inputs:  # a row of the kernel is laid along the input channels
+        depth = layer.kh * math.ceil(ic * layer.kw / spec.inputs)
+    return layer.groups * rows * depth * math.ceil(oc / spec.outputs)
+
+
+def layer_bytes(layer: Layer, spec: EngineSpec) -> int:
+    """Return the bytes one image of one layer moves through card memory."""
+    activations = layer.input_bytes + layer.output_bytes
+    overflow = max(0.0, activations - spec.on_chip_bytes)
+    return math.ceil(layer.weight_bytes / spec.share + spec.spill * overflow)
+
+
+def layer_time(layer: Layer, spec: EngineSpec, clock_share: float = 1.0) -> LayerTime:
+    """Return the time of one layer; `clock_share` < 1 is a throttled clock."""
+    cycles = layer_cycles(layer, spec)
+    n_bytes = layer_bytes(layer, spec)
+    compute = cycles_to_ps(cycles, spec.clock_hz * spec.efficiency * clock_share)
+    memory = math.ceil(n_bytes * PS_PER_S / spec.bandwidth)
+    total = max(compute, memory) + seconds_to_ps(spec.layer_overhead)
+    return LayerTime(layer.name, layer.op, layer.macs, cycles, n_bytes, compute, memory, total)
+
+
+def time_layers(
+    layers: Sequence[Layer], spec: EngineSpec, clock_share: float = 1.0
+) -> list[LayerTime]:
+    """Return the time of every layer, in order."""
+    return [layer_time(layer, spec, clock_share) for layer in layers]
+
+
+def image_ps(times: Sequence[LayerTime], spec: EngineSpec) -> int:
+    """Return the picoseconds one image occupies one engine."""
+    return sum(t.total_ps for t in times) + seconds_to_ps(spec.image_overhead)
+
+
+def images_per_second(layers: Sequence[Layer], spec: EngineSpec) -> float:
+    """Return the steady rate of all engines together, as capped by card memory."""
+    times = time_layers(layers, spec)
+    by_engines = spec.count * PS_PER_S / image_ps(times, spec)
+    moved = sum(t.n_bytes for t in times)
+    return min(by_engines, spec.total_bandwidth / moved) if moved else by_engines

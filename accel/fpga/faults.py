@@ -1,0 +1,106 @@
+"""Faults seen on real cards, injected at chosen opportunities or at a seeded rate.
+
+A component asks `faults.fires(kind)` at every opportunity; the answer depends on the rules, on the
+seed and on how many opportunities of that kind came before, never on other kinds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from accel.errors import InputError
+
+
+class Fault(Enum):
+    """What can go wrong, and where the opportunity lies."""
+
+    DESCRIPTOR_ERROR = "F1 descriptor error"
+    COMPLETION_LOST = "F2 completion lost"
+    INTERRUPT_LOST = "F3 interrupt lost"
+    COMPLETION_DUPLICATED = "F4 completion duplicated"
+    COMPLETION_REORDERED = "F5 completion out of order"
+    COMPLETION_STALE = "F6 completion from before a reset"
+    COMPLETION_LATE = "F7 completion after the deadline"
+    DOORBELL_OVERRUN = "F8 doorbell past the ring"
+    DOORBELL_LOST = "F9 doorbell dropped"
+    ECC_CORRECTED = "F10 memory error, corrected"
+    ECC_UNCORRECTED = "F10 memory error, detected"
+    PAYLOAD_FLIPPED = "F10 silent bit flip on the link"
+    LINK_TIMEOUT = "F11 PCIe completion timeout"
+    LINK_FATAL = "F11 fatal link error"
+    HANG = "F12 engine hang"
+    REMOVAL = "F13 surprise removal"
+    FIREWALL = "F14 firewall trip"
+    THROTTLE = "F15 power throttle"
+    PACKET_LOST = "F16 packet dropped"
+    PACKET_REORDERED = "F16 packet out of order"
+    PACKET_DUPLICATED = "F16 packet duplicated"
+    PACKET_TRUNCATED = "F16 packet truncated"
+    SLOW_HOST = "F17 slow host memory"
+    LOAD_FAILURE = "F18 reconfiguration failure"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a fault fires: at the opportunities numbered in `at` (from 0), or at a `rate`.
+
+    `delay` is in seconds, for faults that have one: how late a completion is, how long a card is
+    gone, how much longer a read takes.
+    """
+
+    kind: Fault
+    at: tuple[int, ...] = ()
+    rate: float = 0.0
+    delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.rate <= 1.0:
+            raise InputError(f"{self.kind.name}: rate is {self.rate}; expected 0 to 1")
+        if self.delay < 0:
+            raise InputError(f"{self.kind.name}: delay is {self.delay} s; expected 0 or more")
+
+
+class Faults:
+    """The rules of one run, the seed, and a count of what fired.
+
+    Raises InputError when two rules name the same fault.
+    """
+
+    def __init__(self, rules: Iterable[Rule] = (), seed: int = 0) -> None:
+        self.seed = seed
+        self.fired: Counter[Fault] = Counter()
+        self._seen: Counter[Fault] = Counter()
+        self._rules: dict[Fault, Rule] = {}
+        for rule in rules:
+            if rule.kind in self._rules:
+                raise InputError(f"two rules for {rule.kind.name}; merge them into one")
+            self._rules[rule.kind] = rule
+        order = {kind: index for index, kind in enumerate(Fault)}
+        self._rngs = {k: np.random.default_rng((seed, order[k])) for k in self._rules}
+
+    def fires(self, kind: Fault) -> bool:
+        """Tell whether `kind` happens at this opportunity, and count the opportunity."""
+        rule = self._rules.get(kind)
+        if rule is None:
+            return False
+        index = self._seen[kind]
+        self._seen[kind] += 1
+        hit = index in rule.at
+        if rule.rate > 0 and self._rngs[kind].random() < rule.rate:
+            hit = True
+        self.fired[kind] += hit
+        return hit
+
+    def delay(self, kind: Fault) -> float:
+        """Return the seconds that go with `kind`, 0 without a rule."""
+        rule = self._rules.get(kind)
+        return rule.delay if rule else 0.0
+
+    def pick(self, kind: Fault, n: int) -> int:
+        """Return a seeded choice in 0 … n-1, for where inside something a fault strikes."""
+        return int(self._rngs[kind].integers(n))

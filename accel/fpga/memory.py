@@ -1,0 +1,131 @@
+"""A memory that holds real bytes at addresses: the card's DRAM, or the host's pinned pages.
+
+Each allocation is backed by its own bytes, so a memory may be as large as a real card's while
+only what is allocated costs anything. An access must lie inside one live allocation.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.errors import CardError, InputError
+
+POISON = 0xA5
+"""Value written over freed bytes, so that a use after free cannot look like a result."""
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """One allocation: `n_bytes` bytes from `address` on, in the memory called `memory`."""
+
+    address: int
+    n_bytes: int
+    memory: str
+
+    @property
+    def end(self) -> int:
+        """Address one past the last byte."""
+        return self.address + self.n_bytes
+
+
+class Memory:
+    """An address space of `capacity` bytes starting at `base`, with a first-fit allocator.
+
+    Raises
+    ------
+    InputError
+        If the capacity is not positive.
+    """
+
+    def __init__(self, name: str, capacity: int, base: int = 0x1000) -> None:
+        if capacity < 1:
+            raise InputError(f"memory {name!r}: capacity is {capacity} bytes; expected at least 1")
+        self.name = name
+        self.capacity = capacity
+        self.base = base
+        self.used = 0
+        self._addresses: list[int] = []
+        self._buffers: dict[int, Buffer] = {}
+        self._bytes: dict[int, NDArray[np.uint8]] = {}
+
+    def allocate(self, n_bytes: int, alignment: int = 64) -> Buffer:
+        """Return a zeroed buffer of `n_bytes` at the lowest free aligned address.
+
+        Raises InputError if `n_bytes` < 1 or `alignment` is not a power of two, and CardError
+        if no gap is large enough.
+        """
+        if n_bytes < 1:
+            raise InputError(f"{self.name}: cannot allocate {n_bytes} bytes; expected at least 1")
+        if alignment < 1 or alignment & (alignment - 1):
+            raise InputError(f"{self.name}: alignment {alignment} is not a power of two")
+        buffer = Buffer(self._find_gap(n_bytes, alignment), n_bytes, self.name)
+        insort(self._addresses, buffer.address)
+        self._buffers[buffer.address] = buffer
+        self._bytes[buffer.address] = np.zeros(n_bytes, np.uint8)
+        self.used += n_bytes
+        return buffer
+
+    def free(self, buffer: Buffer) -> None:
+        """Give `buffer` back; its bytes are poisoned first. Raises InputError if it is not live."""
+        if self._buffers.get(buffer.address) != buffer:
+            raise InputError(f"{self.name}: buffer at {buffer.address:#x} is not allocated here")
+        self._bytes.pop(buffer.address)[:] = POISON
+        del self._buffers[buffer.address]
+        self._addresses.remove(buffer.address)
+        self.used -= buffer.n_bytes
+
+    def contains(self, address: int, n_bytes: int) -> bool:
+        """Tell whether [address, address + n_bytes) lies inside one live buffer."""
+        owner = self._owner(address)
+        return owner is not None and n_bytes >= 0 and address + n_bytes <= owner.end
+
+    def view(self, address: int, n_bytes: int) -> NDArray[np.uint8]:
+        """Return the live bytes at `address`, (n_bytes,) uint8, shared and not copied.
+
+        Raises InputError when the range is not inside one buffer.
+        """
+        owner = self._owner(address)
+        if owner is None or n_bytes < 0 or address + n_bytes > owner.end:
+            raise InputError(
+                f"{self.name}: {n_bytes} bytes at {address:#x} are not inside one buffer; "
+                f"allocate them first"
+            )
+        start = address - owner.address
+        return self._bytes[owner.address][start : start + n_bytes]
+
+    def write(self, address: int, data: NDArray[np.generic] | bytes) -> None:
+        """Copy the bytes of `data` to `address`."""
+        raw = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else _raw(data)
+        self.view(address, raw.size)[:] = raw
+
+    def _owner(self, address: int) -> Buffer | None:
+        index = bisect_right(self._addresses, address) - 1
+        if index < 0:
+            return None
+        buffer = self._buffers[self._addresses[index]]
+        return buffer if address < buffer.end else None
+
+    def _find_gap(self, n_bytes: int, alignment: int) -> int:
+        address = _align(self.base, alignment)
+        for start in self._addresses:
+            if address + n_bytes <= start:
+                break
+            address = max(address, _align(self._buffers[start].end, alignment))
+        if address + n_bytes > self.base + self.capacity:
+            raise CardError(
+                f"{self.name} is full: {n_bytes} bytes wanted, {self.capacity - self.used} of "
+                f"{self.capacity} free; free buffers or use a smaller batch"
+            )
+        return address
+
+
+def _align(address: int, alignment: int) -> int:
+    return (address + alignment - 1) & ~(alignment - 1)
+
+
+def _raw(array: NDArray[np.generic]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)

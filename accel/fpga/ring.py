@@ -1,0 +1,178 @@
+"""Rings of real bytes between the driver and the card, and the indices that walk them.
+
+A ring has a power of two of slots. Its indices are 16-bit and free-running: they count entries,
+not slots, and are masked on use, so `pidx - cidx` is always the number of entries in the ring.
+Software produces descriptors in both descriptor rings; the card is a producer only in the
+completion ring, where a phase bit tells a new entry from one of the previous lap.
+
+Source: descriptor and status sizes of the Xilinx QDMA drivers (memory-mapped descriptor 32 bytes,
+status 8 bytes, completion 16 bytes); command ids and phase as in NVMe 1.4, section 4.6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.errors import CardError, InputError
+from accel.fpga.memory import Memory
+
+INDEX_MASK = 0xFFFF
+MIN_RING, MAX_RING = 64, 16384
+PHASE = 1
+
+DESCRIPTOR = np.dtype(
+    [
+        ("source", "<u8"),
+        ("length", "<u4"),
+        ("flags", "<u2"),
+        ("cid", "<u2"),
+        ("destination", "<u8"),
+        ("generation", "<u2"),
+        ("program", "<u2"),
+        ("checksum", "<u4"),  # CRC-32 of the bytes, with Flag.CHECK
+    ]
+)
+COMPLETION = np.dtype(
+    [
+        ("cid", "<u2"),
+        ("generation", "<u2"),
+        ("reserved", "<u2"),
+        ("status", "<u2"),  # bit 0 is the phase, the rest a Status
+        ("length", "<u4"),
+        ("checksum", "<u4"),  # CRC-32 of the c2h bytes, with Flag.CHECK
+    ]
+)
+STATUS = np.dtype([("pidx", "<u2"), ("cidx", "<u2"), ("reserved", "<u4")])
+
+
+class Flag(IntFlag):
+    """Bits of a descriptor."""
+
+    FIRST = 1  # first descriptor of its command
+    LAST = 2  # last descriptor of its command in this ring
+    RUN = 4  # h2c: run the program on the frame once the bytes are there
+    AFTER = 8  # c2h: copy only when the command's program has run
+    CHECK = 16  # carry a CRC-32 from end to end
+
+
+class Status(IntEnum):
+    """Outcome the card reports for a command."""
+
+    OK = 0
+    DESCRIPTOR_ERROR = 1
+    PROGRAM_ERROR = 2
+    MEMORY_ERROR = 3
+    LINK_ERROR = 4
+    FIREWALL = 5
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One entry the card wrote: command id, outcome, bytes moved, CRC-32 of those sent back."""
+
+    cid: int
+    generation: int
+    status: Status
+    length: int
+    checksum: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command succeeded."""
+        return self.status is Status.OK
+
+
+def check_ring_size(size: int) -> int:
+    """Return `size`; raise InputError unless it is a power of two in 64 … 16384."""
+    if not isinstance(size, int) or not MIN_RING <= size <= MAX_RING or size & (size - 1):
+        raise InputError(
+            f"ring size {size!r} is not usable; expected a power of two from "
+            f"{MIN_RING} to {MAX_RING}"
+        )
+    return size
+
+
+class DescriptorRing:
+    """The software side of a ring of 32-byte descriptors; its bytes lie in host memory.
+
+    One status entry, in which the card reports how far it has read, stands behind the slots.
+    """
+
+    def __init__(self, host: Memory, size: int) -> None:
+        self.size = check_ring_size(size)
+        self.buffer = host.allocate(size * DESCRIPTOR.itemsize + STATUS.itemsize, 4096)
+        raw = host.view(self.buffer.address, self.buffer.n_bytes)
+        self.entries: NDArray[Any] = raw[: size * DESCRIPTOR.itemsize].view(DESCRIPTOR)
+        self.status: NDArray[Any] = raw[size * DESCRIPTOR.itemsize :].view(STATUS)
+        self.pidx = 0
+
+    @property
+    def cidx(self) -> int:
+        """Entries the card says it has fetched, modulo 2**16."""
+        return int(self.status["cidx"][0])
+
+    @property
+    def space(self) -> int:
+        """Descriptors that can still be posted."""
+        return self.size - ((self.pidx - self.cidx) & INDEX_MASK)
+
+    def push(
+        self,
+        source: int,
+        destination: int,
+        length: int,
+        flags: Flag,
+        cid: int,
+        generation: int,
+        program: int = 0,
+        checksum: int = 0,
+    ) -> None:
+        """Write one descriptor at `pidx`. Raises CardError when the ring is full."""
+        if self.space < 1:
+            raise CardError(
+                f"ring of {self.size} descriptors is full; ring the doorbell and let the card run"
+            )
+        self.entries[self.pidx & (self.size - 1)] = (
+            source, length, int(flags), cid, destination, generation, program, checksum,
+        )  # fmt: skip
+        self.pidx = (self.pidx + 1) & INDEX_MASK
+
+
+class CompletionRing:
+    """The software side of a ring of 16-byte completions; its bytes lie in host memory."""
+
+    def __init__(self, host: Memory, size: int) -> None:
+        self.size = check_ring_size(size)
+        self.buffer = host.allocate(size * COMPLETION.itemsize, 4096)
+        raw = host.view(self.buffer.address, self.buffer.n_bytes)
+        self.entries: NDArray[Any] = raw.view(COMPLETION)
+        self.cidx = 0
+
+    def pop(self, generation: int) -> Completion | None:
+        """Return the next new entry, or None.
+
+        An entry is not new while its phase bit is that of the last lap, nor when it is of another
+        `generation`: then it was under way before a reset, and the card will write this slot again.
+        """
+        entry = self.entries[self.cidx & (self.size - 1)]
+        fresh = int(entry["status"]) & PHASE == phase_of(self.cidx, self.size)
+        if not fresh or int(entry["generation"]) != generation:
+            return None
+        self.cidx = (self.cidx + 1) & INDEX_MASK
+        return Completion(
+            int(entry["cid"]),
+            int(entry["generation"]),
+            Status(int(entry["status"]) >> 1),
+            int(entry["length"]),
+            int(entry["checksum"]),
+        )
+
+
+def phase_of(index: int, size: int) -> int:
+    """Return the phase bit of a free-running index: 1 on the first lap, 0 on the second, …"""
+    return 1 ^ ((index // size) & 1)

@@ -1,0 +1,118 @@
+"""Which engine computes which image, and when; the values are computed when a frame is finished.
+
+The images of a frame go to whichever engines are free first. The engines share the card's memory
+bandwidth, which ends a frame later when it is the scarcer of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import simpy
+
+from accel.errors import AccelError, CardError
+from accel.fpga.clock import Server, call_at, transfer_ps
+from accel.fpga.engine import EngineSpec, LayerTime, image_ps, time_layers
+from accel.fpga.faults import Fault, Faults
+from accel.fpga.memory import Memory
+from accel.fpga.network import Network
+from accel.fpga.ring import Status
+from accel.fpga.trace import Trace
+
+THROTTLED = 0.5
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network in a program slot, with the time its images take."""
+
+    network: Network
+    times: tuple[LayerTime, ...]
+    image_ps: int
+    image_bytes: int
+
+
+class Scheduler:
+    """The engines of a card and the networks loaded into it."""
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        spec: EngineSpec,
+        memory: Memory,
+        faults: Faults,
+        trace: Trace,
+    ) -> None:
+        self.env = env
+        self.spec = spec
+        self.memory = memory
+        self.faults = faults
+        self.trace = trace
+        self.engines = [Server(env, f"engine {i}", trace.span) for i in range(spec.count)]
+        self.channels = Server(env, "card memory", trace.span)
+        self.loaded: list[Loaded] = []
+        self.images = 0
+        self.last_error: AccelError | None = None
+        self._epoch = 0
+
+    def load(self, network: Network) -> int:
+        """Put a network into the next program slot and return the slot's number."""
+        times = tuple(time_layers(network.layers, self.spec))
+        moved = sum(t.n_bytes for t in times)
+        self.loaded.append(Loaded(network, times, image_ps(times, self.spec), moved))
+        return len(self.loaded) - 1
+
+    def start(self, program: int, frame: int, done: Callable[[Status], None]) -> None:
+        """Run program `program` on the frame at address `frame`; `done` gets the outcome."""
+        if program >= len(self.loaded):
+            done(Status.PROGRAM_ERROR)
+            return
+        if self.faults.fires(Fault.HANG):
+            return
+        loaded, epoch = self.loaded[program], self._epoch
+        end = self._reserve(loaded)
+
+        def finish() -> None:
+            if epoch == self._epoch:
+                done(self._compute(loaded, frame))
+
+        call_at(self.env, end, finish)
+
+    def reset(self) -> None:
+        """Drop the frames under way; loaded networks stay."""
+        self._epoch += 1
+        for server in (*self.engines, self.channels):
+            server.clear()
+
+    def _reserve(self, loaded: Loaded) -> int:
+        """Give every image of a frame to the engine free first; return when the last ends."""
+        throttled = self.faults.fires(Fault.THROTTLE)
+        duration = loaded.image_ps
+        if throttled:
+            duration = image_ps(time_layers(loaded.network.layers, self.spec, THROTTLED), self.spec)
+        end = 0
+        for _ in range(loaded.network.images):
+            engine = min(self.engines, key=lambda server: server.free_at_ps)
+            moved = transfer_ps(loaded.image_bytes, self.spec.total_bandwidth)
+            end = max(
+                end,
+                engine.reserve(duration, loaded.network.name),
+                self.channels.reserve(moved, loaded.network.name),
+            )
+        self.images += loaded.network.images
+        return end
+
+    def _compute(self, loaded: Loaded, frame: int) -> Status:
+        """Compute the values from the bytes in card memory, at the moment the engines finish."""
+        if self.faults.fires(Fault.ECC_UNCORRECTED):
+            return Status.MEMORY_ERROR
+        try:
+            loaded.network.run(self.memory, frame)
+        except AccelError as error:
+            self.last_error = error
+            return Status.PROGRAM_ERROR
+        except Exception as error:  # noqa: BLE001 - the caller's function must not stop the card
+            self.last_error = CardError(f"{loaded.network.name}: {type(error).__name__}: {error}")
+            return Status.PROGRAM_ERROR
+        return Status.OK
