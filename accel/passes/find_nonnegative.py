@@ -44,8 +44,8 @@ def _is_nonnegative(node: ir.Node, found: set[str]) -> bool:
         return low is not None and bool((low >= 0).all())
     if op == "Pad":
         fill = node.inputs[2] if len(node.inputs) > 2 else None
-        constant = g.attribute(node, "mode", "constant") == "constant" and fill is not None
-        return inputs[0].name in found and (not constant or fill.name in found)
+        zero_fill = fill is None or g.attribute(node, "mode", "constant") != "constant"
+        return inputs[0].name in found and (fill is None or zero_fill or fill.name in found)
     if op == "Resize":
         return inputs[0].name in found and g.attribute(node, "mode", "nearest") != "cubic"
     if op in _FIRST_ONLY:

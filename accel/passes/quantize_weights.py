@@ -2,7 +2,7 @@
 
 The form is standard ONNX (opset 21): one scale per output channel, or, with a weight window,
 one scale per output channel and block of input channels (``block_size``). Symmetric, values in
-[-127, 127], scale = max|w| / 127; no calibration data.
+[-127, 127]; how they are rounded is in `round_weights`; no calibration data.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from accel import graph as g
+from accel.passes.round_weights import round_weights
 
-TINY = np.float32(2.0**-100)  # blocks below this are stored as zeros
 MIN_BLOCKED_CHANNELS = 16  # a scale for fewer weights costs more than it gives
 
 Array = np.ndarray[Any, Any]
@@ -83,23 +83,14 @@ def quantize_array(w: Array, axes: WeightAxes, block: int | None) -> tuple[Array
     q : int8, the shape of w, in [-127, 127].
     scale : float32, (channels,) or the shape of w with ceil(K / block) along K.
     """
-    if block is None:
-        others = tuple(a for a in range(w.ndim) if a != axes.channel)
-        scale = _scale(np.abs(w).max(axis=others, keepdims=True))
-        return _round(w, scale), scale.reshape(-1)
-    k = w.shape[axes.k]
-    starts = np.arange(0, k, block)
-    scale = _scale(np.maximum.reduceat(np.abs(w), starts, axis=axes.k))
-    spread = np.repeat(scale, block, axis=axes.k).take(np.arange(k), axis=axes.k)
-    return _round(w, spread), scale
-
-
-def _scale(peak: Array) -> Array:
-    return np.where(peak < TINY, np.float32(1), peak / np.float32(127)).astype(np.float32)
-
-
-def _round(w: Array, scale: Array) -> Array:
-    return np.clip(np.rint(w / scale), -127, 127).astype(np.int8)
+    filters = np.moveaxis(w, (axes.channel, axes.k), (0, 1))
+    n, k = filters.shape[:2]
+    q, scale = round_weights(np.ascontiguousarray(filters).reshape(n, k, -1), block)
+    q = np.moveaxis(q.reshape(filters.shape), (0, 1), (axes.channel, axes.k))
+    if block is not None:
+        blocks = scale.reshape(n, -1, *filters.shape[2:])
+        scale = np.moveaxis(blocks, (0, 1), (axes.channel, axes.k))
+    return np.ascontiguousarray(q), np.ascontiguousarray(scale)
 
 
 def _insert_dequantize(
