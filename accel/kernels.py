@@ -1,0 +1,56 @@
+"""The one door to the C kernels.
+
+What it is: the names of the compiled module `accel._kernels`, and an explanation when that module
+was not built. What it is not: arithmetic; that is in kernels/src, specified in
+kernels/include/lw.h.
+"""
+
+from __future__ import annotations
+
+try:
+    from accel._kernels import (
+        Conv,
+        PackedWeights,
+        Pool,
+        QTensor,
+        Quantize,
+        ToNCHW,
+        ToNHWC,
+        check_gemm,
+        dequantize_windows,
+        isa,
+        isas,
+        pack_weights,
+        qconv2d,
+        qgemm,
+        quantize_windows,
+        table,
+        use_isa,
+    )
+except ModuleNotFoundError as error:
+    if error.name != "accel._kernels":
+        raise
+    raise ImportError(
+        "accel._kernels, the compiled part of lwaccel, was not built; "
+        "in the source tree run: pip install -e ."
+    ) from error
+
+__all__ = [
+    "Conv",
+    "PackedWeights",
+    "Pool",
+    "QTensor",
+    "Quantize",
+    "ToNCHW",
+    "ToNHWC",
+    "check_gemm",
+    "dequantize_windows",
+    "isa",
+    "isas",
+    "pack_weights",
+    "qconv2d",
+    "qgemm",
+    "quantize_windows",
+    "table",
+    "use_isa",
+]

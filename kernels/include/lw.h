@@ -1,0 +1,172 @@
+/* lw.h - int8 kernels with local quantization windows.
+ *
+ * Scheme. A real value x is held as one byte q and one float scale that is shared by a window of
+ * consecutive channels: x = scale * (q - zero_point), zero_point 0 (values known to be >= 0) or
+ * 128 (signed). Weights are int8 in [-127, 127]. The reduction axis K of a convolution or a matrix
+ * product is an ordered list of chunks: kernel taps (kh, kw) outside, channels inside, one chunk
+ * being a maximal run of channels inside one window. With acc = sum (q - zero_point) * qw over the
+ * chunk (exact in int32), for output channel n, from f = +0 and in chunk order:
+ *
+ *   mode A   f = fma((float)acc, scale[chunk], f);                    y = fma(f, sb[n], bias[n])
+ *   mode AW  f = fma((float)acc * sb[n, chunk], scale[chunk], f);     y = f + bias[n]
+ *
+ * Taps outside the image contribute exactly 0. Then y += residual, the activation, the store as
+ * float and, in the same pass, the quantization into the windows of the next layer. There is no
+ * other rounding, so that every instruction set gives the same bits.
+ *
+ * Overflow: a chunk holds at most LW_MAX_CHUNK = 512 products of at most 255 * 127 < 2^24 / 512,
+ * hence acc fits in int32 and (float)acc is exact.
+ *
+ * Thread safety: functions that take const objects may run at once from several threads; two runs
+ * of one lw_conv, or two runs on one lw_pool, exclude each other by the lock of the pool.
+ */
+#ifndef LW_H
+#define LW_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { LW_MAX_CHUNK = 512, LW_SLACK = 64, LW_ALIGN = 64 };
+
+typedef enum lw_status {
+    LW_OK = 0,
+    LW_NONFINITE = 1, /* a value to be quantized is NaN or infinite */
+    LW_NOMEM = 2,     /* an allocation failed */
+    LW_INVALID = 3    /* a chunk is longer than LW_MAX_CHUNK, or a size overflows */
+} lw_status;
+
+/* How scales apply. LW_C (one scale for the whole activation) is a row of its own to come. */
+typedef enum lw_mode { LW_A = 0, LW_AW = 1, LW_MODES = 2 } lw_mode;
+
+typedef enum lw_activation {
+    LW_NONE = 0,
+    LW_RELU = 1,      /* y > 0 ? y : 0 */
+    LW_CLIP = 2,      /* min(max(y, lo), hi) */
+    LW_LEAKY = 3,     /* y > 0 ? y : y * alpha */
+    LW_HARDSWISH = 4, /* y * min(max(fma(y, 1/6, 1/2), 0), 1) */
+    LW_SILU = 5       /* y / (1 + exp(-y)), exp by a polynomial that all instruction sets share */
+} lw_activation;
+
+/* ---- instruction sets ------------------------------------------------------------------- */
+
+typedef struct lw_isa lw_isa;
+
+const lw_isa *lw_isa_find(const char *name); /* NULL: unknown, or this CPU lacks it */
+const lw_isa *lw_isa_best(void);
+const lw_isa *lw_isa_at(int i); /* i-th supported one, weakest first; NULL after the last */
+const char *lw_isa_name(const lw_isa *isa);
+void lw_isa_tile(const lw_isa *isa, int *mr, int *nr, int *kr);
+
+/* ---- worker pool ------------------------------------------------------------------------ */
+
+typedef struct lw_pool lw_pool;
+typedef void lw_task(void *context, int64_t index, int worker);
+
+lw_pool *lw_pool_create(int threads); /* 1..256; workers start at the first run; NULL: no memory */
+void lw_pool_destroy(lw_pool *pool);
+int lw_pool_threads(const lw_pool *pool);
+
+/* Runs task(context, i, worker) once for every i in [0, count), worker in [0, threads); returns
+ * when all have ended. The caller is worker 0. Calls from several threads wait for each other.
+ * After fork() the child starts workers of its own. Tasks run in the default floating point
+ * environment (no flush to zero), whatever the caller's is. */
+void lw_pool_run(lw_pool *pool, int64_t count, lw_task *task, void *context);
+
+/* ---- tensors ---------------------------------------------------------------------------- */
+
+/* Quantized NHWC tensor with a border of zero_point around every image.
+ * q     : u8 (n, h + top + bottom, w + left + right, pixel_bytes), pixel_bytes = c rounded up to 4;
+ *         LW_SLACK readable bytes follow the last pixel.
+ * scale : f32 (n, h + top + bottom, w + left + right, windows); 0 in the border.
+ * The caller owns the memory of both. */
+typedef struct lw_tensor {
+    uint8_t *q;
+    float *scale;
+    int64_t n, h, w, c;
+    int64_t top, left, bottom, right;
+    int64_t pixel_bytes, window, windows;
+    int zero_point;
+    int shared; /* other tensors use the same memory: producers write the border again */
+} lw_tensor;
+
+void lw_tensor_fill_border(const lw_tensor *t, int64_t image); /* border and padding bytes */
+
+/* x : f32 (rows, c) with `row_stride` floats between rows. q : u8 rows of q_stride bytes.
+ * scale : f32 (rows, ceil(c / window)). m = max |x| over the window; below 2^-100 the scale is 0
+ * and q = zero_point; else scale = m / L and q = zero_point + rint(x * (L / m)), ties to even,
+ * L = 127 (zero_point 128) or 255 (zero_point 0, negative x give 0 and do not count in m).
+ * Returns LW_NONFINITE if any x is NaN or infinite. */
+lw_status lw_quantize_rows(const lw_isa *isa, lw_pool *pool, const float *x, int64_t rows,
+                           int64_t c, int64_t window, int zero_point, uint8_t *q, float *scale);
+
+/* x : f32 (rows, c) = scale * (q - zero_point). */
+void lw_dequantize_rows(const uint8_t *q, const float *scale, int64_t rows, int64_t c,
+                        int64_t window, int zero_point, float *x);
+
+/* src : f32 NHWC, C-contiguous, the shape of dst. */
+lw_status lw_quantize_tensor(const lw_isa *isa, lw_pool *pool, const float *src,
+                             const lw_tensor *dst);
+
+/* f32 (n, c, h * w) <-> (n, h * w, c), both C-contiguous, not overlapping. */
+void lw_to_nhwc(lw_pool *pool, const float *src, float *dst, int64_t n, int64_t c, int64_t pixels);
+void lw_to_nchw(lw_pool *pool, const float *src, float *dst, int64_t n, int64_t c, int64_t pixels);
+
+/* ---- weights ---------------------------------------------------------------------------- */
+
+typedef struct lw_weights lw_weights;
+
+/* qw    : s8 (oc, kh, kw, ic / groups), C-contiguous, values in [-127, 127].
+ * scale : f32, (oc) if weight_window is 0 (mode A), else
+ *         (oc, kh, kw, ceil(ic / groups / weight_window)) (mode AW).
+ * window: channels of one activation window, counted from channel 0 of all ic channels.
+ * merge : at most this many output columns are filled from several groups (block diagonal
+ *         products); 0 lets the packer choose. A depthwise layer is packed for the depthwise kernel
+ *         if merge is 0.
+ * Copies everything it needs. NULL and *status on failure. */
+lw_weights *lw_weights_pack(const lw_isa *isa, const int8_t *qw, const float *scale, int64_t oc,
+                            int64_t kh, int64_t kw, int64_t ic, int64_t groups, int64_t window,
+                            int64_t weight_window, int zero_point, int merge, lw_status *status);
+void lw_weights_destroy(lw_weights *w);
+size_t lw_weights_bytes(const lw_weights *w);
+int lw_weights_is_depthwise(const lw_weights *w);
+
+/* ---- convolution and matrix product ----------------------------------------------------- */
+
+/* MKL's cblas_gemm_s8u8s32 with 32 bit integers. Row-major: a is u8 (m, k), b is s8 (k, n). */
+typedef void lw_gemm(int layout, int trans_a, int trans_b, int offset_c, int m, int n, int k,
+                     float alpha, const void *a, int lda, int8_t offset_a, const void *b, int ldb,
+                     int8_t offset_b, float beta, int32_t *c, int ldc, const int32_t *offset);
+
+typedef struct lw_conv_args {
+    const lw_tensor *src;
+    const lw_weights *weights;
+    const float *bias; /* (oc) or NULL; copied */
+    int64_t oh, ow;
+    int64_t stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
+    const float *residual; /* f32 (n, oh, ow, oc) or NULL */
+    int64_t residual_stride[3]; /* floats between n, oh, ow */
+    lw_activation activation;
+    float alpha, lo, hi;
+    float *dst; /* f32 (n, oh, ow, oc) or NULL */
+    int64_t dst_stride[3];
+    const lw_tensor *dst_q; /* or NULL */
+    lw_gemm *gemm;          /* NULL: our own product */
+} lw_conv_args;
+
+typedef struct lw_conv lw_conv;
+
+/* Plans a convolution; every tap must stay inside the bordered src. A matrix product (m, k) is a
+ * convolution over a tensor of shape (1, 1, m, k). All memory is allocated here. The objects that
+ * args names must outlive the plan. NULL and *status on failure. */
+lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status);
+lw_status lw_conv_run(lw_conv *conv, lw_pool *pool);
+void lw_conv_destroy(lw_conv *conv);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,389 @@
+/* conv.c - the macro-kernel: blocks of pixels times blocks of output channels, whose float sums
+ * stay in a small scratch until the one pass that finishes, stores and quantizes them. */
+#include "weights.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    TILES = 4,           /* register tiles of pixels in a block */
+    BLOCK_CHANNELS = 128, /* output channels of a block, at least, unless the layer has fewer */
+    MAX_PIXELS = 256,
+    GEMM_PIXELS = 256, /* pixels of a block when a foreign product does the work */
+    DEPTHWISE_FLOATS = 8192,
+    CBLAS_ROW_MAJOR = 101,
+    CBLAS_NO_TRANS = 111,
+    CBLAS_FIX_OFFSET = 173
+};
+
+/* Output channels [n0, n0 + n), made of panels [first, last). */
+typedef struct block {
+    int64_t n0, n, first, last;
+} block;
+
+/* A foreign product: the weights of one list of chunks as row-major (k, n) matrices. */
+typedef struct product {
+    int64_t n0, n, ldn;  /* output channels; columns, padded */
+    size_t b, comp, sb;  /* offsets of the first chunk in the three arrays below */
+} product;
+
+struct lw_conv {
+    lw_conv_args args;
+    const lw_isa *isa;
+    lw_post post;
+    float *bias;
+    lw_win *win; /* one per chunk; one per (window, tap) for depthwise */
+    block *blocks;
+    int64_t block_count, pixels, pixel_block, pixel_blocks;
+    int64_t wide, high; /* of the bordered source */
+    float *scratch;     /* per worker: (pixel_block, ldc) */
+    int64_t ldc;
+    int workers;
+    atomic_int failed;
+
+    product *products;
+    int8_t *gemm_b;
+    int32_t *gemm_comp, *gemm_acc; /* acc: per worker (pixel_block, gemm_ld) */
+    float *gemm_sb;
+    uint8_t *gemm_a; /* per worker: (pixel_block, LW_MAX_CHUNK) */
+    int64_t gemm_ld;
+};
+
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
+
+/* ---- plan --------------------------------------------------------------------------------- */
+
+/* Pixels from the base of an output pixel to one of its taps. */
+static int64_t tap_pixels(const lw_conv *p, int64_t tap) {
+    const lw_weights *w = p->args.weights;
+    return tap / w->kw * p->args.dilation_h * p->wide + tap % w->kw * p->args.dilation_w;
+}
+
+static lw_status plan_windows(lw_conv *p) {
+    const lw_weights *w = p->args.weights;
+    const lw_tensor *src = p->args.src;
+    int64_t taps = w->kh * w->kw;
+    int64_t count = w->depthwise ? taps * src->windows : w->chunk_count;
+    int64_t reach = (tap_pixels(p, taps - 1) + 1) * max64(src->pixel_bytes, src->windows * 4);
+    if (reach > INT32_MAX) return LW_INVALID;
+    p->win = lw_alloc((size_t)count * sizeof *p->win);
+    if (!p->win) return LW_NOMEM;
+    for (int64_t i = 0; i < count; i++) {
+        lw_chunk c = w->depthwise ? (lw_chunk){(int32_t)(i % taps), 0, 0, (int32_t)(i / taps), 0}
+                                  : w->chunks[i];
+        int64_t pixel = tap_pixels(p, c.tap);
+        p->win[i] = (lw_win){(int32_t)(pixel * src->pixel_bytes + c.c0),
+                             (int32_t)(pixel * src->windows + c.win), (c.len + 3) / 4, c.b_off};
+    }
+    return LW_OK;
+}
+
+/* A block may end where a window of dst_q ends. */
+static int is_block_end(const lw_conv *p, int64_t channels, int64_t end) {
+    const lw_tensor *q = p->args.dst_q;
+    if (end == p->args.weights->oc) return 1;
+    return channels >= BLOCK_CHANNELS && (!q || end % q->window == 0);
+}
+
+static lw_status plan_blocks(lw_conv *p) {
+    const lw_weights *w = p->args.weights;
+    p->blocks = lw_alloc((size_t)max64(w->panel_count, 1) * sizeof *p->blocks);
+    if (!p->blocks) return LW_NOMEM;
+    if (w->depthwise || p->args.gemm) {
+        p->blocks[p->block_count++] = (block){0, w->oc, 0, w->panel_count};
+        return LW_OK;
+    }
+    block b = {0, 0, 0, 0};
+    for (int64_t i = 0; i < w->panel_count; i++) {
+        b.n += w->panels[i].n;
+        b.last = i + 1;
+        if (!is_block_end(p, b.n, b.n0 + b.n)) continue;
+        p->blocks[p->block_count++] = b;
+        b = (block){b.n0 + b.n, 0, i + 1, i + 1};
+    }
+    return LW_OK;
+}
+
+static int64_t choose_pixel_block(const lw_conv *p) {
+    const lw_weights *w = p->args.weights;
+    if (p->args.gemm) return GEMM_PIXELS;
+    if (w->depthwise) return max64(4, min64(28, DEPTHWISE_FLOATS / w->oc));
+    return TILES * p->isa->mr;
+}
+
+static lw_status plan_scratch(lw_conv *p) {
+    int64_t widest = 0;
+    for (int64_t i = 0; i < p->block_count; i++) widest = max64(widest, p->blocks[i].n);
+    p->pixels = p->args.src->n * p->args.oh * p->args.ow;
+    p->pixel_block = min64(choose_pixel_block(p), p->pixels);
+    p->pixel_blocks = (p->pixels - 1) / p->pixel_block + 1;
+    p->ldc = round_up(widest, 16) + 64; /* tiles write whole panels, vectors read too far */
+    size_t floats = (size_t)(p->workers * p->pixel_block * p->ldc);
+    p->scratch = lw_alloc(floats * sizeof *p->scratch);
+    return p->scratch ? LW_OK : LW_NOMEM;
+}
+
+static lw_status plan_bias(lw_conv *p) {
+    int64_t oc = p->args.weights->oc;
+    p->bias = lw_alloc((size_t)oc * sizeof *p->bias);
+    if (!p->bias) return LW_NOMEM;
+    for (int64_t n = 0; p->args.bias && n < oc; n++)
+        p->bias[n] = p->args.bias[n] + 0.0f; /* -0 becomes +0: y of an empty sum is +0 */
+    return LW_OK;
+}
+
+/* ---- foreign product: plan ---------------------------------------------------------------- */
+
+static void unpack_chunk(const lw_weights *w, const lw_panel *panel, const lw_chunk *chunk,
+                         int64_t column, int64_t ldn, int8_t *b, int32_t *comp, float *sb) {
+    int64_t nr = w->isa->nr;
+    const uint8_t *at = w->data + panel->offset + chunk->b_off;
+    const int8_t *q = (const int8_t *)at + lw_chunk_head(w);
+    for (int64_t lane = 0; lane < panel->n; lane++) {
+        comp[column + lane] = ((const int32_t *)(const void *)at)[lane];
+        if (sb) sb[column + lane] = ((const float *)(const void *)at)[nr + lane];
+        for (int64_t k = 0; k < chunk->len; k++)
+            b[k * ldn + column + lane] = q[(k / 4 * nr + lane) * 4 + k % 4];
+    }
+}
+
+static void size_products(lw_conv *p, size_t *b, size_t *columns) {
+    const lw_weights *w = p->args.weights;
+    for (int64_t i = 0; i < w->panel_count; i++) {
+        product *f = p->products + w->panels[i].list;
+        if (!f->n) f->n0 = w->panels[i].n0;
+        f->n += w->panels[i].n;
+    }
+    *b = *columns = 0;
+    for (int64_t l = 0; l < w->list_count; l++) {
+        product *f = p->products + l;
+        f->ldn = round_up(f->n, 16);
+        f->b = *b;
+        f->comp = f->sb = *columns;
+        p->gemm_ld = max64(p->gemm_ld, f->ldn);
+        for (int64_t i = 0; i < w->lists[l].count; i++) {
+            *b += (size_t)(w->chunks[w->lists[l].first + i].len * f->ldn);
+            *columns += (size_t)f->ldn;
+        }
+    }
+}
+
+static lw_status plan_products(lw_conv *p) {
+    const lw_weights *w = p->args.weights;
+    size_t b, columns, rows = (size_t)(p->workers * p->pixel_block);
+    p->products = lw_alloc((size_t)w->list_count * sizeof *p->products);
+    if (!p->products) return LW_NOMEM;
+    size_products(p, &b, &columns);
+    p->gemm_b = lw_alloc(b);
+    p->gemm_comp = lw_alloc(columns * sizeof *p->gemm_comp);
+    p->gemm_acc = lw_alloc(rows * (size_t)p->gemm_ld * sizeof *p->gemm_acc);
+    p->gemm_a = lw_alloc(rows * LW_MAX_CHUNK);
+    if (w->mode == LW_AW) p->gemm_sb = lw_alloc(columns * sizeof *p->gemm_sb);
+    if (!p->gemm_b || !p->gemm_comp || !p->gemm_acc || !p->gemm_a ||
+        (w->mode == LW_AW && !p->gemm_sb))
+        return LW_NOMEM;
+    for (int64_t i = 0; i < w->panel_count; i++) {
+        const lw_panel *panel = w->panels + i;
+        const product *f = p->products + panel->list;
+        const lw_chunk *chunk = w->chunks + w->lists[panel->list].first;
+        size_t b_at = f->b, column_at = f->comp;
+        for (int64_t c = 0; c < w->lists[panel->list].count; c++, chunk++) {
+            unpack_chunk(w, panel, chunk, panel->n0 - f->n0, f->ldn, p->gemm_b + b_at,
+                         p->gemm_comp + column_at, p->gemm_sb ? p->gemm_sb + column_at : NULL);
+            b_at += (size_t)(chunk->len * f->ldn);
+            column_at += (size_t)f->ldn;
+        }
+    }
+    return LW_OK;
+}
+
+/* ---- run ---------------------------------------------------------------------------------- */
+
+/* The pixels of one block: where each begins in q and in scale. */
+typedef struct pixel_set {
+    int64_t first, count;
+    const uint8_t *a[MAX_PIXELS];
+    const float *sa[MAX_PIXELS];
+} pixel_set;
+
+typedef struct position {
+    int64_t n, y, x;
+} position;
+
+static position locate(const lw_conv *p, int64_t pixel) {
+    int64_t row = pixel / p->args.ow;
+    return (position){row / p->args.oh, row % p->args.oh, pixel % p->args.ow};
+}
+
+static void advance(const lw_conv *p, position *at) {
+    if (++at->x < p->args.ow) return;
+    at->x = 0;
+    if (++at->y < p->args.oh) return;
+    at->y = 0;
+    at->n++;
+}
+
+static void collect_pixels(const lw_conv *p, int64_t index, pixel_set *set) {
+    const lw_tensor *src = p->args.src;
+    set->first = index * p->pixel_block;
+    set->count = min64(p->pixel_block, p->pixels - set->first);
+    position at = locate(p, set->first);
+    for (int64_t i = 0; i < set->count; i++, advance(p, &at)) {
+        int64_t y = at.y * p->args.stride_h - p->args.pad_top + src->top;
+        int64_t x = at.x * p->args.stride_w - p->args.pad_left + src->left;
+        int64_t pixel = (at.n * p->high + y) * p->wide + x;
+        set->a[i] = src->q + pixel * src->pixel_bytes;
+        set->sa[i] = src->scale + pixel * src->windows;
+    }
+}
+
+static void sum_dense(const lw_conv *p, const block *b, const pixel_set *set, float *c) {
+    const lw_weights *w = p->args.weights;
+    for (int64_t i = b->first; i < b->last; i++) {
+        const lw_panel *panel = w->panels + i;
+        const lw_list *list = w->lists + panel->list;
+        float *column = c + (panel->n0 - b->n0);
+        for (int64_t m = 0; m < set->count; m += p->isa->mr) {
+            int64_t rows = min64(p->isa->mr, set->count - m);
+            p->isa->dot[w->mode][rows - 1]((int)list->count, p->win + list->first, set->a + m,
+                                           set->sa + m, w->data + panel->offset,
+                                           column + m * p->ldc, p->ldc);
+        }
+    }
+}
+
+static void sum_depthwise(const lw_conv *p, const pixel_set *set, float *c) {
+    const lw_weights *w = p->args.weights;
+    int taps = (int)(w->kh * w->kw);
+    for (int64_t m = 0; m < set->count; m++)
+        for (int64_t i = 0, c0 = 0; c0 < w->oc; i++, c0 += w->window)
+            p->isa->depthwise(taps, p->win + i * taps, set->a[m], set->sa[m], w->comp, w->w,
+                              w->dw_sb, w->ldw, c0, min64(c0 + w->window, w->oc),
+                              c + m * p->ldc);
+}
+
+/* Rows of one chunk, gathered to be adjacent. */
+static void gather(const pixel_set *set, int64_t a_off, int64_t len, uint8_t *to) {
+    for (int64_t m = 0; m < set->count; m++) memcpy(to + m * len, set->a[m] + a_off, (size_t)len);
+}
+
+static void sum_foreign(const lw_conv *p, const pixel_set *set, float *c, int worker) {
+    const lw_weights *w = p->args.weights;
+    uint8_t *a = p->gemm_a + worker * p->pixel_block * LW_MAX_CHUNK;
+    int32_t *acc = p->gemm_acc + worker * p->pixel_block * p->gemm_ld, zero = 0;
+    memset(c, 0, (size_t)(set->count * p->ldc) * sizeof *c);
+    for (int64_t l = 0; l < w->list_count; l++) {
+        const product *f = p->products + l;
+        size_t b_at = f->b, column_at = f->comp;
+        for (int64_t i = 0; i < w->lists[l].count; i++) {
+            const lw_win *win = p->win + w->lists[l].first + i;
+            int len = w->chunks[w->lists[l].first + i].len;
+            gather(set, win->a_off, len, a);
+            p->args.gemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_NO_TRANS, CBLAS_FIX_OFFSET,
+                         (int)set->count, (int)f->n, len, 1.0f, a, len, 0, p->gemm_b + b_at,
+                         (int)f->ldn, 0, 0.0f, acc, (int)f->ldn, &zero);
+            for (int64_t m = 0; m < set->count; m++)
+                p->isa->accumulate(f->n, acc + m * f->ldn, p->gemm_comp + column_at,
+                                   p->gemm_sb ? p->gemm_sb + column_at : NULL,
+                                   set->sa[m][win->s_off], c + m * p->ldc + f->n0);
+            b_at += (size_t)(len * f->ldn);
+            column_at += (size_t)f->ldn;
+        }
+    }
+}
+
+static int64_t offset_at(const int64_t stride[3], position at, int64_t n0) {
+    return at.n * stride[0] + at.y * stride[1] + at.x * stride[2] + n0;
+}
+
+static lw_status finish_block(const lw_conv *p, const block *b, const pixel_set *set, float *c) {
+    const lw_conv_args *g = &p->args;
+    const lw_tensor *q = g->dst_q;
+    const float *sb = g->weights->sb ? g->weights->sb + b->n0 : NULL;
+    lw_status status = LW_OK;
+    position at = locate(p, set->first);
+    for (int64_t m = 0; m < set->count; m++, advance(p, &at), c += p->ldc) {
+        const float *residual =
+            g->residual ? g->residual + offset_at(g->residual_stride, at, b->n0) : NULL;
+        float *dst = g->dst ? g->dst + offset_at(g->dst_stride, at, b->n0) : NULL;
+        p->isa->finish(&p->post, b->n, c, sb, p->bias + b->n0, residual, dst);
+        if (!q) continue;
+        int64_t wide = q->w + q->left + q->right, high = q->h + q->top + q->bottom;
+        int64_t pixel = (at.n * high + at.y + q->top) * wide + at.x + q->left;
+        if (p->isa->quantize(c, b->n, q->window, q->zero_point,
+                             q->q + pixel * q->pixel_bytes + b->n0,
+                             q->scale + pixel * q->windows + b->n0 / q->window))
+            status = LW_NONFINITE;
+    }
+    return status;
+}
+
+/* Tasks go through all pixels of one block of channels before the next: its weights stay in L2. */
+static void conv_task(void *context, int64_t index, int worker) {
+    lw_conv *p = context;
+    const block *b = p->blocks + index / p->pixel_blocks;
+    float *c = p->scratch + worker * p->pixel_block * p->ldc;
+    pixel_set set;
+    collect_pixels(p, index % p->pixel_blocks, &set);
+    if (p->args.gemm)
+        sum_foreign(p, &set, c, worker);
+    else if (p->args.weights->depthwise)
+        sum_depthwise(p, &set, c);
+    else
+        sum_dense(p, b, &set, c);
+    if (finish_block(p, b, &set, c)) atomic_store(&p->failed, 1);
+}
+
+static void border_task(void *context, int64_t index, int worker) {
+    (void)worker;
+    lw_tensor_fill_border(((lw_conv *)context)->args.dst_q, index);
+}
+
+/* ---- public ------------------------------------------------------------------------------- */
+
+lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status) {
+    lw_conv *p = lw_alloc(sizeof *p);
+    *status = LW_NOMEM;
+    if (!p) return NULL;
+    const lw_tensor *src = args->src;
+    p->args = *args;
+    p->isa = args->weights->isa;
+    p->post = (lw_post){args->activation, args->alpha, args->lo, args->hi};
+    p->workers = threads;
+    p->wide = src->w + src->left + src->right;
+    p->high = src->h + src->top + src->bottom;
+    *status = plan_windows(p);
+    if (*status == LW_OK) *status = plan_blocks(p);
+    if (*status == LW_OK) *status = plan_scratch(p);
+    if (*status == LW_OK) *status = plan_bias(p);
+    if (*status == LW_OK && args->gemm) *status = plan_products(p);
+    if (*status == LW_OK) return p;
+    lw_conv_destroy(p);
+    return NULL;
+}
+
+lw_status lw_conv_run(lw_conv *p, lw_pool *pool) {
+    const lw_tensor *q = p->args.dst_q;
+    if (q && q->shared && q->top + q->left + q->bottom + q->right)
+        lw_pool_run(pool, q->n, border_task, p);
+    lw_pool_run(pool, p->block_count * p->pixel_blocks, conv_task, p);
+    return atomic_exchange(&p->failed, 0) ? LW_NONFINITE : LW_OK;
+}
+
+void lw_conv_destroy(lw_conv *p) {
+    if (!p) return;
+    free(p->bias);
+    free(p->win);
+    free(p->blocks);
+    free(p->scratch);
+    free(p->products);
+    free(p->gemm_b);
+    free(p->gemm_comp);
+    free(p->gemm_acc);
+    free(p->gemm_sb);
+    free(p->gemm_a);
+    free(p);
+}

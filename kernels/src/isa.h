@@ -1,0 +1,63 @@
+/* isa.h - the table that one instruction set fills: tile geometry and kernels. */
+#ifndef LW_SRC_ISA_H
+#define LW_SRC_ISA_H
+
+#include "lw.h"
+
+enum { LW_MR_MAX = 8 };
+
+/* One chunk of the reduction, seen from the first tap of an output pixel. */
+typedef struct lw_win {
+    int32_t a_off; /* bytes from the pixel's base in q */
+    int32_t s_off; /* floats from the pixel's base in scale */
+    int32_t k4;    /* steps of four channels */
+    int32_t b_off; /* bytes from the panel's base */
+} lw_win;
+
+/* What follows the sums: y = f * sb + bias (sb NULL: f + bias), residual, activation. */
+typedef struct lw_post {
+    lw_activation activation;
+    float alpha, lo, hi;
+} lw_post;
+
+/* c[i, 0..nr) = f for mr pixels. a[i], sa[i] : base of pixel i; b : panel; ldc in floats.
+ * Panel, per chunk: s32 comp[nr]; f32 sb[nr] (mode AW only); s8 q[k4][nr][4]. */
+typedef void lw_dot(int windows, const lw_win *win, const uint8_t *const *a,
+                    const float *const *sa, const uint8_t *b, float *c, ptrdiff_t ldc);
+
+/* One pixel of a depthwise layer, channels [c0, c1) of one window: f[c] for c in the range.
+ * Rows of comp, w (s32 each) and sb (f32, mode AW or NULL) are ldw apart, one per tap. Reads and
+ * writes up to one vector beyond c1. */
+typedef void lw_depthwise(int taps, const lw_win *win, const uint8_t *a, const float *sa,
+                          const int32_t *comp, const int32_t *w, const float *sb, ptrdiff_t ldw,
+                          int64_t c0, int64_t c1, float *f);
+
+/* f[0..n) becomes y, which is also stored to dst unless NULL. */
+typedef void lw_finish(const lw_post *post, int64_t n, float *f, const float *sb,
+                       const float *bias, const float *residual, float *dst);
+
+typedef lw_status lw_quantize(const float *x, int64_t n, int64_t window, int zero_point,
+                              uint8_t *q, float *scale);
+
+/* f[j] = fma((float)(acc[j] + comp[j]) (* sb[j] unless NULL), sa, f[j]). */
+typedef void lw_accumulate(int64_t n, const int32_t *acc, const int32_t *comp, const float *sb,
+                           float sa, float *f);
+
+struct lw_isa {
+    const char *name;
+    int vw;         /* float lanes of a vector */
+    int mr, nr, kr; /* register tile */
+    lw_dot *dot[LW_MODES][LW_MR_MAX]; /* [mode][rows - 1] */
+    lw_depthwise *depthwise;
+    lw_finish *finish;
+    lw_quantize *quantize;
+    lw_accumulate *accumulate;
+};
+
+extern const lw_isa lw_isa_scalar;
+#ifdef LW_X86
+extern const lw_isa lw_isa_avx2;
+extern const lw_isa lw_isa_avx512vnni;
+#endif
+
+#endif

@@ -1,0 +1,130 @@
+/* tensor.c - quantization of float arrays, borders, and changes of layout. */
+#include "isa.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+enum { ROWS_PER_TASK = 32, TILE = 16 };
+
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* ---- borders ---- */
+
+static void fill_pixels(const lw_tensor *t, int64_t pixel, int64_t count) {
+    memset(t->q + pixel * t->pixel_bytes, t->zero_point, (size_t)(count * t->pixel_bytes));
+    memset(t->scale + pixel * t->windows, 0, (size_t)(count * t->windows) * sizeof *t->scale);
+}
+
+void lw_tensor_fill_border(const lw_tensor *t, int64_t image) {
+    int64_t wide = t->w + t->left + t->right, high = t->h + t->top + t->bottom;
+    int64_t first = image * high * wide;
+    fill_pixels(t, first, t->top * wide);
+    fill_pixels(t, first + (t->top + t->h) * wide, t->bottom * wide);
+    for (int64_t y = t->top; y < t->top + t->h; y++) {
+        fill_pixels(t, first + y * wide, t->left);
+        fill_pixels(t, first + y * wide + t->left + t->w, t->right);
+    }
+}
+
+/* ---- quantize ---- */
+
+typedef struct quantize_job {
+    lw_quantize *quantize;
+    const float *x;
+    const lw_tensor *t;
+    int64_t rows, c, window, windows;
+    int zero_point;
+    uint8_t *q;
+    float *scale;
+    atomic_int failed;
+} quantize_job;
+
+static void quantize_task(void *context, int64_t index, int worker) {
+    quantize_job *j = context;
+    (void)worker;
+    int64_t end = min64(j->rows, (index + 1) * ROWS_PER_TASK);
+    for (int64_t r = index * ROWS_PER_TASK; r < end; r++)
+        if (j->quantize(j->x + r * j->c, j->c, j->window, j->zero_point, j->q + r * j->c,
+                        j->scale + r * j->windows))
+            atomic_store(&j->failed, 1);
+}
+
+lw_status lw_quantize_rows(const lw_isa *isa, lw_pool *pool, const float *x, int64_t rows,
+                           int64_t c, int64_t window, int zero_point, uint8_t *q, float *scale) {
+    quantize_job j = {isa->quantize, x, NULL, rows, c, window, (c - 1) / window + 1, zero_point,
+                      q, scale, 0};
+    lw_pool_run(pool, (rows - 1) / ROWS_PER_TASK + 1, quantize_task, &j);
+    return atomic_load(&j.failed) ? LW_NONFINITE : LW_OK;
+}
+
+void lw_dequantize_rows(const uint8_t *q, const float *scale, int64_t rows, int64_t c,
+                        int64_t window, int zero_point, float *x) {
+    int64_t windows = (c - 1) / window + 1;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < c; j++)
+            x[r * c + j] = scale[r * windows + j / window] * (float)(q[r * c + j] - zero_point);
+}
+
+/* One task is one image row of the destination. */
+static void quantize_row_task(void *context, int64_t index, int worker) {
+    quantize_job *j = context;
+    const lw_tensor *t = j->t;
+    (void)worker;
+    int64_t wide = t->w + t->left + t->right, high = t->h + t->top + t->bottom;
+    int64_t image = index / t->h, y = index % t->h;
+    int64_t pixel = (image * high + y + t->top) * wide + t->left;
+    const float *x = j->x + index * t->w * t->c;
+    if (t->shared && y == 0) lw_tensor_fill_border(t, image);
+    for (int64_t i = 0; i < t->w; i++, pixel++, x += t->c)
+        if (j->quantize(x, t->c, t->window, t->zero_point, t->q + pixel * t->pixel_bytes,
+                        t->scale + pixel * t->windows))
+            atomic_store(&j->failed, 1);
+}
+
+lw_status lw_quantize_tensor(const lw_isa *isa, lw_pool *pool, const float *src,
+                             const lw_tensor *dst) {
+    quantize_job j = {.quantize = isa->quantize, .x = src, .t = dst};
+    if (dst->h == 1 && dst->n == 1 && dst->w > ROWS_PER_TASK && dst->pixel_bytes == dst->c &&
+        dst->top + dst->left + dst->bottom + dst->right == 0)
+        return lw_quantize_rows(isa, pool, src, dst->w, dst->c, dst->window, dst->zero_point,
+                                dst->q, dst->scale);
+    lw_pool_run(pool, dst->n * dst->h, quantize_row_task, &j);
+    return atomic_load(&j.failed) ? LW_NONFINITE : LW_OK;
+}
+
+/* ---- layout ---- */
+
+typedef struct transpose_job {
+    const float *src;
+    float *dst;
+    int64_t rows, cols, bands; /* per image: dst (cols, rows) from src (rows, cols) */
+} transpose_job;
+
+static void transpose_task(void *context, int64_t index, int worker) {
+    const transpose_job *j = context;
+    (void)worker;
+    int64_t base = index / j->bands * j->rows * j->cols, c0 = index % j->bands * TILE;
+    int64_t c1 = min64(c0 + TILE, j->cols);
+    const float *src = j->src + base;
+    float *dst = j->dst + base;
+    for (int64_t r0 = 0; r0 < j->rows; r0 += TILE)
+        for (int64_t c = c0; c < c1; c++)
+            for (int64_t r = r0, r1 = min64(r0 + TILE, j->rows); r < r1; r++)
+                dst[c * j->rows + r] = src[r * j->cols + c];
+}
+
+static void transpose(lw_pool *pool, const float *src, float *dst, int64_t n, int64_t rows,
+                      int64_t cols) {
+    transpose_job j = {src, dst, rows, cols, (cols - 1) / TILE + 1};
+    lw_pool_run(pool, n * j.bands, transpose_task, &j);
+}
+
+void lw_to_nhwc(lw_pool *pool, const float *src, float *dst, int64_t n, int64_t c,
+                int64_t pixels) {
+    transpose(pool, src, dst, n, c, pixels);
+}
+
+void lw_to_nchw(lw_pool *pool, const float *src, float *dst, int64_t n, int64_t c,
+                int64_t pixels) {
+    transpose(pool, src, dst, n, pixels, c);
+}

@@ -1,0 +1,89 @@
+/* vec_avx2.h - eight lanes, 16 registers. The byte product widens to 16 bits, because
+ * vpmaddubsw would saturate (2 * 255 * 127 > 32767). */
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+#define LW_ISA avx2
+enum { VW = 8, MR = 3, NR = 16 };
+
+typedef __m256 vf;
+typedef __m256i vi;
+typedef struct {
+    __m256i even, odd;
+} va; /* u16 of channels 0,2 and 1,3, the same in all lanes */
+typedef struct {
+    __m256i even, odd;
+} vb; /* s16 of channels 0,2 and 1,3 of eight output channels */
+
+static inline __m256i lanes(int64_t n) {
+    __m256i iota = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n > 8 ? 8 : (int)n), iota);
+}
+
+static inline vf vf_set(float x) { return _mm256_set1_ps(x); }
+static inline vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline void vf_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
+static inline vf vf_load_n(const float *p, int64_t n) {
+    return n >= VW ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, lanes(n));
+}
+static inline void vf_store_n(float *p, vf x, int64_t n) {
+    if (n >= VW)
+        _mm256_storeu_ps(p, x);
+    else
+        _mm256_maskstore_ps(p, lanes(n), x);
+}
+static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+static inline vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+static inline vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+static inline vf vf_positive(vf y, vf a, vf b) {
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_GT_OQ));
+}
+static inline vf vf_rint(vf a) {
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+static inline vf vf_from(vi a) { return _mm256_cvtepi32_ps(a); }
+static inline vi vf_round(vf a) { return _mm256_cvtps_epi32(a); }
+static inline vi vf_bits(vf a) { return _mm256_castps_si256(a); }
+static inline vf vi_bits(vi a) { return _mm256_castsi256_ps(a); }
+static inline vi vi_set(int32_t a) { return _mm256_set1_epi32(a); }
+static inline vi vi_load(const int32_t *p) { return _mm256_loadu_si256((const void *)p); }
+static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
+static inline vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
+static inline vi vi_max(vi a, vi b) { return _mm256_max_epi32(a, b); }
+static inline vi vi_shl23(vi a) { return _mm256_slli_epi32(a, 23); }
+static inline int32_t vi_hmax(vi a) {
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
+    return _mm_cvtsi128_si32(m);
+}
+static inline vi vi_from_u8(const uint8_t *p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p));
+}
+static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
+    __m128i s = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    uint64_t bytes = (uint64_t)_mm_cvtsi128_si64(_mm_packus_epi16(s, s));
+    memcpy(p, &bytes, n >= VW ? (size_t)VW : (size_t)n);
+}
+static inline vi vi_dot1(vi c, vi a, vi w) {
+    return _mm256_add_epi32(c, _mm256_mullo_epi32(a, w));
+}
+
+static inline va va_set(const uint8_t *p) {
+    int32_t bytes;
+    memcpy(&bytes, p, sizeof bytes);
+    __m256i x = _mm256_set1_epi32(bytes);
+    return (va){_mm256_and_si256(x, _mm256_set1_epi32(0x00ff00ff)), _mm256_srli_epi16(x, 8)};
+}
+static inline vb vb_load(const uint8_t *p) {
+    __m256i x = _mm256_loadu_si256((const void *)p);
+    return (vb){_mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8), _mm256_srai_epi16(x, 8)};
+}
+static inline vi v_dot4(vi c, va a, vb b) {
+    __m256i even = _mm256_madd_epi16(a.even, b.even), odd = _mm256_madd_epi16(a.odd, b.odd);
+    return _mm256_add_epi32(c, _mm256_add_epi32(even, odd));
+}

@@ -1,0 +1,71 @@
+/* vec_avx512vnni.h - sixteen lanes, 32 registers, vpdpbusd: four u8 * s8 products per lane, exact.
+ *
+ * The instruction is wrapped in asm because gcc 12 copies and spills accumulators around the
+ * intrinsic when the tile fills the register file. */
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+#define LW_ISA avx512vnni
+enum { VW = 16, MR = 7, NR = 32 };
+#define LW_ROWS_7
+
+typedef __m512 vf;
+typedef __m512i vi;
+typedef __m512i va; /* four u8, the same in all lanes */
+typedef __m512i vb; /* four s8 of sixteen output channels */
+
+static inline __mmask16 lanes(int64_t n) {
+    return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1);
+}
+
+static inline vf vf_set(float x) { return _mm512_set1_ps(x); }
+static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void vf_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
+static inline vf vf_load_n(const float *p, int64_t n) {
+    return _mm512_maskz_loadu_ps(lanes(n), p);
+}
+static inline void vf_store_n(float *p, vf x, int64_t n) {
+    _mm512_mask_storeu_ps(p, lanes(n), x);
+}
+static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static inline vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+static inline vf vf_positive(vf y, vf a, vf b) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_GT_OQ), b, a);
+}
+static inline vf vf_rint(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT); }
+static inline vf vf_from(vi a) { return _mm512_cvtepi32_ps(a); }
+static inline vi vf_round(vf a) { return _mm512_cvtps_epi32(a); }
+static inline vi vf_bits(vf a) { return _mm512_castps_si512(a); }
+static inline vf vi_bits(vi a) { return _mm512_castsi512_ps(a); }
+static inline vi vi_set(int32_t a) { return _mm512_set1_epi32(a); }
+static inline vi vi_load(const int32_t *p) { return _mm512_loadu_si512(p); }
+static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
+static inline vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
+static inline vi vi_shl23(vi a) { return _mm512_slli_epi32(a, 23); }
+static inline int32_t vi_hmax(vi a) { return _mm512_reduce_max_epi32(a); }
+static inline vi vi_from_u8(const uint8_t *p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
+}
+static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
+    _mm512_mask_cvtepi32_storeu_epi8(p, lanes(n), x);
+}
+
+static inline vi v_dot4(vi c, va a, vb b) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));
+    return c;
+}
+static inline va va_set(const uint8_t *p) {
+    int32_t bytes;
+    memcpy(&bytes, p, sizeof bytes);
+    return _mm512_set1_epi32(bytes);
+}
+static inline vb vb_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
+
+/* The upper three bytes of every lane of a are 0, so that those of w do not count. */
+static inline vi vi_dot1(vi c, vi a, vi w) { return v_dot4(c, a, w); }

@@ -1,0 +1,72 @@
+/* vec_scalar.h - vectors of one lane: kern.c over this header is the specification. */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define LW_ISA scalar
+enum { VW = 1, MR = 2, NR = 4 };
+#define LW_ROWS_2
+
+typedef float vf;
+typedef int32_t vi;
+typedef struct {
+    uint8_t k[4];
+} va; /* four activations */
+typedef struct {
+    int8_t k[4];
+} vb; /* four weights of one output channel */
+
+static inline vf vf_set(float x) { return x; }
+static inline vf vf_load(const float *p) { return *p; }
+static inline void vf_store(float *p, vf x) { *p = x; }
+static inline vf vf_load_n(const float *p, int64_t n) { return n > 0 ? *p : 0.0f; }
+static inline void vf_store_n(float *p, vf x, int64_t n) {
+    if (n > 0) *p = x;
+}
+static inline vf vf_add(vf a, vf b) { return a + b; }
+static inline vf vf_mul(vf a, vf b) { return a * b; }
+static inline vf vf_div(vf a, vf b) { return a / b; }
+static inline vf vf_fma(vf a, vf b, vf c) { return fmaf(a, b, c); }
+static inline vf vf_max(vf a, vf b) { return a > b ? a : b; } /* b if either is NaN */
+static inline vf vf_min(vf a, vf b) { return a < b ? a : b; }
+static inline vf vf_positive(vf y, vf a, vf b) { return y > 0 ? a : b; }
+static inline vf vf_rint(vf a) { return rintf(a); }
+static inline vf vf_from(vi a) { return (float)a; }
+static inline vi vf_round(vf a) { return (int32_t)rintf(a); }
+static inline vi vf_bits(vf a) {
+    vi i;
+    memcpy(&i, &a, sizeof i);
+    return i;
+}
+static inline vf vi_bits(vi a) {
+    vf f;
+    memcpy(&f, &a, sizeof f);
+    return f;
+}
+static inline vi vi_set(int32_t a) { return a; }
+static inline vi vi_load(const int32_t *p) { return *p; }
+static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
+static inline vi vi_and(vi a, vi b) { return a & b; }
+static inline vi vi_max(vi a, vi b) { return a > b ? a : b; }
+static inline vi vi_shl23(vi a) { return (vi)((uint32_t)a << 23); }
+static inline int32_t vi_hmax(vi a) { return a; }
+static inline vi vi_from_u8(const uint8_t *p) { return *p; }
+static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
+    if (n > 0) *p = (uint8_t)x;
+}
+static inline vi vi_dot1(vi c, vi a, vi w) { return c + a * w; } /* |a|, |w| < 256 */
+
+static inline va va_set(const uint8_t *p) {
+    va a;
+    memcpy(&a, p, sizeof a);
+    return a;
+}
+static inline vb vb_load(const uint8_t *p) {
+    vb b;
+    memcpy(&b, p, sizeof b);
+    return b;
+}
+static inline vi v_dot4(vi c, va a, vb b) {
+    for (int k = 0; k < 4; k++) c += a.k[k] * b.k[k];
+    return c;
+}

@@ -1,0 +1,47 @@
+/* weights.h - packed weights: panels of nr output channels over lists of chunks. */
+#ifndef LW_SRC_WEIGHTS_H
+#define LW_SRC_WEIGHTS_H
+
+#include "isa.h"
+
+/* `len` channels from c0 (of all input channels) at kernel tap `tap`, inside window `win`. Its
+ * data start b_off bytes into each panel. */
+typedef struct lw_chunk {
+    int32_t tap, c0, len, win, b_off;
+} lw_chunk;
+
+/* Output channels [n0, n0 + n) that share the chunks of list `list`. */
+typedef struct lw_panel {
+    int64_t n0, n, list;
+    size_t offset; /* bytes into data */
+} lw_panel;
+
+typedef struct lw_list {
+    int64_t first, count; /* chunks */
+} lw_list;
+
+struct lw_weights {
+    const lw_isa *isa;
+    int64_t oc, kh, kw, ic, groups, window, weight_window;
+    int zero_point, depthwise;
+    lw_mode mode;
+    lw_list *lists;
+    lw_chunk *chunks;
+    lw_panel *panels;
+    int64_t list_count, chunk_count, panel_count;
+    uint8_t *data;
+    float *sb;      /* (oc) in mode A, else NULL */
+    int64_t ldw;    /* depthwise: rows of comp, w, dw_sb, one per tap */
+    int32_t *comp, *w;
+    float *dw_sb;
+    size_t bytes;
+};
+
+/* Bytes of a chunk ahead of its weights: comp and, in mode AW, sb. */
+static inline size_t lw_chunk_head(const lw_weights *w) {
+    return (size_t)w->isa->nr * 4 * (w->mode == LW_AW ? 2 : 1);
+}
+
+void *lw_alloc(size_t bytes); /* zeroed, LW_ALIGN aligned, LW_SLACK bytes longer; free() it */
+
+#endif
