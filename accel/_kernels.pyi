@@ -1,0 +1,165 @@
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+class KernelRow(TypedDict):
+    name: str
+    op: str
+    mode: str
+    mr: int
+    nr: int
+    kr: int
+    isa: str
+
+def isa() -> str: ...
+def isas() -> tuple[str, ...]: ...
+def use_isa(name: str) -> AbstractContextManager[None]: ...
+def table() -> list[KernelRow]: ...
+def check_gemm(address: int) -> bool: ...
+def quantize_windows(
+    x: NDArray[np.float32],
+    window: int,
+    signed: bool = True,
+    *,
+    out: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None,
+    threads: int = 1,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]: ...
+def dequantize_windows(
+    q: NDArray[np.uint8], scale: NDArray[np.float32], window: int, signed: bool
+) -> NDArray[np.float32]: ...
+def pack_weights(
+    qw: NDArray[np.int8],
+    scale: NDArray[np.float32],
+    window: int,
+    *,
+    weight_window: int | None = None,
+    signed: bool = True,
+    groups: int = 1,
+) -> PackedWeights: ...
+def qgemm(
+    q: NDArray[np.uint8],
+    scale: NDArray[np.float32],
+    weights: PackedWeights,
+    bias: NDArray[np.float32] | None = None,
+    *,
+    residual: NDArray[np.float32] | None = None,
+    activation: str = "none",
+    alpha: float = 0.0,
+    lo: float = ...,
+    hi: float = ...,
+    threads: int = 1,
+    out: NDArray[np.float32] | None = None,
+    gemm: int | None = None,
+) -> NDArray[np.float32]: ...
+def qconv2d(
+    q: NDArray[np.uint8],
+    scale: NDArray[np.float32],
+    weights: PackedWeights,
+    bias: NDArray[np.float32] | None = None,
+    *,
+    strides: Sequence[int] = (1, 1),
+    pads: Sequence[int] = (0, 0, 0, 0),
+    dilations: Sequence[int] = (1, 1),
+    residual: NDArray[np.float32] | None = None,
+    activation: str = "none",
+    alpha: float = 0.0,
+    lo: float = ...,
+    hi: float = ...,
+    threads: int = 1,
+    out: NDArray[np.float32] | None = None,
+    gemm: int | None = None,
+) -> NDArray[np.float32]: ...
+
+class PackedWeights:
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def window(self) -> int: ...
+    @property
+    def weight_window(self) -> int | None: ...
+    @property
+    def mode(self) -> str: ...
+    @property
+    def signed(self) -> bool: ...
+    @property
+    def groups(self) -> int: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def depthwise(self) -> bool: ...
+    @property
+    def nbytes(self) -> int: ...
+
+class Pool:
+    def __init__(self, threads: int = 1) -> None: ...
+    @property
+    def threads(self) -> int: ...
+
+class QTensor:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        window: int,
+        signed: bool,
+        halo: Sequence[int] = (0, 0, 0, 0),
+        memory: NDArray[np.uint8] | None = None,
+    ) -> None: ...
+    @staticmethod
+    def nbytes_for(
+        shape: Sequence[int], window: int, halo: Sequence[int] = (0, 0, 0, 0)
+    ) -> int: ...
+    @property
+    def q(self) -> NDArray[np.uint8]: ...
+    @property
+    def scale(self) -> NDArray[np.float32]: ...
+    @property
+    def memory(self) -> NDArray[np.uint8]: ...
+    @property
+    def shape(self) -> tuple[int, int, int, int]: ...
+    @property
+    def window(self) -> int: ...
+    @property
+    def signed(self) -> bool: ...
+    @property
+    def halo(self) -> tuple[int, int, int, int]: ...
+    @property
+    def nbytes(self) -> int: ...
+
+class Quantize:
+    def __init__(self, src: NDArray[np.float32], dst: QTensor, pool: Pool) -> None: ...
+    def __call__(self) -> None: ...
+
+class Conv:
+    def __init__(
+        self,
+        src: QTensor,
+        weights: PackedWeights,
+        *,
+        pool: Pool,
+        strides: Sequence[int] = (1, 1),
+        pads: Sequence[int] = (0, 0, 0, 0),
+        dilations: Sequence[int] = (1, 1),
+        bias: NDArray[np.float32] | None = None,
+        residual: NDArray[np.float32] | None = None,
+        activation: str = "none",
+        alpha: float = 0.0,
+        lo: float = ...,
+        hi: float = ...,
+        dst: NDArray[np.float32] | None = None,
+        dst_q: QTensor | None = None,
+        gemm: int | None = None,
+    ) -> None: ...
+    @property
+    def shape(self) -> tuple[int, int, int, int]: ...
+    def __call__(self) -> None: ...
+
+class ToNHWC:
+    def __init__(self, src: NDArray[np.float32], dst: NDArray[np.float32], pool: Pool) -> None: ...
+    def __call__(self) -> None: ...
+
+class ToNCHW:
+    def __init__(self, src: NDArray[np.float32], dst: NDArray[np.float32], pool: Pool) -> None: ...
+    def __call__(self) -> None: ...
