@@ -87,8 +87,8 @@ def _print(name: str, rows: int, runs: list[Measurement], scores: list[Score]) -
     shown = table(columns, right=columns[2:], title=f"{escape(name)}, {rows} rows")
     for i, (r, s) in enumerate(zip(runs, scores, strict=True)):
         cells = {
-            "device": r.device + (" (reference)" if i == 0 else ""),
-            "model": r.precision,
+            "device": r.device,
+            "model": r.precision + (" reference" if i == 0 else ""),
             "top-1": percent(s.top1),
             "won": str(s.won),
             "lost": str(s.lost),

@@ -21,8 +21,9 @@ from accel.errors import InputError
 from accel.program import Array
 
 BATCH = 32
-DRAWN = 6
-SHADES = " .:+#@"
+DRAWN = 4
+SHADES = " \u2591\u2592\u2593\u2588"  # blocks, light to full
+ASCII_SHADES = " .+#@"
 Save = Annotated[
     Path | None, typer.Option(help="Write the cpu's answers to this .npz, for examples/.")
 ]
@@ -92,22 +93,20 @@ def _print_task(
         f"A small network was trained on other digits in fp32. It now reads {len(images)} that it "
         "has never seen, in int8, on every device of this machine. Some of them:\n"
     )
-    drawings = [draw(image) for image in images[:DRAWN]]
+    shades = SHADES if console.encoding.startswith("utf") else ASCII_SHADES
+    drawings = [draw(image, shades) for image in images[:DRAWN]]
     for line in zip(*drawings, strict=True):
         console.print("  ".join(line), markup=False, no_wrap=True, overflow="crop")
-    reads = [f"reads {c}".ljust(len(drawings[0][0])) for c in best(cpu)[:DRAWN]]
-    console.print("  ".join(reads), style="bold", no_wrap=True, overflow="crop")
+    reads = [f"    reads {c}".ljust(len(drawings[0][0])) for c in best(cpu)[:DRAWN]]
+    console.print("  ".join(reads).rstrip(), style="bold", no_wrap=True, overflow="crop")
 
 
-def draw(image: npt.NDArray[np.uint8], width: int = 10, height: int = 7) -> list[str]:
-    """A (32, 32, 1) image as lines of text, darker characters for more ink."""
-    rows = np.linspace(0, image.shape[0], height + 1).astype(int)
-    columns = np.linspace(0, image.shape[1], width + 1).astype(int)
-    sums = np.add.reduceat(image[:, :, 0].astype(np.int64), rows[:-1], axis=0)
-    sums = np.add.reduceat(sums, columns[:-1], axis=1)
-    areas = np.diff(rows)[:, np.newaxis] * np.diff(columns)
-    levels = (sums / areas / 256 * len(SHADES)).astype(int)
-    return ["".join(SHADES[level] for level in line) for line in levels]
+def draw(image: npt.NDArray[np.uint8], shades: str, side: int = 8) -> list[str]:
+    """An (H, W, 1) image as `side` lines of text, two characters to a square to keep its shape."""
+    height, width = image.shape[0] // side, image.shape[1] // side
+    squares = image[: height * side, : width * side, 0].reshape(side, height, side, width)
+    levels = (squares.mean(axis=(1, 3)) / 256 * len(shades)).astype(int)
+    return ["".join(shades[level] * 2 for level in line) for line in levels]
 
 
 def _print_table(console: Console, runs: list[Measurement], scores: list[Score]) -> None:
@@ -116,8 +115,8 @@ def _print_table(console: Console, runs: list[Measurement], scores: list[Score])
     for i, (r, s) in enumerate(zip(runs, scores, strict=True)):
         mark = "*" if r.simulated else " "
         shown.add_row(
-            r.device + (" (reference)" if i == 0 else ""),
-            r.precision,
+            r.device,
+            r.precision + (" reference" if i == 0 else ""),
             percent(s.top1),
             percent(s.agreement),
             human_seconds(r.latency_s) + mark,
