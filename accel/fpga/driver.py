@@ -178,6 +178,15 @@ class Driver:
             raise request.error
         return request.outputs
 
+    def step(self) -> None:
+        """Take the next simulated event, and recover the requests whose deadline has passed."""
+        if not self.live:
+            return
+        self._advance(min(request.deadline_ps for request in self.live.values()))
+        for request in list(self.live.values()):
+            if not request.outcome and self.card.now_ps >= request.deadline_ps:
+                self._recover(request)
+
     def _settle(self, request: Request) -> None:
         while not request.outcome:
             self._advance(request.deadline_ps)
@@ -203,7 +212,7 @@ class Driver:
         request.attempts += 1
         cid = request.cid = self.queue.new_command()
         ready = self._host.reserve(seconds_to_ps(self.spec.submit), f"submit {request.number}")
-        request.deadline_ps = ready + seconds_to_ps(self.spec.deadline)
+        request.deadline_ps = ready + self._patience_ps(request)
         self.card.trace.flow(request.number, self._host.name, ready)
         generation = self.queue.generation
 
@@ -217,6 +226,13 @@ class Driver:
             self.queue.doorbell()
 
         call_at(self.card.env, ready, ring)
+
+    def _patience_ps(self, request: Request) -> int:
+        """Bound the wait: the deadline, and twice what all live requests take on one engine."""
+        scheduler = self.card.scheduler
+        work = scheduler.loaded[request.program] if scheduler is not None else None
+        frame = work.image_ps * work.network.images if work is not None else 0
+        return seconds_to_ps(self.spec.deadline) + 2 * frame * (len(self.live) + 1)
 
     def _post(self, request: Request, network: Network, cid: int) -> None:
         assert request.slot is not None
@@ -254,9 +270,18 @@ class Driver:
         request.cid = None
         if status is Status.OK:
             request.outputs = network.unpack_outputs(raw)
-            self._finish(request, "card")
+            self._finish_on_host(request, network.host_seconds * network.images)
         else:
             self._repeat(request, status)
+
+    def _finish_on_host(self, request: Request, seconds: float) -> None:
+        """End a request once the host has done its share of the network."""
+        end = self._host.reserve(seconds_to_ps(seconds), f"finish {request.number}")
+        if seconds:
+            request.deadline_ps = end
+            call_at(self.card.env, end, lambda: self._finish(request, "card"))
+        else:
+            self._finish(request, "card")
 
     def _repeat(self, request: Request, status: Status) -> None:
         """Replay a request the card reported as failed, or hand it on."""
@@ -280,7 +305,7 @@ class Driver:
             return
         if request.steps.count("poll") == request.attempts:
             self.queue.doorbell(again=True)
-            request.deadline_ps = self.card.now_ps + seconds_to_ps(self.spec.deadline)
+            request.deadline_ps = self.card.now_ps + self._patience_ps(request)
             return
         request.steps.append("abort")
         self.counts["abort"] += 1
@@ -334,6 +359,8 @@ class Driver:
         self._finish(request, "cpu")
 
     def _finish(self, request: Request, outcome: Literal["card", "cpu", "error"]) -> None:
+        if request.outcome:
+            return
         request.outcome = outcome
         request.done_ps = self.card.now_ps
         del self.live[request.number]

@@ -82,6 +82,8 @@ class Network:
         Whole batches: the first dimension is the number of images in a frame.
     function : callable
         Takes and returns a dict of arrays by name; computes the values.
+    host_seconds : float
+        What the host still has to compute per image after the card, in seconds.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Network:
         inputs: Mapping[str, tuple[tuple[int, ...], Any]],
         outputs: Mapping[str, tuple[tuple[int, ...], Any]],
         function: Callable[[Arrays], Arrays],
+        host_seconds: float = 0.0,
     ) -> None:
         if not inputs or not outputs:
             raise InputError(f"network {name!r} needs at least one input and one output")
@@ -99,6 +102,7 @@ class Network:
         self.inputs, self.input_bytes = _lay_out(inputs, 0)
         self.outputs, self.frame_bytes = _lay_out(outputs, self.input_bytes)
         self.images = self.inputs[0].shape[0]
+        self.host_seconds = host_seconds
         self._function = function
 
     @property

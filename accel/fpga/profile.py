@@ -1,7 +1,7 @@
 """The figures that make one card: each with its unit, its source and how far it is known.
 
 A profile is a TOML file in `profiles/`. What several cards share (the fitted parameters of one kind
-of engine, or of one kind of link) stands once, in `profiles/families/`.
+of engine, or of one kind of link) stands once, in a family file, whose name begins with `_`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Profile(Mapping[str, Quantity]):
 def profile_names() -> tuple[str, ...]:
     """Return the names of all shipped cards, sorted."""
     folder = resources.files("accel.fpga") / "profiles"
-    return tuple(sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml")))
+    names = (f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+    return tuple(sorted(name for name in names if not name.startswith("_")))
 
 
 @cache
@@ -89,12 +90,12 @@ def load_profile(name: str) -> Profile:
     description = str(card.pop("description"))
     quantities: dict[str, Quantity] = {}
     for family in families:
-        quantities |= _flatten(_read(f"families/{family}.toml"))
+        quantities |= _flatten(_read(f"_{family}.toml"))
     return Profile(name, families, description, quantities | _flatten(card))
 
 
-def _read(path: str) -> dict[str, Any]:
-    file = resources.files("accel.fpga").joinpath("profiles", *path.split("/"))
+def _read(name: str) -> dict[str, Any]:
+    file = resources.files("accel.fpga").joinpath("profiles", name)
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
 

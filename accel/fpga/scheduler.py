@@ -58,10 +58,14 @@ class Scheduler:
 
     def load(self, network: Network) -> int:
         """Put a network into the next program slot and return the slot's number."""
+        self.loaded.append(self.describe(network))
+        return len(self.loaded) - 1
+
+    def describe(self, network: Network) -> Loaded:
+        """Return what the network's layers cost on these engines."""
         times = tuple(time_layers(network.layers, self.spec))
         moved = sum(t.n_bytes for t in times)
-        self.loaded.append(Loaded(network, times, image_ps(times, self.spec), moved))
-        return len(self.loaded) - 1
+        return Loaded(network, times, image_ps(times, self.spec), moved)
 
     def start(self, program: int, frame: int, done: Callable[[Status], None]) -> None:
         """Run program `program` on the frame at address `frame`; `done` gets the outcome."""
@@ -112,7 +116,7 @@ class Scheduler:
         except AccelError as error:
             self.last_error = error
             return Status.PROGRAM_ERROR
-        except Exception as error:  # noqa: BLE001 - the caller's function must not stop the card
+        except Exception as error:
             self.last_error = CardError(f"{loaded.network.name}: {type(error).__name__}: {error}")
             return Status.PROGRAM_ERROR
         return Status.OK

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from accel.errors import CardError, InputError
-from accel.fpga.memory import POISON, Memory
+from accel.fpga.memory import POISON, Buffer, Memory
 
 
 def test_write_then_view_gives_the_same_bytes() -> None:
@@ -58,13 +60,13 @@ def test_bad_allocation_is_refused(n_bytes: int, alignment: int) -> None:
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 300)), max_size=60))
 def test_live_buffers_never_overlap(steps: list[tuple[bool, int]]) -> None:
     memory = Memory("m", 1 << 16)
-    live = []
+    live: list[Buffer] = []
     for grow, number in steps:
         if grow or not live:
             live.append(memory.allocate(number))
         else:
             memory.free(live.pop(number % len(live)))
     ordered = sorted(live, key=lambda b: b.address)
-    assert all(a.end <= b.address for a, b in zip(ordered, ordered[1:], strict=False))
+    assert all(a.end <= b.address for a, b in pairwise(ordered))
     assert memory.used == sum(b.n_bytes for b in live)
     assert all(b.address % 64 == 0 for b in live)

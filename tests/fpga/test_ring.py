@@ -1,4 +1,4 @@
-"""Rings: sizes of the real structures, indices, phase, and that no descriptor is lost or doubled."""
+"""Rings: sizes of the real structures, indices, phase; no descriptor is lost or doubled."""
 
 from __future__ import annotations
 

@@ -1,0 +1,300 @@
+"""The `fpga` device: a simulated card. Values are those of `cpu`, bit for bit; times are
+simulated from the card's published figures."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accel.backends.cpu import CpuDevice
+from accel.device import Device
+from accel.errors import DeviceError, InputError
+from accel.explain import Explanation, Row
+from accel.model import Model
+from accel.program import Array, Arrays, Job, Program, _pad
+from accel.workload import Layer, workload_of
+
+if TYPE_CHECKING:
+    from accel.fpga import Driver, Request
+
+DEFAULT_CARD = "alveo-u50"
+# Units beside the array do these while it multiplies (Xilinx PG338, table of operators).
+BESIDE_ARRAY = frozenset(
+    {
+        "Add", "AveragePool", "Concat", "Flatten", "GlobalAveragePool", "Identity", "LeakyRelu",
+        "MaxPool", "Pad", "Relu", "Reshape", "Resize", "Slice", "Squeeze", "Transpose", "Unsqueeze",
+    }
+)  # fmt: skip
+HOST_MACS_PER_S = 2e10  # assumed: one core, float32
+HOST_NODE_S = 5e-6  # assumed: what one operator costs ONNX Runtime
+
+
+def availability() -> tuple[bool, str]:
+    """Whether SimPy, the event loop of the simulation, is installed."""
+    if importlib.util.find_spec("simpy") is None:
+        return False, "not installed; run: pip install simpy"
+    return True, f"simulated card, {DEFAULT_CARD} unless chosen by card="
+
+
+def open_device(
+    index: int,
+    card: str = DEFAULT_CARD,
+    *,
+    faults: Sequence[Any] = (),
+    seed: int = 0,
+    ring_size: int = 256,
+    fallback: bool = True,
+    trace: bool = True,
+) -> Device:
+    """Open a simulated card.
+
+    Parameters
+    ----------
+    card : name of a profile (`accel.fpga.profile_names()`), or a profile.
+    faults : `accel.fpga.Rule`s: what goes wrong, and when.
+    seed : seed of the faults.
+    ring_size : descriptors in each ring, a power of two in 64 … 16384.
+    fallback : compute on the CPU what the card cannot finish; else it ends in a CardError.
+    trace : record what every component does (`Program.save_trace`).
+    """
+    from accel.fpga import Card, Driver
+
+    simulated = Card(card, faults=faults, seed=seed, trace=trace)
+    if simulated.scheduler is None:
+        raise DeviceError(
+            f"card {simulated.profile.name!r} only moves bytes, it has no compute engine; use it "
+            f"with accel.fpga.Card, or choose another card"
+        )
+    return FpgaDevice(f"fpga:{index}", Driver(simulated, ring_size, fallback))
+
+
+class FpgaDevice(Device):
+    """One simulated card with its driver; its programs share the card and its clock."""
+
+    def __init__(self, name: str, driver: Driver) -> None:
+        super().__init__(name)
+        self.driver = driver
+        self.lock = threading.RLock()
+
+    def _compile(
+        self,
+        model: Model,
+        batch_size: int | None,
+        threads: int,
+        strict: bool,
+        shapes: dict[str, Sequence[int]] | None,
+    ) -> Program:
+        return FpgaProgram(self, model, batch_size, threads, strict, shapes)
+
+
+class FpgaProgram(Program):
+    """A network loaded into the card; the values come from a `cpu` program of the same model."""
+
+    device: FpgaDevice
+
+    def __init__(
+        self,
+        device: FpgaDevice,
+        model: Model,
+        batch_size: int | None,
+        threads: int,
+        strict: bool,
+        shapes: dict[str, Sequence[int]] | None,
+    ) -> None:
+        from accel.fpga import Network
+
+        super().__init__(device, model, batch_size, threads)
+        self._cpu = CpuDevice(device.name).compile(model, batch_size, threads, strict, shapes)
+        self.inputs, self.outputs = self._cpu.inputs, self._cpu.outputs
+        layers = workload_of(model.with_shapes(self.batch_size, shapes))
+        own = {row.node for row in self._cpu.explain().rows if row.own}
+        engine = [_one_image(layer) for layer in layers if layer.name in own]
+        dummy = {s.name: np.zeros(_fixed(s.shape, s.name), s.dtype) for s in self.inputs}
+        results = self._cpu._execute(dummy)  # shapes of outputs are not always in the file
+        self.network = Network(
+            model.name,
+            engine,
+            {name: (array.shape, array.dtype) for name, array in dummy.items()},
+            {name: (array.shape, array.dtype) for name, array in results.items()},
+            self._cpu._execute,
+            self._host_seconds(),
+        )
+        with device.lock:
+            self._slot = device.driver.load(self.network)
+
+    def submit(self, x: Any) -> Job:
+        """Start a run on the card and return at once; simulated time passes in `Job.result`."""
+        arrays, rows = self._checked(x)
+        with self.device.lock:
+            return FpgaJob(self, self._start(arrays, rows), rows)
+
+    def stats(self) -> dict[str, dict[str, float]]:
+        """Return per component its utilisation, busy time and counts, for the whole card."""
+        with self.device.lock:
+            card = self.device.driver.card
+            return card.stats() | {"driver": dict(self.device.driver.counts)}
+
+    def save_trace(self, path: str) -> None:
+        """Write what the card did as Chrome/Perfetto JSON."""
+        with self.device.lock:
+            self.device.driver.card.trace.save(path)
+
+    def explain(self) -> Explanation:
+        """Every node with the engine's cycles and time for one image."""
+        scheduler = self.device.driver.card.scheduler
+        assert scheduler is not None
+        spec = scheduler.spec
+        loaded = scheduler.describe(self.network)
+        times = {t.name: t for t in loaded.times}
+        array = f"int8 {spec.pixels}x{spec.inputs}x{spec.outputs}"
+        rows = []
+        for row in self._cpu.explain().rows:
+            time = times.get(row.node)
+            if time is not None:
+                note = f"{time.cycles} cycles, {time.total_ps / 1e6:.1f} us, {time.bound} bound"
+                row = replace(row, where=self.device.name, kernel=array, note=note)
+            elif row.own:
+                row = replace(row, where=self.device.name, note="fused, no time of its own")
+            elif row.op in BESIDE_ARRAY:
+                note = "beside the array, value by ONNX Runtime"
+                row = replace(row, where=self.device.name, note=note)
+            else:
+                row = replace(row, note=f"on the host, {_host_row_s(row) * 1e6:.1f} us")
+            rows.append(row)
+        return Explanation(
+            self.model.name, self.device.name, self.batch_size, self.threads, tuple(rows),
+            self._notes(loaded.image_ps, len(times)),
+        )  # fmt: skip
+
+    def _notes(self, image_ps: int, n_layers: int) -> tuple[str, ...]:
+        from accel.fpga.engine import images_per_second
+
+        scheduler = self.device.driver.card.scheduler
+        assert scheduler is not None
+        rate = images_per_second(self.network.layers, scheduler.spec)
+        notes = [
+            f"card {self.device.driver.card.profile.name}: {n_layers} layers, "
+            f"{image_ps / 1e9:.3f} ms an image on one engine, "
+            f"{scheduler.spec.count} engines: at most {rate:.1f} images/s (simulated)",
+        ]
+        if self.network.host_seconds:
+            notes.append(
+                f"the engine lacks some operators: the host adds "
+                f"{self.network.host_seconds * 1e6:.1f} us an image"
+            )
+        return tuple(notes)
+
+    def _execute(self, inputs: Arrays) -> Arrays:
+        with self.device.lock:
+            driver = self.device.driver
+            return _outputs(driver, driver.submit(self._slot, inputs))
+
+    def _run_batches(self, arrays: Arrays, rows: int) -> Arrays:
+        with self.device.lock:
+            return self._collect(self._start(arrays, rows), rows)
+
+    def _start(self, arrays: Arrays, rows: int) -> list[Request]:
+        size = self.batch_size
+        return [
+            self.device.driver.submit(
+                self._slot, {n: _pad(a[at : at + size], size) for n, a in arrays.items()}
+            )
+            for at in range(0, rows, size)
+        ]
+
+    def _collect(self, requests: list[Request], rows: int) -> Arrays:
+        parts = [_outputs(self.device.driver, request) for request in requests]
+        if rows == self.batch_size:
+            return parts[0]
+        return {name: self._join(name, [p[name] for p in parts], rows) for name in parts[0]}
+
+    def _host_seconds(self) -> float:
+        rows = [r for r in self._cpu.explain().rows if not r.own and r.op not in BESIDE_ARRAY]
+        return sum(_host_row_s(row) for row in rows) / self.batch_size
+
+
+class FpgaJob(Job):
+    """A batch on the card. Simulated time passes while somebody asks for the result.
+
+    Attributes
+    ----------
+    outcomes : per batch "card", or "cpu" where the card failed and the CPU computed it
+    """
+
+    def __init__(self, program: FpgaProgram, requests: list[Request], rows: int) -> None:
+        super().__init__(Future())
+        self._program = program
+        self._requests = requests
+        self._rows = rows
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """How each batch ended, "" while it is under way."""
+        return tuple(request.outcome for request in self._requests)
+
+    def result(self, timeout: float | None = None) -> Array | Arrays:
+        """Let simulated time pass until the batch is done; `timeout` plays no role."""
+        with self._program.device.lock:
+            if not self._future.done():
+                self._finish()
+        return super().result(0)
+
+    def done(self) -> bool:
+        """Whether the batch has ended; each call lets the card take one simulated event."""
+        with self._program.device.lock:
+            if not self._future.done():
+                self._program.device.driver.step()
+                if all(self.outcomes):
+                    self._finish()
+        return self._future.done()
+
+    def _finish(self) -> None:
+        try:
+            outputs = self._program._collect(self._requests, self._rows)
+        except Exception as error:
+            self._future.set_exception(error)
+        else:
+            alone = next(iter(outputs.values()))
+            self._future.set_result(outputs if len(outputs) > 1 else alone)
+        ended = max(request.done_ps for request in self._requests)
+        started = min(request.submitted_ps for request in self._requests)
+        self.simulated_ns = (ended - started) // 1000
+
+
+def _outputs(driver: Driver, request: Request) -> Arrays:
+    outputs = driver.wait(request)
+    if request.outcome == "cpu":
+        warnings.warn(
+            f"{driver.card.profile.name}: request {request.number} was computed on the CPU after "
+            f"{', '.join(request.steps[:-1]) or 'the card could not be loaded'}",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return outputs
+
+
+def _one_image(layer: Layer) -> Layer:
+    return replace(
+        layer,
+        n=1,
+        macs=layer.macs // layer.n,
+        input_bytes=layer.input_bytes // layer.n,
+        output_bytes=layer.output_bytes // layer.n,
+    )
+
+
+def _fixed(shape: tuple[int | None, ...], name: str) -> tuple[int, ...]:
+    if any(d is None for d in shape):
+        raise InputError(f"input {name!r} has free dimensions {shape}; give them with shapes=")
+    return tuple(d for d in shape if d is not None)
+
+
+def _host_row_s(row: Row) -> float:
+    return HOST_NODE_S + row.macs / HOST_MACS_PER_S
