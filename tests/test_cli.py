@@ -15,7 +15,7 @@ import pytest
 
 import accel
 from accel.cli import main
-from accel.cli.demo import draw
+from accel.cli.demo import PLAIN, QUADRANTS, draw
 from accel.cli.output import human_bytes, human_count, human_seconds
 from accel.cli.score import relative_error, score
 from accel.demo import digits_model, digits_model_path, digits_test
@@ -229,10 +229,14 @@ def test_demo_prints_digits_table_and_meaning(call: Call) -> None:
     assert "fp32 reference" in result.out and "calibration" in result.out
 
 
-def test_draw_darkens_with_ink() -> None:
+def test_draw_fills_the_quarters_that_hold_ink() -> None:
     image = np.zeros((32, 32, 1), np.uint8)
-    image[:, 16:] = 255
-    assert draw(image, " @", side=2) == ["  @@", "  @@"]
+    image[:16, 16:] = 255
+    image[2:4, 0] = 255
+    lines = draw(image, QUADRANTS)
+    assert lines[0] == "▖" + " " * 7 + "█" * 8
+    assert lines[1:4] == [" " * 8 + "█" * 8] * 3 and lines[4:] == [" " * 16] * 4
+    assert draw(image, PLAIN)[0] == " " * 8 + "#" * 8
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ from accel.program import Array
 
 BATCH = 32
 DRAWN = 4
-SHADES = " \u2591\u2592\u2593\u2588"  # blocks, light to full
-ASCII_SHADES = " .+#@"
+INK = 128  # of 255: darker squares are drawn
+QUADRANTS = " ▘▝▀▖▌▞▛▗▚▐▜▄▙▟█"  # index: 1 upper left, 2 upper right, 4 lower left, 8 lower right
+PLAIN = "".join("#" if bits.bit_count() > 1 else " " for bits in range(16))
 Save = Annotated[
     Path | None, typer.Option(help="Write the cpu's answers to this .npz, for examples/.")
 ]
@@ -88,25 +89,25 @@ def twins(runs: list[Measurement]) -> list[str]:
 def _print_task(
     console: Console, images: npt.NDArray[np.uint8], labels: Array, cpu: Measurement
 ) -> None:
-    console.rule("[bold]Reading handwriting in 8-bit integers", align="left")
+    console.rule("[bold]Reading handwriting with 8-bit numbers", align="left")
     console.print(
-        f"A small network was trained on other digits in fp32. It now reads {len(images)} that it "
-        "has never seen, in int8, on every device of this machine. Some of them:\n"
+        "A small network has learned handwritten digits in 32-bit numbers (fp32). Turned into "
+        f"8-bit numbers (int8), it now reads {len(images)} digits that it has never seen, on every "
+        f"device of this machine. The first {len(images[:DRAWN])}:\n"
     )
-    shades = SHADES if console.encoding.startswith("utf") else ASCII_SHADES
-    drawings = [draw(image, shades) for image in images[:DRAWN]]
+    characters = QUADRANTS if console.encoding.startswith("utf") else PLAIN
+    drawings = [draw(image, characters) for image in images[:DRAWN]]
     for line in zip(*drawings, strict=True):
         console.print("  ".join(line), markup=False, no_wrap=True, overflow="crop")
     reads = [f"    reads {c}".ljust(len(drawings[0][0])) for c in best(cpu)[:DRAWN]]
     console.print("  ".join(reads).rstrip(), style="bold", no_wrap=True, overflow="crop")
 
 
-def draw(image: npt.NDArray[np.uint8], shades: str, side: int = 8) -> list[str]:
-    """An (H, W, 1) image as `side` lines of text, two characters to a square to keep its shape."""
-    height, width = image.shape[0] // side, image.shape[1] // side
-    squares = image[: height * side, : width * side, 0].reshape(side, height, side, width)
-    levels = (squares.mean(axis=(1, 3)) / 256 * len(shades)).astype(int)
-    return ["".join(shades[level] * 2 for level in line) for line in levels]
+def draw(image: npt.NDArray[np.uint8], characters: str) -> list[str]:
+    """A (32, 32, 1) image as 8 lines of 16 characters, each four squares of 2 by 1 pixels."""
+    ink = image.reshape(16, 2, 32).mean(axis=1) > INK
+    cells = ink.reshape(8, 2, 16, 2).transpose(0, 2, 1, 3).reshape(8, 16, 4)
+    return ["".join(characters[bits] for bits in line) for line in cells @ (1, 2, 4, 8)]
 
 
 def _print_table(console: Console, runs: list[Measurement], scores: list[Score]) -> None:
@@ -135,11 +136,12 @@ def _print_meaning(console: Console, runs: list[Measurement], scores: list[Score
     same = round((here.agreement or 0.0) * total)
     size = f"{ratio:.1f} times smaller ({human_bytes(runs[cpu].model_bytes)})"
     lines = [f"cpu reads {same} of {total} digits as fp32 does, from a model {size}."]
-    lines += ["The int8 model was made from the fp32 one alone, without calibration images."]
+    lines += ["It was made from the fp32 model alone; no calibration images were needed."]
     equal = twins(runs)
     if len(equal) > 1:
         count = runs[cpu].main.size
         lines += [f"{', '.join(equal)}: all {count} scores are the same, bit for bit."]
+    lines += [f"one image: median time of one alone; images/s: in batches of {BATCH}."]
     if any(r.simulated for r in runs):
         lines += ["* time on the simulated card, not of this machine."]
     missing = [f"{d.name}: {d.detail}" for d in accel.devices() if not d.available]
