@@ -1,0 +1,229 @@
+# Convolution: the bound operator and the plain functions.
+
+cdef class Conv:
+    """Bound operator: convolution or matrix product, with everything that follows it in one pass.
+
+    y = activation(conv(src, weights) + bias + residual), stored as float32 in `dst`, quantized
+    into `dst_q`, or both. A product (M, K) by (K, N) is a convolution over a QTensor of shape
+    (1, 1, M, K). Depthwise weights have a kernel of their own. Nothing is allocated by a call.
+
+    Parameters
+    ----------
+    src : QTensor
+        Its window and signedness are those that the weights were packed for.
+    weights : PackedWeights
+    strides, dilations : (int, int)
+    pads : (top, left, bottom, right)
+        At most the halo of src.
+    bias : (OC,) float32, optional
+        Copied.
+    residual, dst : (N, OH, OW, OC) float32, optional
+        Channels adjacent; other axes may be strided.
+    activation : {"none", "relu", "clip", "leaky", "hardswish", "silu"}
+    alpha, lo, hi : float
+    dst_q : QTensor, optional
+    pool : Pool
+    gemm : int, optional
+        Address of MKL's cblas_gemm_s8u8s32 (32 bit integers): it does all integer products, and the
+        result keeps the same bits. Check it with `check_gemm`.
+
+    Attributes
+    ----------
+    shape : (N, OH, OW, OC)
+
+    Raises
+    ------
+    KernelError
+        When bound, for a wrong dtype, shape, layout or value; when called, if a value to be
+        quantized is NaN or infinite.
+    """
+    cdef lw_conv *p
+    cdef QTensor src, dst_q
+    cdef PackedWeights weights
+    cdef Pool pool
+    cdef object residual, dst
+    cdef readonly tuple shape
+
+    def __dealloc__(self):
+        lw_conv_destroy(self.p)
+
+    def __init__(self, QTensor src not None, PackedWeights weights not None, *, strides=(1, 1),
+                 pads=(0, 0, 0, 0), dilations=(1, 1), bias=None, residual=None,
+                 activation="none", alpha=0.0, lo=-np.inf, hi=np.inf, dst=None,
+                 QTensor dst_q=None, Pool pool not None, gemm=None):
+        _check_unbound(self.p == NULL)
+        cdef lw_conv_args a
+        cdef lw_status status
+        strides, dilations = _ints("strides", strides, 2, 1), _ints("dilations", dilations, 2, 1)
+        pads = _ints("pads", pads, 4, 0)
+        self.shape = _conv_shape(src, weights, strides, pads, dilations)
+        if gemm is not None and weights.depthwise:
+            qw, scale = weights.source
+            weights = _pack(qw, scale, weights.window, weights.weight_window,
+                            weights.signed, weights.groups, _GEMM_MERGE, weights.isa)
+        a.src, a.weights = &src.t, weights.p
+        a.oh, a.ow = self.shape[1], self.shape[2]
+        a.stride_h, a.stride_w = strides
+        a.pad_top, a.pad_left = pads[0], pads[1]
+        a.dilation_h, a.dilation_w = dilations
+        a.bias = a.residual = a.dst = NULL
+        a.dst_q, a.gemm = NULL, NULL
+        if bias is not None:
+            _shaped("bias", bias, np.float32, (self.shape[3],))
+            a.bias = <const float *>cnp.PyArray_DATA(bias)
+        if residual is not None:
+            _strided("residual", residual, self.shape)
+            a.residual = <const float *>cnp.PyArray_DATA(residual)
+            for i in range(3):
+                a.residual_stride[i] = residual.strides[i] // 4
+        if dst is None and dst_q is None:
+            raise KernelError("conv has neither dst nor dst_q; expected at least one")
+        if dst is not None:
+            _writable("dst", _strided("dst", dst, self.shape))
+            a.dst = <float *>cnp.PyArray_DATA(dst)
+            for i in range(3):
+                a.dst_stride[i] = dst.strides[i] // 4
+        if dst_q is not None:
+            if dst_q.shape != self.shape:
+                raise KernelError(f"dst_q has shape {dst_q.shape}; expected {self.shape}")
+            a.dst_q = &dst_q.t
+        _check_overlap(src, dst, dst_q)
+        if activation not in _ACTIVATIONS:
+            raise KernelError(f"activation is {activation!r}; expected one of {_ACTIVATIONS}")
+        a.activation = <lw_activation><int>_ACTIVATIONS.index(activation)
+        a.alpha, a.lo, a.hi = alpha, lo, hi
+        if gemm is not None:
+            a.gemm = <lw_gemm *><uintptr_t>_int("gemm", gemm, 1, 2**63 - 1)
+        self.src, self.weights, self.pool = src, weights, pool
+        self.residual, self.dst, self.dst_q = residual, dst, dst_q
+        self.p = lw_conv_create(&a, lw_pool_threads(pool.p), &status)
+        if self.p == NULL:
+            _raise(status, f"conv of {src.shape} with weights {weights.shape}")
+
+    def __call__(self):
+        cdef lw_status status
+        _check_bound(self.p != NULL)
+        with nogil:
+            status = lw_conv_run(self.p, self.pool.p)
+        if status != LW_OK:
+            raise KernelError("the output of a convolution holds NaN or infinity, which has no "
+                              "int8 value; check the scales, bias and residual")
+
+
+def _check_overlap(QTensor src, dst, QTensor dst_q):
+    inputs = [src.memory] + ([dst] if dst is not None else [])
+    outputs = ([dst] if dst is not None else []) + ([dst_q.memory] if dst_q is not None else [])
+    for x in inputs:
+        for y in outputs:
+            if x is not y and np.may_share_memory(x, y):
+                raise KernelError("src, dst and dst_q overlap in memory; expected separate arrays")
+    if dst_q is src:
+        raise KernelError("dst_q is src; expected separate tensors")
+
+
+def _conv_shape(QTensor src, PackedWeights weights, strides, pads, dilations):
+    oc, kh, kw, icg = weights.shape if len(weights.shape) == 4 else (
+        weights.shape[0], 1, 1, weights.shape[1])
+    if src.t.c != icg * weights.groups:
+        raise KernelError(f"src has {src.t.c} channels; expected {icg * weights.groups} for "
+                          f"weights of shape {weights.shape} in {weights.groups} groups")
+    if src.window != weights.window or src.signed != weights.signed:
+        raise KernelError(
+            f"src has window {src.window}, signed={src.signed}; expected window "
+            f"{weights.window}, signed={weights.signed} as the weights were packed")
+    if any(p > h for p, h in zip(pads, src.halo)):
+        raise KernelError(f"pads {pads} exceed the halo {src.halo} of src; make a larger halo")
+    high = src.t.h + pads[0] + pads[2] - (kh - 1) * dilations[0]
+    wide = src.t.w + pads[1] + pads[3] - (kw - 1) * dilations[1]
+    if high < 1 or wide < 1:
+        raise KernelError(f"kernel {kh}x{kw} with dilations {dilations} exceeds src {src.shape} "
+                          f"with pads {pads}")
+    return src.t.n, (high - 1) // strides[0] + 1, (wide - 1) // strides[1] + 1, oc
+
+
+def qconv2d(q, scale, PackedWeights weights not None, bias=None, *, strides=(1, 1),
+            pads=(0, 0, 0, 0), dilations=(1, 1), residual=None, activation="none", alpha=0.0,
+            lo=-np.inf, hi=np.inf, threads=1, out=None, gemm=None):
+    """Convolution of quantized activations, float32 out: y = activation(conv + bias + residual).
+
+    Copies its input and plans anew at every call; programs bind a `Conv` once instead.
+
+    Parameters
+    ----------
+    q : (N, H, W, C) uint8, C-contiguous
+    scale : (N, H, W, ceil(C / window)) float32
+        Finite, >= 0.
+    weights : PackedWeights
+    bias : (OC,) float32, optional
+    strides, dilations : (int, int)
+    pads : (top, left, bottom, right)
+    residual : (N, OH, OW, OC) float32, optional
+    activation : {"none", "relu", "clip", "leaky", "hardswish", "silu"}
+    alpha, lo, hi : float
+        Slope of "leaky"; bounds of "clip".
+    threads : int
+    out : (N, OH, OW, OC) float32, optional
+    gemm : int, optional
+        As in `Conv`.
+
+    Returns
+    -------
+    (N, OH, OW, OC) float32
+
+    Raises
+    ------
+    KernelError
+        For a wrong dtype, shape, layout or value.
+    """
+    _array("q", q, np.uint8, 4)
+    src = QTensor(q.shape, weights.window, weights.signed, _ints("pads", pads, 4, 0))
+    _shaped("scale", scale, np.float32, src.scale.shape)
+    if not (np.isfinite(scale).all() and float(scale.min()) >= 0):
+        raise KernelError("scale holds negative or non-finite numbers; expected scale >= 0")
+    src.q[...] = q
+    src.scale[...] = scale
+    if out is None:
+        out = np.empty(_conv_shape(src, weights, _ints("strides", strides, 2, 1), pads,
+                                   _ints("dilations", dilations, 2, 1)), np.float32)
+    Conv(src, weights, strides=strides, pads=pads, dilations=dilations, bias=bias,
+         residual=residual, activation=activation, alpha=alpha, lo=lo, hi=hi, dst=out,
+         pool=_pool(threads), gemm=gemm)()
+    return out
+
+
+def qgemm(q, scale, PackedWeights weights not None, bias=None, *, residual=None,
+          activation="none", alpha=0.0, lo=-np.inf, hi=np.inf, threads=1, out=None, gemm=None):
+    """Product of quantized activations (M, K) and weights (N, K), float32 out (M, N).
+
+    Parameters
+    ----------
+    q : (M, K) uint8, C-contiguous
+    scale : (M, ceil(K / window)) float32
+    weights : PackedWeights
+        Of a matrix (N, K).
+    bias : (N,) float32, optional
+    residual : (M, N) float32, optional
+    activation, alpha, lo, hi, threads, out, gemm
+        As in `qconv2d`.
+
+    Returns
+    -------
+    (M, N) float32
+
+    Raises
+    ------
+    KernelError
+        For a wrong dtype, shape, layout or value.
+    """
+    _array("q", q, np.uint8, 2)
+    _array("scale", scale, np.float32, 2)
+    if len(weights.shape) != 2:
+        raise KernelError(f"weights have shape {weights.shape}; expected a packed matrix (N, K)")
+    if residual is not None:
+        residual = _array("residual", residual, np.float32, 2)[None, None]
+    if out is not None:
+        out = _array("out", out, np.float32, 2)[None, None]
+    y = qconv2d(q[None, None], scale[None, None], weights, bias, residual=residual,
+                activation=activation, alpha=alpha, lo=lo, hi=hi, threads=threads, out=out,
+                gemm=gemm)
+    return y[0, 0]

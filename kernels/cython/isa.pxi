@@ -1,0 +1,91 @@
+# Which instruction set is in use.
+
+cdef const lw_isa *_current = NULL
+
+
+def isas():
+    """Instruction sets that this CPU supports, weakest first."""
+    names = []
+    cdef const lw_isa *one
+    while (one := lw_isa_at(len(names))) != NULL:
+        names.append(lw_isa_name(one).decode())
+    return tuple(names)
+
+
+def isa():
+    """Instruction set in use: the best one, or the one named by the variable LW_ISA."""
+    return lw_isa_name(_current).decode()
+
+
+cdef const lw_isa *_find(name) except NULL:
+    if not isinstance(name, str):
+        raise TypeError(f"isa is {type(name).__name__}; expected str")
+    cdef const lw_isa *found = lw_isa_find(name.encode())
+    if found == NULL:
+        raise KernelError(
+            f"instruction set {name!r} is unknown or not supported by this CPU; "
+            f"supported: {', '.join(isas())}")
+    return found
+
+
+def _set_isa(name):
+    global _current
+    _current = _find(name)
+
+
+class _IsaContext(contextlib.AbstractContextManager):
+    def __init__(self, old):
+        self._old = old
+
+    def __exit__(self, *exc):
+        _set_isa(self._old)
+
+
+def use_isa(name):
+    """Uses another instruction set for what is packed or bound from now on.
+
+    Parameters
+    ----------
+    name : str
+        One of `isas()`.
+
+    Returns
+    -------
+    context manager
+        Leaving it restores the former set. Weights and operators keep the set they were made with.
+
+    Raises
+    ------
+    KernelError
+        If the set is unknown, or not supported by this CPU.
+    """
+    context = _IsaContext(isa())
+    _set_isa(name)
+    return context
+
+
+def table():
+    """One row per micro-kernel of every supported instruction set.
+
+    Returns
+    -------
+    list of dict
+        Keys ``name`` (``lw_<op>_<mode>_<MR>x<NR>c<KR>__<isa>``), ``op``, ``mode`` ("a": one weight
+        scale per output channel; "aw": weight windows), ``mr``, ``nr``, ``kr`` and ``isa``.
+    """
+    cdef int mr, nr, kr
+    rows = []
+    for name in isas():
+        lw_isa_tile(_find(name), &mr, &nr, &kr)
+        for mode in ("a", "aw"):
+            rows.append({"name": f"lw_dot_{mode}_{mr}x{nr}c{kr}__{name}", "op": "dot",
+                         "mode": mode, "mr": mr, "nr": nr, "kr": kr, "isa": name})
+        for mode in ("a", "aw"):
+            rows.append({"name": f"lw_depthwise_{mode}_1x{nr}c1__{name}", "op": "depthwise",
+                         "mode": mode, "mr": 1, "nr": nr, "kr": 1, "isa": name})
+    return rows
+
+
+_current = lw_isa_best()
+if os.environ.get("LW_ISA"):
+    _set_isa(os.environ["LW_ISA"])

@@ -1,0 +1,58 @@
+# The C interface, as declared in kernels/include/lw.h.
+
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+
+cdef extern from "lw.h" nogil:
+    enum: LW_SLACK, LW_ALIGN, LW_MAX_CHUNK
+    ctypedef enum lw_status:
+        LW_OK, LW_NONFINITE, LW_NOMEM, LW_INVALID
+    ctypedef enum lw_activation:
+        LW_NONE
+    ctypedef struct lw_isa
+    ctypedef struct lw_pool
+    ctypedef struct lw_weights
+    ctypedef struct lw_conv
+    ctypedef struct lw_tensor:
+        uint8_t *q
+        float *scale
+        int64_t n, h, w, c, top, left, bottom, right, pixel_bytes, window, windows
+        int zero_point, shared
+    ctypedef void lw_gemm(int, int, int, int, int, int, int, float, const void *, int, int8_t,
+                          const void *, int, int8_t, float, int32_t *, int,
+                          const int32_t *) noexcept nogil
+    ctypedef struct lw_conv_args:
+        const lw_tensor *src
+        const lw_weights *weights
+        const float *bias
+        int64_t oh, ow, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w
+        const float *residual
+        int64_t residual_stride[3]
+        lw_activation activation
+        float alpha, lo, hi
+        float *dst
+        int64_t dst_stride[3]
+        const lw_tensor *dst_q
+        lw_gemm *gemm
+    const lw_isa *lw_isa_find(const char *)
+    const lw_isa *lw_isa_best()
+    const lw_isa *lw_isa_at(int)
+    const char *lw_isa_name(const lw_isa *)
+    void lw_isa_tile(const lw_isa *, int *, int *, int *)
+    lw_pool *lw_pool_create(int)
+    void lw_pool_destroy(lw_pool *)
+    int lw_pool_threads(const lw_pool *)
+    void lw_tensor_fill_border(const lw_tensor *, int64_t)
+    lw_status lw_quantize_rows(const lw_isa *, lw_pool *, const float *, int64_t, int64_t, int64_t,
+                               int, uint8_t *, float *)
+    void lw_dequantize_rows(const uint8_t *, const float *, int64_t, int64_t, int64_t, int, float *)
+    lw_status lw_quantize_tensor(const lw_isa *, lw_pool *, const float *, const lw_tensor *)
+    void lw_to_nhwc(lw_pool *, const float *, float *, int64_t, int64_t, int64_t)
+    void lw_to_nchw(lw_pool *, const float *, float *, int64_t, int64_t, int64_t)
+    lw_weights *lw_weights_pack(const lw_isa *, const int8_t *, const float *, int64_t, int64_t,
+                                int64_t, int64_t, int64_t, int64_t, int64_t, int, int, lw_status *)
+    void lw_weights_destroy(lw_weights *)
+    size_t lw_weights_bytes(const lw_weights *)
+    int lw_weights_is_depthwise(const lw_weights *)
+    lw_conv *lw_conv_create(const lw_conv_args *, int, lw_status *)
+    lw_status lw_conv_run(lw_conv *, lw_pool *)
+    void lw_conv_destroy(lw_conv *)

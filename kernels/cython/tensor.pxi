@@ -1,0 +1,178 @@
+# Quantized rows and tensors.
+
+def quantize_windows(x, window, object signed=True, *, out=None, threads=1):
+    """Quantizes the last axis in windows, each with its own scale.
+
+    With m = max abs(x) over a window: scale = m / L and q = z + rint(x * (L / m)), ties to even;
+    L, z = 127, 128 if signed, else 255, 0, where negative x give 0 and do not count in m. A window
+    with m < 2**-100 has scale 0 and q = z.
+
+    Parameters
+    ----------
+    x : (..., K) float32, C-contiguous
+    window : int
+        Elements along K that share a scale; the last window may be shorter.
+    signed : bool
+        False for x known to be >= 0.
+    out : pair of arrays, optional
+        Where to write q and scale.
+    threads : int
+
+    Returns
+    -------
+    q : (..., K) uint8
+    scale : (..., ceil(K / window)) float32
+
+    Raises
+    ------
+    KernelError
+        For a wrong dtype, shape or layout, window < 1, or an x that holds NaN or infinity.
+
+    Notes
+    -----
+    Dynamic per-block scales as in Dai et al., VS-Quant, MLSys 2021.
+    """
+    _array("x", x, np.float32, tuple(range(1, 33)))
+    cdef int64_t c = x.shape[x.ndim - 1], rows = x.size // c, w = _int("window", window, 1)
+    scale_shape = x.shape[:-1] + ((c - 1) // w + 1,)
+    if out is None:
+        out = np.empty(x.shape, np.uint8), np.empty(scale_shape, np.float32)
+    q = _writable("out[0]", _shaped("out[0]", out[0], np.uint8, x.shape))
+    scale = _writable("out[1]", _shaped("out[1]", out[1], np.float32, scale_shape))
+    cdef Pool pool = _pool(threads)
+    cdef int zero_point = 128 if signed else 0
+    cdef const float *xp = <const float *>cnp.PyArray_DATA(x)
+    cdef uint8_t *qp = <uint8_t *>cnp.PyArray_DATA(q)
+    cdef float *sp = <float *>cnp.PyArray_DATA(scale)
+    cdef lw_status status
+    cdef const lw_isa *current = _current
+    with nogil:
+        status = lw_quantize_rows(current, pool.p, xp, rows, c, w, zero_point, qp, sp)
+    if status != LW_OK:
+        raise _where_nonfinite("x", x)
+    return q, scale
+
+
+def dequantize_windows(q, scale, window, object signed):
+    """Inverse of `quantize_windows`: scale * (q - z).
+
+    Parameters
+    ----------
+    q : (..., K) uint8
+    scale : (..., ceil(K / window)) float32
+    window : int
+    signed : bool
+
+    Returns
+    -------
+    x : (..., K) float32
+    """
+    _array("q", q, np.uint8, tuple(range(1, 33)))
+    cdef int64_t c = q.shape[q.ndim - 1], rows = q.size // c, w = _int("window", window, 1)
+    _shaped("scale", scale, np.float32, q.shape[:-1] + ((c - 1) // w + 1,))
+    x = np.empty(q.shape, np.float32)
+    lw_dequantize_rows(<const uint8_t *>cnp.PyArray_DATA(q),
+                       <const float *>cnp.PyArray_DATA(scale), rows, c, w,
+                       128 if signed else 0, <float *>cnp.PyArray_DATA(x))
+    return x
+
+
+cdef class QTensor:
+    cdef lw_tensor t
+    cdef readonly object q, scale, memory
+
+    """Quantized activations, NHWC, with a border of zeros around every image.
+
+    Parameters
+    ----------
+    shape : (N, H, W, C)
+    window : int
+        Channels that share a scale, counted from channel 0; at most C is used.
+    signed : bool
+        Zero point 128 if true, else 0.
+    halo : (top, left, bottom, right)
+        Pixels of border, at least the padding of every consumer.
+    memory : (nbytes,) uint8, optional
+        Where to live, aligned to 64 bytes, at least `nbytes_for(shape, window, halo)` long. Other
+        tensors may use the same memory at other times: producers then write the border again.
+
+    Attributes
+    ----------
+    q : (N, H, W, C) uint8
+        View without the border.
+    scale : (N, H, W, ceil(C / window)) float32
+        View without the border.
+    """
+    @staticmethod
+    def nbytes_for(shape, window, halo=(0, 0, 0, 0)):
+        """Bytes of memory that such a tensor needs."""
+        return _tensor_layout(shape, window, halo)[2]
+
+    def __init__(self, shape, window, object signed, halo=(0, 0, 0, 0), memory=None):
+        _check_unbound(self.t.q == NULL)
+        n, h, w, c = _ints("shape", shape, 4, 1)
+        top, left, bottom, right = _ints("halo", halo, 4, 0)
+        q_bytes, windows, nbytes = _tensor_layout(shape, window, halo)
+        self.t.shared = memory is not None
+        if memory is None:
+            memory = _aligned(nbytes)
+        _writable("memory", _array("memory", memory, np.uint8, 1))
+        if memory.size < nbytes or memory.ctypes.data % LW_ALIGN:
+            raise KernelError(f"memory has {memory.size} bytes at {memory.ctypes.data:#x}; "
+                              f"expected at least {nbytes}, aligned to {LW_ALIGN}")
+        high, wide, pixel = top + h + bottom, left + w + right, (c + 3) // 4 * 4
+        plane = memory[:n * high * wide * pixel].reshape(n, high, wide, pixel)
+        plane[...] = 128 if signed else 0
+        scales = memory[q_bytes:q_bytes + n * high * wide * windows * 4].view(np.float32)
+        scales[...] = 0.0
+        scales = scales.reshape(n, high, wide, windows)
+        self.memory = memory
+        self.q = plane[:, top:top + h, left:left + w, :c]
+        self.scale = scales[:, top:top + h, left:left + w]
+        self.t.q = <uint8_t *>cnp.PyArray_DATA(plane)
+        self.t.scale = <float *>cnp.PyArray_DATA(scales)
+        self.t.n, self.t.h, self.t.w, self.t.c = n, h, w, c
+        self.t.top, self.t.left, self.t.bottom, self.t.right = top, left, bottom, right
+        self.t.pixel_bytes, self.t.windows = pixel, windows
+        self.t.window = min(_int("window", window, 1), c)
+        self.t.zero_point = 128 if signed else 0
+
+    @property
+    def shape(self):
+        return self.t.n, self.t.h, self.t.w, self.t.c
+
+    @property
+    def window(self):
+        return self.t.window
+
+    @property
+    def signed(self):
+        return self.t.zero_point != 0
+
+    @property
+    def halo(self):
+        return self.t.top, self.t.left, self.t.bottom, self.t.right
+
+    @property
+    def nbytes(self):
+        return QTensor.nbytes_for(self.shape, self.window, self.halo)
+
+
+def _tensor_layout(shape, window, halo):
+    """Bytes of q with slack, windows of a pixel, bytes of all."""
+    n, h, w, c = _ints("shape", shape, 4, 1)
+    top, left, bottom, right = _ints("halo", halo, 4, 0)
+    windows = (c - 1) // _int("window", window, 1) + 1
+    pixels = n * (h + top + bottom) * (w + left + right)
+    q_bytes = (pixels * ((c + 3) // 4 * 4) + LW_SLACK + LW_ALIGN - 1) // LW_ALIGN * LW_ALIGN
+    nbytes = (q_bytes + pixels * windows * 4 + LW_ALIGN - 1) // LW_ALIGN * LW_ALIGN
+    if nbytes > _MAX_BYTES:
+        raise KernelError(f"tensor of shape {tuple(shape)} with halo {tuple(halo)} needs {nbytes} "
+                          f"bytes; expected at most {_MAX_BYTES}")
+    return q_bytes, windows, nbytes
+
+
+def _aligned(nbytes):
+    raw = np.empty(nbytes + LW_ALIGN, np.uint8)
+    start = -raw.ctypes.data % LW_ALIGN
+    return raw[start:start + nbytes]
