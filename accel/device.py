@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,7 +41,7 @@ class Device:
         batch_size: int | None = None,
         threads: int = 1,
         strict: bool = False,
-        shapes: dict[str, Sequence[int]] | None = None,
+        shapes: Mapping[str, Sequence[int]] | None = None,
     ) -> Program:
         """Compile a model.
 
@@ -72,7 +72,7 @@ class Device:
         batch_size: int | None,
         threads: int,
         strict: bool,
-        shapes: dict[str, Sequence[int]] | None,
+        shapes: Mapping[str, Sequence[int]] | None,
     ) -> Program:
         raise NotImplementedError
 
@@ -97,7 +97,12 @@ def kinds() -> tuple[str, ...]:
 
 def devices() -> list[DeviceInfo]:
     """All devices, with those that are not installed."""
-    return [DeviceInfo(kind, *_backend(kind).availability()) for kind in kinds()]
+    return [device_info(kind) for kind in kinds()]
+
+
+def device_info(kind: str) -> DeviceInfo:
+    """Whether one kind of device can be used here, and why or why not."""
+    return DeviceInfo(kind, *_backend(kind).availability())
 
 
 def device(name: str, **options: Any) -> Device:

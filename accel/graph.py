@@ -3,7 +3,7 @@ fix the batch, infer shapes. Not a graph type of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,7 +115,7 @@ def data_inputs(graph: ir.Graph) -> list[ir.Value]:
     return [v for v in graph.inputs if v.name not in graph.initializers]
 
 
-def fix_shapes(graph_model: ir.Model, shapes: dict[str, Sequence[int]]) -> ir.Model:
+def fix_shapes(graph_model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> ir.Model:
     """Set the input shapes, forget stale inner ones, and infer the rest.
 
     Parameters

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -168,7 +168,7 @@ class Model:
         return Model.from_graph(folded, self.name)
 
     def fixed_shapes(
-        self, batch_size: int | None, shapes: dict[str, Sequence[int]] | None = None
+        self, batch_size: int | None, shapes: Mapping[str, Sequence[int]] | None = None
     ) -> dict[str, tuple[int, ...]]:
         """Full input shapes for one batch size; a fixed leading dimension is kept.
 
@@ -200,10 +200,10 @@ class Model:
         return found
 
     def with_shapes(
-        self, batch_size: int | None, shapes: dict[str, Sequence[int]] | None = None
+        self, batch_size: int | None, shapes: Mapping[str, Sequence[int]] | None = None
     ) -> ir.Model:
         """A copy of the graph with every input fixed and all inner shapes inferred."""
-        return g.fix_shapes(self.graph(), self.fixed_shapes(batch_size, shapes))  # type: ignore[arg-type]
+        return g.fix_shapes(self.graph(), self.fixed_shapes(batch_size, shapes))
 
     def workload(self, batch_size: int = 1) -> list[Layer]:
         """Conv, Gemm and MatMul of the model with their shapes and multiplications."""

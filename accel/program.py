@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING, Any
@@ -51,14 +52,20 @@ class Program:
     One run at a time: calls from several Python threads wait for each other.
     """
 
-    def __init__(self, device: Device, model: Model, batch_size: int | None, threads: int) -> None:
+    def __init__(
+        self,
+        device: Device,
+        model: Model,
+        batch_size: int | None,
+        threads: int,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
         self.device = device
         self.model = model
         self.threads = threads
-        leading = [s.shape[0] for s in model.inputs if s.shape]
-        fixed = [d for d in leading if d is not None]
-        self.batch_size: int = fixed[0] if fixed else (batch_size or 1)
-        self.inputs = tuple(self._filled(s) for s in model.inputs)
+        self.shapes = model.fixed_shapes(batch_size, shapes)
+        self.batch_size = next((s[0] for s in self.shapes.values() if s), batch_size or 1)
+        self.inputs = tuple(TensorSpec(s.name, self.shapes[s.name], s.dtype) for s in model.inputs)
         self.outputs = tuple(self._filled(s) for s in model.outputs)
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None

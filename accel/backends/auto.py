@@ -4,13 +4,13 @@ the simulated card. The only place where a device is chosen for the user; it say
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from accel.device import Device, device, devices
+from accel.device import Device, device, device_info
 from accel.errors import AccelError, UnsupportedError
 from accel.explain import Explanation
 from accel.model import Model
@@ -22,8 +22,7 @@ BUDGET_S = 1.0
 
 def availability() -> tuple[bool, str]:
     """Always there."""
-    installed = [d.name for d in devices() if d.name in CANDIDATES and d.available]
-    return True, f"the fastest of {', '.join(installed)} on the model at hand"
+    return True, f"the fastest of {', '.join(_installed())} on the model at hand"
 
 
 def open_device(index: int, **options: Any) -> Device:
@@ -42,12 +41,11 @@ class AutoDevice(Device):
         batch_size: int | None,
         threads: int,
         strict: bool,
-        shapes: dict[str, Sequence[int]] | None,
+        shapes: Mapping[str, Sequence[int]] | None,
     ) -> Program:
-        installed = [d.name for d in devices() if d.name in CANDIDATES and d.available]
         programs: dict[str, Program] = {}
         refused: dict[str, str] = {}
-        for name in installed:
+        for name in _installed():
             try:
                 programs[name] = device(name).compile(model, batch_size, threads, strict, shapes)
             except AccelError as err:
@@ -72,7 +70,7 @@ class AutoProgram(Program):
     def __init__(
         self, device: Device, taken: Program, seconds: dict[str, float], refused: dict[str, str]
     ) -> None:
-        super().__init__(device, taken.model, taken.batch_size, taken.threads)
+        super().__init__(device, taken.model, taken.batch_size, taken.threads, taken.shapes)
         self._taken = taken
         self.chosen = taken.device.name
         self.seconds = seconds
@@ -88,6 +86,10 @@ class AutoProgram(Program):
         notes += [f"auto left out {n}: {reason}" for n, reason in self.refused.items()]
         inner = self._taken.explain()
         return replace(inner, device=f"auto ({self.chosen})", notes=(*notes, *inner.notes))
+
+
+def _installed() -> list[str]:
+    return [name for name in CANDIDATES if device_info(name).available]
 
 
 def _time(program: Program, budget_s: float) -> float:

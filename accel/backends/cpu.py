@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accel import kernels
@@ -36,7 +36,7 @@ class CpuDevice(Device):
         batch_size: int | None,
         threads: int,
         strict: bool,
-        shapes: dict[str, Sequence[int]] | None,
+        shapes: Mapping[str, Sequence[int]] | None,
     ) -> Program:
         return PlanProgram(self, model, batch_size, threads, strict, shapes)
 
@@ -56,16 +56,16 @@ class PlanProgram(Program):
         batch_size: int | None,
         threads: int,
         strict: bool,
-        shapes: dict[str, Sequence[int]] | None,
+        shapes: Mapping[str, Sequence[int]] | None,
         gemm: int | None = None,
     ) -> None:
-        super().__init__(device, model, batch_size, threads)
+        super().__init__(device, model, batch_size, threads, shapes)
         if not model.is_quantized:
             raise ModelError(
                 f"device {device.name!r} runs quantized models, and {model.name!r} is float32; "
                 "call model.quantize() first"
             )
-        self._schedule = lower(model.with_shapes(self.batch_size, shapes))
+        self._schedule = lower(model.with_shapes(self.batch_size, self.shapes))
         if strict:
             _refuse_foreign(model, self._schedule)
         self._kernel = f"{'MKL gemm_s8u8s32' if gemm else 'dot'} {kernels.isa()}"

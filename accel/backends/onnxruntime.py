@@ -3,7 +3,7 @@ activations stay float32. Also the fp32 reference of all comparisons."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnxruntime
@@ -13,7 +13,7 @@ from accel.explain import Explanation, Row
 from accel.host import open_session
 from accel.model import Model
 from accel.program import Arrays, Program
-from accel.workload import Layer
+from accel.workload import Layer, workload_of
 
 
 def availability() -> tuple[bool, str]:
@@ -37,7 +37,7 @@ class OnnxRuntimeDevice(Device):
         batch_size: int | None,
         threads: int,
         strict: bool,
-        shapes: dict[str, Sequence[int]] | None,
+        shapes: Mapping[str, Sequence[int]] | None,
     ) -> Program:
         return OnnxRuntimeProgram(self, model, batch_size, threads, shapes)
 
@@ -51,11 +51,10 @@ class OnnxRuntimeProgram(Program):
         model: Model,
         batch_size: int | None,
         threads: int,
-        shapes: dict[str, Sequence[int]] | None,
+        shapes: Mapping[str, Sequence[int]] | None,
     ) -> None:
-        super().__init__(device, model, batch_size, threads)
-        model.fixed_shapes(self.batch_size, shapes)
-        self._layers = model.with_shapes(self.batch_size, shapes)
+        super().__init__(device, model, batch_size, threads, shapes)
+        self._layers = model.with_shapes(self.batch_size, self.shapes)
         self._session = open_session(model.to_bytes(), threads, model.name)
         self._names = [o.name for o in self.outputs]
 
@@ -63,8 +62,6 @@ class OnnxRuntimeProgram(Program):
         return dict(zip(self._names, self._session.run(self._names, inputs), strict=True))
 
     def explain(self) -> Explanation:
-        from accel.workload import workload_of
-
         return foreign_explanation(self, workload_of(self._layers), "onnxruntime")
 
 

@@ -4,7 +4,7 @@ activations stay float32."""
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -48,7 +48,7 @@ class OpenVinoDevice(Device):
         batch_size: int | None,
         threads: int,
         strict: bool,
-        shapes: dict[str, Sequence[int]] | None,
+        shapes: Mapping[str, Sequence[int]] | None,
     ) -> Program:
         return OpenVinoProgram(self, model, batch_size, threads, shapes)
 
@@ -62,10 +62,10 @@ class OpenVinoProgram(Program):
         model: Model,
         batch_size: int | None,
         threads: int,
-        shapes: dict[str, Sequence[int]] | None,
+        shapes: Mapping[str, Sequence[int]] | None,
     ) -> None:
-        super().__init__(device, model, batch_size, threads)
-        self._graph = model.with_shapes(self.batch_size, shapes)
+        super().__init__(device, model, batch_size, threads, shapes)
+        self._graph = model.with_shapes(self.batch_size, self.shapes)
         config = {
             "INFERENCE_NUM_THREADS": threads,
             "ENABLE_CPU_PINNING": False,  # pinning puts several processes on the same core
@@ -77,9 +77,8 @@ class OpenVinoProgram(Program):
             read = core.read_model(g.to_bytes(unfold_blocks(self._graph)))
             self._request = core.compile_model(read, "CPU", config).create_infer_request()
         except Exception as err:
-            lines = [line for line in str(err).splitlines() if line.strip()]
             raise UnsupportedError(
-                f"model {model.name!r}: OpenVINO cannot run it: {' | '.join(lines[:4])}"
+                f"model {model.name!r}: OpenVINO cannot run it: {_reason(err)}"
             ) from None
 
     def _execute(self, inputs: Arrays) -> Arrays:
@@ -89,6 +88,14 @@ class OpenVinoProgram(Program):
 
     def explain(self) -> Explanation:
         return foreign_explanation(self, workload_of(self._graph), "openvino")
+
+
+def _reason(err: Exception) -> str:
+    """The lines of OpenVINO's report that name the fault, without its call trace."""
+    trace = ("Exception from", "Check ", "FrontEnd API", "Summary")
+    lines = [line.strip() for line in str(err).splitlines()]
+    told = [line for line in lines if line and not line.startswith(trace)]
+    return " | ".join(told[:6])[:600] or str(err)[:600]
 
 
 @cache
