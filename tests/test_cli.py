@@ -191,8 +191,8 @@ def test_compare_json_scores_every_device(call: Call, digits: Path) -> None:
 def test_compare_prints_a_row_per_device_with_a_legend(call: Call, digits: Path) -> None:
     result = call("compare", DIGITS, "--input", digits, "--backends", "cpu")
     assert result.code == 0
-    assert "fp32 reference" in result.out
-    for word in ("top-1", "won", "lost", "same as fp32", "latency", "rows/s", "size"):
+    assert "fp32 (ref)" in result.out and "117 KB" in result.out
+    for word in ("top-1", "won", "lost", "as fp32", "latency", "rows/s"):
         assert word in result.out
 
 

@@ -82,33 +82,35 @@ def _print(name: str, rows: int, runs: list[Measurement], scores: list[Score]) -
     labelled, classed = scores[0].top1 is not None, scores[0].agreement is not None
     columns = ["device", "model", "top-1"] if labelled else ["device", "model"]
     columns += ["won", "lost"] if labelled else []
-    columns += ["same as fp32"] if classed else []
-    columns += ["error", "latency", "rows/s", "size"]
-    shown = table(columns, right=columns[2:], title=f"{escape(name)}, {rows} rows")
+    columns += ["as fp32"] if classed else []
+    columns += ["error", "latency", "rows/s"]
+    sizes = ", ".join(dict.fromkeys(f"{r.precision} {human_bytes(r.model_bytes)}" for r in runs))
+    shown = table(columns, right=columns[2:], title=f"{escape(name)}: {rows} rows; {sizes}")
     for i, (r, s) in enumerate(zip(runs, scores, strict=True)):
         cells = {
             "device": r.device,
-            "model": r.precision + (" reference" if i == 0 else ""),
+            "model": r.precision + (" (ref)" if i == 0 else ""),
             "top-1": percent(s.top1),
             "won": str(s.won),
             "lost": str(s.lost),
-            "same as fp32": percent(s.agreement),
+            "as fp32": percent(s.agreement),
             "error": percent(s.error),
             "latency": human_seconds(r.latency_s) + ("*" if r.simulated else ""),
             "rows/s": f"{r.rows_per_s:,.0f}" + ("*" if r.simulated else ""),
-            "size": human_bytes(r.model_bytes),
         }
         shown.add_row(*(cells[c] for c in columns))
     console = out()
     console.print(shown)
-    _print_legend(labelled, any(r.simulated for r in runs))
+    _print_legend(labelled, classed, any(r.simulated for r in runs))
 
 
-def _print_legend(labelled: bool, simulated: bool) -> None:
-    lines = ["error: rms difference of the outputs from the reference, of its rms"]
-    lines += ["latency: median for one row alone; rows/s: all rows, in batches"]
+def _print_legend(labelled: bool, classed: bool, simulated: bool) -> None:
+    lines = []
     if labelled:
-        lines += ["won, lost: rows right here and wrong in the reference, and the reverse"]
+        lines += ["won, lost: rows right here and wrong in the reference (ref), and the reverse"]
+    lines += ["as fp32: rows of the same class as the reference"] if classed else []
+    lines += ["error: rms difference of the outputs from the reference, of its rms"]
+    lines += ["latency: median for one row alone; rows/s: all rows, in batches"]
     if simulated:
         lines += ["*: time of the simulated card"]
     for line in lines:

@@ -36,7 +36,7 @@ def print_json(value: Any) -> None:
 
 def table(columns: Sequence[str], *, right: Sequence[str] = (), title: str | None = None) -> Table:
     """An empty table; the columns named in `right` are aligned to the right."""
-    made = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
     for name in columns:
         made.add_column(name, justify="right" if name in right else "left", overflow="fold")
     return made

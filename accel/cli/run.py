@@ -119,4 +119,6 @@ def _print(rows: list[dict[str, Any]], samples: Samples, device: str) -> None:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return escape(", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in value.items()))
     return f"{value:.4f}" if isinstance(value, float) else escape(str(value))
