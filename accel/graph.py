@@ -140,7 +140,15 @@ def fix_shapes(graph_model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> ir
         raise ModelError(
             f"shapes of the graph do not fit together for inputs {dict(shapes)}: {first}"
         ) from None
-    return ir.from_proto(inferred)
+    fixed = ir.from_proto(inferred)
+    for node in fixed.graph:
+        for out in node.outputs:
+            if any(d is not None and d < 0 for d in shape_of(out) or ()):
+                raise ModelError(
+                    f"shapes of the graph do not fit together for inputs {dict(shapes)}: "
+                    f"{node.op_type} {node.name!r} would give {shape_of(out)}; the input is too small"
+                )
+    return fixed
 
 
 def replace_value(old: ir.Value, new: ir.Value) -> None:

@@ -175,14 +175,20 @@ class Model:
         Raises
         ------
         ModelError
-            A dimension other than the first is free and not given in `shapes`.
+            A dimension other than the first is free and not given in `shapes`, or `shapes`
+            contradicts the file.
         """
+        unknown = set(shapes or {}) - {s.name for s in self.inputs}
+        if unknown:
+            raise ModelError(
+                f"model {self.name!r}: shapes names {sorted(unknown)}; "
+                f"inputs are {[s.name for s in self.inputs]}"
+            )
         found = {}
         for spec in self.inputs:
-            if shapes is not None and spec.name in shapes:
-                found[spec.name] = tuple(int(d) for d in shapes[spec.name])
-                continue
             dims = list(spec.shape)
+            if shapes is not None and spec.name in shapes:
+                dims = _narrowed(self.name, spec, shapes[spec.name])
             if dims and dims[0] is None:
                 dims[0] = batch_size or 1
             if any(d is None for d in dims):
@@ -227,6 +233,19 @@ def _spec(value: ir.Value) -> TensorSpec:
     if value.dtype is None:
         raise ModelError(f"input or output {value.name!r} has no element type")
     return TensorSpec(value.name or "", shape or (), np.dtype(value.dtype.numpy()))
+
+
+def _narrowed(model: str, spec: TensorSpec, given: Sequence[int]) -> list[int | None]:
+    """The shape a caller gives, checked against the dimensions that the file fixes."""
+    fits = len(given) == len(spec.shape) and all(
+        have is None or have == want for have, want in zip(spec.shape, given, strict=True)
+    )
+    if not fits:
+        raise ModelError(
+            f"model {model!r}: shapes gives {tuple(given)} for input {spec.name!r}; "
+            f"expected {tuple('any' if d is None else d for d in spec.shape)}"
+        )
+    return [int(d) for d in given]
 
 
 def _umask() -> int:

@@ -133,6 +133,6 @@ def _product_power(node: ir.Node, x: Array | None) -> Array:
         x = np.ones(k * groups)
     source = np.repeat(x.reshape(groups, k), per_k.shape[0] // groups, axis=0)
     bias = g.constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    extra = np.zeros(len(per_k)) if bias is None else np.broadcast_to(bias, len(per_k))
+    extra = np.zeros(len(per_k)) if bias is None else np.broadcast_to(bias.reshape(-1), len(per_k))
     result: Array = (per_k * source).sum(axis=1) + extra.astype(np.float64) ** 2
     return result

@@ -54,3 +54,4 @@ def _fold(graph: ir.Graph, bn: ir.Node) -> None:
     # what the statistics say of the output's size per channel, for the choice of windows
     conv.meta["power"] = gamma**2 + beta**2
     g.replace_value(out, conv.outputs[0])
+    graph.remove(bn, safe=True)

@@ -1,0 +1,204 @@
+"""Lowering and plans: which node runs where, and that odd shapes and layouts give right values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from networks import FLOAT, Net
+from onnx import TensorProto, helper
+
+import accel
+from accel.errors import ModelError
+from accel.lower import HostGroup, KernelCall, Schedule, lower
+
+Array = np.ndarray[Any, Any]
+CLOSE = 0.02  # relative norm of the int8 error on seeded normal data
+
+
+def schedule(data: bytes, batch: int = 1) -> Schedule:
+    return lower(accel.load(data).quantize().with_shapes(batch))
+
+
+def kernel_calls(data: bytes) -> list[KernelCall]:
+    return [c for c in schedule(data).calls if isinstance(c, KernelCall)]
+
+
+def check_values(data: bytes, inputs: dict[str, Array], share: float = 1.0) -> None:
+    model = accel.load(data)
+    rows = len(next(iter(inputs.values())))
+    program = accel.device("cpu").compile(model.quantize(), batch_size=rows)
+    expected: Any = accel.device("onnxruntime").compile(model, batch_size=rows).run(inputs)
+    got: Any = program.run(inputs)
+    if not isinstance(expected, dict):
+        expected, got = {"y": expected}, {"y": got}
+    for name, want in expected.items():
+        assert got[name].shape == want.shape
+        assert np.linalg.norm(got[name] - want) <= CLOSE * np.linalg.norm(want)
+    assert program.explain().share >= share
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_auto_pad_is_resolved_as_the_standard_says(
+    auto_pad: str, stride: int, rng: np.random.Generator
+) -> None:
+    net = Net()
+    y = net.conv("x", 6, 5, k=4, auto_pad=auto_pad, strides=[stride, stride])
+    data = net.model({"x": ["N", 5, 11, 10]}, {y: ["N", 6, "h", "w"]})
+    check_values(data, {"x": rng.standard_normal((2, 5, 11, 10)).astype(np.float32)})
+
+
+def test_uneven_pads_strides_and_dilations(rng: np.random.Generator) -> None:
+    net = Net()
+    y = net.conv("x", 7, 9, k=3, pads=[0, 2, 1, 3], strides=[1, 2], dilations=[2, 1])
+    data = net.model({"x": ["N", 9, 12, 9]}, {y: ["N", 7, "h", "w"]})
+    check_values(data, {"x": rng.standard_normal((3, 9, 12, 9)).astype(np.float32)})
+
+
+def test_one_dimensional_convolution_runs_on_our_kernels(rng: np.random.Generator) -> None:
+    net = Net()
+    w = net.constant("w", rng.standard_normal((8, 6, 5)).astype(np.float32))
+    y = net.op("Relu", net.op("Conv", "x", w, pads=[2, 1], strides=[2], dilations=[1]))
+    data = net.model({"x": ["N", 6, 40]}, {y: ["N", 8, "l"]})
+    check_values(data, {"x": rng.standard_normal((2, 6, 40)).astype(np.float32)})
+
+
+@pytest.mark.parametrize("shape", [("N", 12), ("N", 5, 12), ("N", 2, 3, 12)])
+def test_matmul_of_any_rank_runs_on_our_kernels(
+    shape: tuple[Any, ...], rng: np.random.Generator
+) -> None:
+    net = Net()
+    w = net.constant("w", rng.standard_normal((12, 7)).astype(np.float32))
+    b = net.constant("b", rng.standard_normal(7).astype(np.float32))
+    y = net.op("Relu", net.op("Add", net.op("MatMul", "x", w), b))
+    data = net.model({"x": list(shape)}, {y: [*shape[:-1], 7]})
+    (call,) = kernel_calls(data)
+    assert call.op == "MatMul+Add+Relu" and call.bias is not None
+    check_values(data, {"x": rng.standard_normal((3, *shape[1:])).astype(np.float32)})
+
+
+@pytest.mark.parametrize("trans_b", [0, 1])
+def test_gemm_factors_are_absorbed(trans_b: int, rng: np.random.Generator) -> None:
+    net = Net()
+    w = net.constant("w", rng.standard_normal((9, 20) if trans_b else (20, 9)).astype(np.float32))
+    c = net.constant("c", rng.standard_normal((1, 9)).astype(np.float32))
+    y = net.op("Gemm", "x", w, c, alpha=0.5, beta=2.0, transB=trans_b)
+    data = net.model({"x": ["N", 20]}, {y: ["N", 9]})
+    check_values(data, {"x": rng.standard_normal((4, 20)).astype(np.float32)})
+
+
+def test_residual_is_fused_into_the_later_convolution(rng: np.random.Generator) -> None:
+    net = Net()
+    a = net.conv("x", 8, 8, pads=[1] * 4)
+    b = net.conv(net.op("Relu", a), 8, 8, pads=[1] * 4)
+    y = net.op("Clip", net.op("Add", a, b), net.constant("lo", np.float32(0)),
+               net.constant("hi", np.float32(6)))  # fmt: skip
+    data = net.model({"x": ["N", 8, 6, 6]}, {y: ["N", 8, 6, 6]})
+    calls = kernel_calls(data)
+    assert [c.op for c in calls] == ["Conv", "Conv+Add+Clip"]
+    assert calls[1].epilogue.residual == calls[0].y
+    assert (calls[1].epilogue.lo, calls[1].epilogue.hi) == (0.0, 6.0)
+    check_values(data, {"x": rng.standard_normal((2, 8, 6, 6)).astype(np.float32)})
+
+
+def test_addition_that_broadcasts_is_not_fused(rng: np.random.Generator) -> None:
+    net = Net()
+    a = net.conv("x", 8, 8, pads=[1] * 4)
+    y = net.op("Add", a, net.op("GlobalAveragePool", "x"))
+    data = net.model({"x": ["N", 8, 6, 6]}, {y: ["N", 8, 6, 6]})
+    assert [c.op for c in kernel_calls(data)] == ["Conv"]
+    check_values(data, {"x": rng.standard_normal((2, 8, 6, 6)).astype(np.float32)})
+
+
+def test_value_with_several_readers_is_kept_for_all(rng: np.random.Generator) -> None:
+    net = Net()
+    a = net.op("Relu", net.conv("x", 40, 8, pads=[1] * 4))
+    b = net.conv(a, 8, 40, k=1)
+    c = net.conv(a, 8, 40, k=5, pads=[2] * 4)
+    d = net.op("Add", b, c)
+    data = net.model({"x": ["N", 8, 6, 7]}, {a: ["N", 40, 6, 7], d: ["N", 8, 6, 7]})
+    check_values(data, {"x": rng.standard_normal((2, 8, 6, 7)).astype(np.float32)})
+
+
+def test_image_read_as_matrix_and_matrix_read_as_image(rng: np.random.Generator) -> None:
+    net = Net()
+    a = net.conv("x", 6, 5, pads=[1] * 4)
+    w = net.constant("w", rng.standard_normal((8, 8)).astype(np.float32))
+    b = net.op("MatMul", a, w)
+    c = net.conv(b, 4, 6, pads=[1] * 4)
+    data = net.model({"x": ["N", 5, 9, 8]}, {c: ["N", 4, 9, 8]})
+    check_values(data, {"x": rng.standard_normal((2, 5, 9, 8)).astype(np.float32)})
+
+
+def test_subgraph_that_captures_outer_values_runs_on_the_host(rng: np.random.Generator) -> None:
+    net = Net()
+    a = net.conv("x", 4, 3, k=1)
+    info = helper.make_tensor_value_info("branch", FLOAT, None)
+    then = helper.make_graph([helper.make_node("Neg", [a], ["branch"])], "then", [], [info])
+    other = helper.make_graph([helper.make_node("Identity", [a], ["branch"])], "else", [], [info])
+    flag = net.constant("flag", np.array(True))
+    y = net.op("If", flag, then_branch=then, else_branch=other)
+    data = net.model({"x": ["N", 3, 4, 4]}, {y: ["N", 4, 4, 4]})
+    check_values(data, {"x": rng.standard_normal((2, 3, 4, 4)).astype(np.float32)})
+
+
+def test_host_nodes_are_grouped_between_kernel_calls() -> None:
+    net = Net()
+    a = net.op("Tanh", net.op("Sin", "x"))
+    b = net.op("Cos", net.op("Tanh", net.conv(a, 4, 3)))
+    data = net.model({"x": ["N", 3, 8, 8]}, {b: ["N", 4, 6, 6]})
+    kinds = [type(c) for c in schedule(data).calls]
+    assert kinds == [HostGroup, KernelCall, HostGroup]
+
+
+def test_constant_and_input_outputs_are_returned(rng: np.random.Generator) -> None:
+    net = Net()
+    kept = net.constant("kept", np.arange(4, dtype=np.float32))
+    y = net.op("Relu", "x")
+    data = net.model({"x": ["N", 4]}, {y: ["N", 4], kept: [4]})
+    program = accel.device("cpu").compile(accel.load(data).quantize(), batch_size=2)
+    found: Any = program.run(rng.standard_normal((2, 4)).astype(np.float32))
+    np.testing.assert_array_equal(found["kept"], np.arange(4, dtype=np.float32))
+
+
+def test_integer_values_cross_the_host_groups(rng: np.random.Generator) -> None:
+    net = Net()
+    a = net.conv("x", 4, 3, k=1)
+    shape = net.op("Shape", a)
+    y = net.op("Reshape", net.op("Relu", net.conv(a, 4, 4, k=1)), shape)
+    data = net.model({"x": ["N", 3, 4, 4]}, {y: ["N", 4, 4, 4]})
+    check_values(data, {"x": rng.standard_normal((2, 3, 4, 4)).astype(np.float32)})
+
+
+def test_output_of_unknown_length_is_returned(rng: np.random.Generator) -> None:
+    net = Net()
+    y = net.op("NonZero", net.op("Relu", net.conv("x", 2, 3, k=1)))
+    data = net.model({"x": [1, 3, 4, 4]}, {})
+    model = accel.load(with_output(data, y)).quantize()
+    found: Any = (
+        accel.device("cpu").compile(model).run(rng.standard_normal((1, 3, 4, 4)).astype(np.float32))
+    )
+    assert found.shape[0] == 4 and found.dtype == np.int64
+
+
+def with_output(data: bytes, name: str) -> bytes:
+    from onnx import load_from_string
+
+    proto = load_from_string(data)
+    info = helper.make_tensor_value_info(name, TensorProto.INT64, [4, "found"])
+    proto.graph.output.append(info)
+    return bytes(proto.SerializeToString())
+
+
+def test_shapes_that_contradict_the_graph_are_a_model_error() -> None:
+    net = Net()
+    y = net.conv("x", 4, 3)
+    model = accel.load(net.model({"x": ["N", 3, "H", "W"]}, {y: ["N", 4, "h", "w"]})).quantize()
+    with pytest.raises(ModelError, match=r"gives \(1, 5, 8, 8\) .* expected \('any', 3"):
+        accel.device("cpu").compile(model, shapes={"x": (1, 5, 8, 8)})
+    with pytest.raises(ModelError, match="shapes names"):
+        accel.device("cpu").compile(model, shapes={"z": (1, 3, 8, 8)})
+    with pytest.raises(ModelError, match="do not fit together"):
+        accel.device("cpu").compile(model, shapes={"x": (1, 3, 1, 1)})
