@@ -1,0 +1,158 @@
+/* test_kernels.c - random convolutions by every instruction set, with every array of the caller
+ * ending at a guard page: equal bytes, and no access beyond what lw.h allows. */
+#include "check.h"
+#include "isa.h"
+
+typedef struct shape {
+    int64_t n, h, w, groups, icg, ocg, kh, kw, stride, dilation, pad, window, weight_window;
+    int zero_point;
+} shape;
+
+static shape random_shape(void) {
+    shape s = {.n = random_in(1, 2), .h = random_in(5, 8), .w = random_in(5, 9),
+               .groups = random_in(1, 3), .icg = random_in(1, 40), .ocg = random_in(1, 70),
+               .kh = random_in(1, 3), .kw = random_in(1, 3), .stride = random_in(1, 2),
+               .dilation = random_in(1, 2), .pad = random_in(0, 2),
+               .zero_point = random_in(0, 1) ? 128 : 0};
+    if (random_in(0, 3) == 0) {
+        s.groups = random_in(2, 70);
+        s.icg = s.ocg = 1;
+    }
+    s.window = random_in(1, s.groups * s.icg + 2);
+    s.weight_window = random_in(0, 1) ? random_in(1, s.icg) : 0;
+    return s;
+}
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* A tensor in guarded memory; q_guard and s_guard own it. */
+static lw_tensor make_tensor(int64_t n, int64_t h, int64_t w, int64_t c, int64_t window,
+                             int zero_point, int64_t border, guarded *q_guard,
+                             guarded *s_guard) {
+    lw_tensor t = {.n = n, .h = h, .w = w, .c = c, .top = border, .left = border,
+                   .bottom = border, .right = border, .pixel_bytes = ceil_div(c, 4) * 4,
+                   .window = window < c ? window : c, .zero_point = zero_point, .shared = 1};
+    t.windows = ceil_div(c, t.window);
+    size_t pixels = (size_t)(n * (h + 2 * border) * (w + 2 * border));
+    *q_guard = guard(pixels * (size_t)t.pixel_bytes + LW_SLACK);
+    *s_guard = guard(pixels * (size_t)t.windows * sizeof(float));
+    t.q = q_guard->p;
+    t.scale = s_guard->p;
+    memset(t.q, 0xff, pixels * (size_t)t.pixel_bytes);
+    memset(t.scale, 0xff, pixels * (size_t)t.windows * sizeof(float));
+    return t;
+}
+
+static guarded random_floats(size_t count) {
+    guarded g = guard(count * sizeof(float));
+    for (size_t i = 0; i < count; i++) ((float *)g.p)[i] = random_float();
+    return g;
+}
+
+typedef struct inputs {
+    shape s;
+    guarded x, qw, sb, bias, residual;
+    int64_t oh, ow;
+    size_t outputs;
+} inputs;
+
+static inputs make_inputs(shape s) {
+    inputs in = {.s = s};
+    int64_t ic = s.groups * s.icg, oc = s.groups * s.ocg, taps = s.kh * s.kw;
+    in.oh = (s.h + 2 * s.pad - (s.kh - 1) * s.dilation - 1) / s.stride + 1;
+    in.ow = (s.w + 2 * s.pad - (s.kw - 1) * s.dilation - 1) / s.stride + 1;
+    in.outputs = (size_t)(s.n * in.oh * in.ow * oc);
+    in.x = random_floats((size_t)(s.n * s.h * s.w * ic));
+    in.qw = guard((size_t)(oc * taps * s.icg));
+    for (int64_t i = 0; i < oc * taps * s.icg; i++)
+        ((int8_t *)in.qw.p)[i] = (int8_t)random_in(-127, 127);
+    int64_t scales = s.weight_window ? oc * taps * ceil_div(s.icg, s.weight_window) : oc;
+    in.sb = guard((size_t)scales * sizeof(float));
+    for (int64_t i = 0; i < scales; i++) ((float *)in.sb.p)[i] = (float)random_in(0, 999) / 512;
+    in.bias = random_floats((size_t)oc);
+    in.residual = random_floats(in.outputs);
+    return in;
+}
+
+static void release_inputs(inputs in) {
+    release(in.x);
+    release(in.qw);
+    release(in.sb);
+    release(in.bias);
+    release(in.residual);
+}
+
+/* A plain product in place of MKL's. */
+static void plain_gemm(int layout, int trans_a, int trans_b, int offset_c, int m, int n, int k,
+                       float alpha, const void *a, int lda, int8_t offset_a, const void *b,
+                       int ldb, int8_t offset_b, float beta, int32_t *c, int ldc,
+                       const int32_t *offset) {
+    (void)layout, (void)trans_a, (void)trans_b, (void)offset_c, (void)alpha, (void)beta;
+    (void)offset_a, (void)offset_b;
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < n; j++) {
+            int32_t sum = *offset;
+            for (int l = 0; l < k; l++)
+                sum += ((const uint8_t *)a)[i * lda + l] * ((const int8_t *)b)[l * ldb + j];
+            c[i * ldc + j] = sum;
+        }
+}
+
+/* y of one convolution; also checks that the fused quantization equals quantizing y. */
+static guarded run(const lw_isa *isa, lw_pool *pool, const inputs *in, lw_gemm *gemm) {
+    shape s = in->s;
+    guarded q, scale, q_out, scale_out, y = guard(in->outputs * sizeof(float));
+    int64_t ic = s.groups * s.icg, oc = s.groups * s.ocg;
+    lw_tensor src = make_tensor(s.n, s.h, s.w, ic, s.window, s.zero_point, s.pad, &q, &scale);
+    lw_tensor dst = make_tensor(s.n, in->oh, in->ow, oc, 24, 128, 1, &q_out, &scale_out);
+    CHECK(lw_quantize_tensor(isa, pool, in->x.p, &src) == LW_OK);
+    lw_status status;
+    lw_weights *w = lw_weights_pack(isa, in->qw.p, in->sb.p, oc, s.kh, s.kw, ic, s.groups,
+                                    s.window, s.weight_window, s.zero_point, gemm ? 16 : 0,
+                                    &status);
+    CHECK(w && status == LW_OK);
+    int64_t stride[3] = {in->oh * in->ow * oc, in->ow * oc, oc};
+    lw_conv_args args = {.src = &src, .weights = w, .bias = in->bias.p, .oh = in->oh,
+                         .ow = in->ow, .stride_h = s.stride, .stride_w = s.stride,
+                         .pad_top = s.pad, .pad_left = s.pad, .dilation_h = s.dilation,
+                         .dilation_w = s.dilation, .residual = in->residual.p,
+                         .activation = LW_SILU, .dst = y.p, .dst_q = &dst, .gemm = gemm};
+    memcpy(args.residual_stride, stride, sizeof stride);
+    memcpy(args.dst_stride, stride, sizeof stride);
+    lw_conv *conv = lw_conv_create(&args, lw_pool_threads(pool), &status);
+    CHECK(conv && status == LW_OK);
+    CHECK(lw_conv_run(conv, pool) == LW_OK);
+    guarded q_two, scale_two;
+    lw_tensor two = make_tensor(s.n, in->oh, in->ow, oc, 24, 128, 1, &q_two, &scale_two);
+    CHECK(lw_quantize_tensor(isa, pool, y.p, &two) == LW_OK);
+    size_t pixels = (size_t)(s.n * (in->oh + 2) * (in->ow + 2));
+    CHECK(memcmp(dst.scale, two.scale, pixels * (size_t)dst.windows * 4) == 0);
+    for (size_t i = 0; i < pixels; i++)
+        CHECK(memcmp(dst.q + i * (size_t)dst.pixel_bytes, two.q + i * (size_t)dst.pixel_bytes,
+                     (size_t)oc) == 0);
+    lw_conv_destroy(conv);
+    lw_weights_destroy(w);
+    release(q), release(scale), release(q_out), release(scale_out);
+    release(q_two), release(scale_two);
+    return y;
+}
+
+int main(void) {
+    lw_pool *pool = lw_pool_create(2);
+    CHECK(pool);
+    for (int i = 0; i < 150; i++) {
+        inputs in = make_inputs(random_shape());
+        guarded want = run(lw_isa_at(0), pool, &in, NULL);
+        const lw_isa *isa;
+        for (int j = 0; (isa = lw_isa_at(j)); j++)
+            for (int foreign = 0; foreign < 2; foreign++) {
+                guarded got = run(isa, pool, &in, foreign ? plain_gemm : NULL);
+                CHECK(memcmp(got.p, want.p, in.outputs * sizeof(float)) == 0);
+                release(got);
+            }
+        release(want);
+        release_inputs(in);
+    }
+    lw_pool_destroy(pool);
+    return 0;
+}

@@ -1,0 +1,161 @@
+"""Every wrong argument is a Python error that says what was given and what was expected."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from accel import kernels
+from accel.errors import KernelError
+from accel.kernels import Conv, Pool, QTensor, Quantize, ToNHWC
+
+F32 = np.float32
+X = np.ones((2, 8), F32)
+QW = np.ones((4, 8), np.int8)
+SB = np.ones(4, F32)
+IMAGE = np.ones((1, 5, 5, 8), F32)
+
+
+def pack(**more: Any) -> kernels.PackedWeights:
+    args: dict[str, Any] = {"qw": QW, "scale": SB, "window": 8, **more}
+    return kernels.pack_weights(args.pop("qw"), args.pop("scale"), args.pop("window"), **args)
+
+
+def gemm(**more: Any) -> np.ndarray:
+    q, scale = np.ones((2, 8), np.uint8), np.ones((2, 1), F32)
+    args: dict[str, Any] = {"q": q, "scale": scale, "weights": pack(), **more}
+    return kernels.qgemm(args.pop("q"), args.pop("scale"), args.pop("weights"), **args)
+
+
+def conv(**more: Any) -> Conv:
+    weights = kernels.pack_weights(np.ones((4, 3, 3, 8), np.int8), SB, 8)
+    args: dict[str, Any] = {
+        "src": QTensor((1, 5, 5, 8), 8, True, (1, 1, 1, 1)),
+        "weights": weights,
+        "dst": np.empty((1, 3, 3, 4), F32),
+        "pool": Pool(1),
+        **more,
+    }
+    return Conv(args.pop("src"), args.pop("weights"), **args)
+
+
+KERNEL_ERRORS: dict[str, Callable[[], Any]] = {
+    "quantize float64": lambda: kernels.quantize_windows(X.astype(np.float64), 4),
+    "quantize big endian": lambda: kernels.quantize_windows(X.astype(">f4"), 4),
+    "quantize strided": lambda: kernels.quantize_windows(X[:, ::2], 4),
+    "quantize empty": lambda: kernels.quantize_windows(np.empty((0, 8), F32), 4),
+    "quantize scalar": lambda: kernels.quantize_windows(np.array(1, F32), 4),
+    "quantize window 0": lambda: kernels.quantize_windows(X, 0),
+    "quantize window huge": lambda: kernels.quantize_windows(X, 2**31),
+    "quantize threads 0": lambda: kernels.quantize_windows(X, 4, threads=0),
+    "quantize threads 1000": lambda: kernels.quantize_windows(X, 4, threads=1000),
+    "quantize out shape": lambda: kernels.quantize_windows(
+        X, 4, out=(np.empty((2, 8), np.uint8), np.empty((2, 1), F32))
+    ),
+    "quantize unaligned": lambda: kernels.quantize_windows(
+        np.zeros(65, np.uint8)[1:].view(F32).reshape(2, 8), 4
+    ),
+    "dequantize scale shape": lambda: kernels.dequantize_windows(
+        np.ones((2, 8), np.uint8), np.ones((2, 3), F32), 4, True
+    ),
+    "pack -128": lambda: pack(qw=np.full((4, 8), -128, np.int8)),
+    "pack uint8": lambda: pack(qw=QW.astype(np.uint8)),
+    "pack 3 dimensions": lambda: pack(qw=QW[None]),
+    "pack scale shape": lambda: pack(scale=np.ones(5, F32)),
+    "pack scale NaN": lambda: pack(scale=np.full(4, np.nan, F32)),
+    "pack scale negative": lambda: pack(scale=-SB),
+    "pack groups": lambda: pack(groups=3),
+    "pack groups of matrix": lambda: pack(groups=2),
+    "pack chunk too long": lambda: pack(qw=np.ones((4, 600), np.int8), window=600),
+    "pack weight window 0": lambda: pack(weight_window=0),
+    "gemm scale shape": lambda: gemm(scale=np.ones((2, 2), F32)),
+    "gemm scale NaN": lambda: gemm(scale=np.full((2, 1), np.nan, F32)),
+    "gemm scale negative": lambda: gemm(scale=np.full((2, 1), -1, F32)),
+    "gemm channels": lambda: gemm(q=np.ones((2, 9), np.uint8)),
+    "gemm bias": lambda: gemm(bias=np.ones(5, F32)),
+    "gemm residual": lambda: gemm(residual=np.ones((2, 5), F32)),
+    "gemm activation": lambda: gemm(activation="gelu"),
+    "gemm out": lambda: gemm(out=np.empty((3, 4), F32)),
+    "gemm of conv weights": lambda: gemm(weights=pack(qw=np.ones((4, 1, 1, 8), np.int8))),
+    "tensor shape": lambda: QTensor((1, 2, 3), 4, True),
+    "tensor size 0": lambda: QTensor((1, 0, 3, 4), 4, True),
+    "tensor overflow": lambda: QTensor((2**30, 2**30, 2**30, 2**30), 4, True),
+    "tensor halo negative": lambda: QTensor((1, 2, 3, 4), 4, True, (0, -1, 0, 0)),
+    "tensor memory short": lambda: QTensor((1, 9, 9, 4), 4, True, memory=np.empty(64, np.uint8)),
+    "tensor bound twice": lambda: QTensor((1, 2, 3, 4), 4, True).__init__((1, 9, 9, 9), 4, True),
+    "quantize op shape": lambda: Quantize(IMAGE, QTensor((1, 5, 5, 9), 4, True), Pool(1)),
+    "quantize op unbound": lambda: Quantize.__new__(Quantize)(),
+    "conv pads over halo": lambda: conv(pads=(2, 0, 0, 0)),
+    "conv kernel over source": lambda: conv(dilations=(3, 3)),
+    "conv stride 0": lambda: conv(strides=(0, 1)),
+    "conv dst shape": lambda: conv(dst=np.empty((1, 5, 5, 4), F32)),
+    "conv dst read-only": lambda: conv(dst=np.broadcast_to(np.ones(4, F32), (1, 3, 3, 4))),
+    "conv dst channels strided": lambda: conv(dst=np.empty((1, 3, 3, 8), F32)[..., ::2]),
+    "conv no dst": lambda: conv(dst=None),
+    "conv window": lambda: conv(src=QTensor((1, 5, 5, 8), 4, True)),
+    "conv signed": lambda: conv(src=QTensor((1, 5, 5, 8), 8, False)),
+    "conv dst_q shape": lambda: conv(dst_q=QTensor((1, 3, 3, 5), 4, True)),
+    "conv gemm 0": lambda: conv(gemm=0),
+    "conv unbound": lambda: Conv.__new__(Conv)(),
+    "weights unbound": lambda: kernels.PackedWeights.__new__(kernels.PackedWeights).nbytes,
+    "layout shape": lambda: ToNHWC(IMAGE, np.empty((1, 5, 8, 5), F32)[:, :4], Pool(1)),
+    "layout in place": lambda: ToNHWC(np.ones((1, 2, 2, 2), F32), *[np.ones((1,), F32)], Pool(1)),
+    "isa unknown": lambda: kernels.use_isa("sse9"),
+    "check_gemm 0": lambda: kernels.check_gemm(0),
+    "pool of 0": lambda: Pool(0),
+}
+
+TYPE_ERRORS: dict[str, Callable[[], Any]] = {
+    "quantize list": lambda: kernels.quantize_windows([1.0], 4),  # type: ignore[arg-type]
+    "quantize window float": lambda: kernels.quantize_windows(X, 4.0),  # type: ignore[arg-type]
+    "gemm weights": lambda: gemm(weights=QW),
+    "gemm weights None": lambda: gemm(weights=None),
+    "conv pool": lambda: conv(pool=2),
+    "conv alpha": lambda: conv(alpha="a"),
+    "weights constructor": lambda: kernels.PackedWeights(),
+    "isa number": lambda: kernels.use_isa(5),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", KERNEL_ERRORS)
+def test_bad_value_is_kernel_error(name: str) -> None:
+    with pytest.raises(KernelError):
+        KERNEL_ERRORS[name]()
+
+
+@pytest.mark.parametrize("name", TYPE_ERRORS)
+def test_bad_type_is_type_error(name: str) -> None:
+    with pytest.raises(TypeError):
+        TYPE_ERRORS[name]()
+
+
+def test_good_arguments_pass() -> None:
+    """The arguments that the errors above vary are right themselves."""
+    assert gemm().shape == (2, 4)
+    assert conv()() is None
+
+
+def test_error_text_says_what_was_given_and_expected() -> None:
+    with pytest.raises(KernelError, match=r"bias has shape \(5,\); expected \(4,\)"):
+        gemm(bias=np.ones(5, F32))
+
+
+@pytest.mark.parametrize(("name", "works"), [("scalar", True), ("sse9", False)])
+def test_environment_variable_chooses_isa(name: str, works: bool) -> None:
+    code = "import accel.kernels as k; print(k.isa())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "LW_ISA": name},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) is works
+    assert name in (done.stdout if works else done.stderr)
+    assert works or "supported: scalar" in done.stderr

@@ -1,0 +1,135 @@
+"""Bound operators: fused quantization, borders, strides, shared memory, layout."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kernel_oracle import ConvCase, conv_cases
+
+from accel import kernels
+from accel.errors import KernelError
+from accel.kernels import Conv, Pool, QTensor, Quantize, ToNCHW, ToNHWC
+
+
+def bind_source(case: ConvCase, pool: Pool) -> QTensor:
+    x = case.data()["x"]
+    src = QTensor(x.shape, case.window, case.signed, case.pads)
+    Quantize(x, src, pool)()
+    return src
+
+
+def bind(case: ConvCase, src: QTensor, pool: Pool, **more: object) -> Conv:
+    options = {**case.options(), "bias": case.data()["bias"], **more}
+    return Conv(src, case.pack(), pool=pool, **options)  # type: ignore[arg-type]
+
+
+@given(conv_cases())
+def test_quantize_equals_function_and_keeps_border(case: ConvCase) -> None:
+    src, d = bind_source(case, Pool(case.threads)), case.data()
+    assert np.array_equal(src.q, d["q"])
+    assert np.array_equal(src.scale, d["scale"])
+
+
+@given(conv_cases(), st.integers(1, 200), st.booleans())
+def test_conv_fused_quantization_equals_two_steps(
+    case: ConvCase, window: int, signed: bool
+) -> None:
+    pool = Pool(case.threads)
+    src = bind_source(case, pool)
+    y = case.run(kernels.isa())
+    got, dst = np.zeros_like(y), QTensor(y.shape, window, signed, (1, 2, 0, 1))
+    bind(case, src, pool, dst=got, dst_q=dst)()
+    q, scale = kernels.quantize_windows(y, window, signed)
+    assert got.tobytes() == y.tobytes()
+    assert np.array_equal(dst.q, q)
+    assert np.array_equal(dst.scale, scale)
+
+
+def test_conv_only_quantized_output(rng: np.random.Generator) -> None:
+    case, pool = ConvCase(seed=1), Pool(1)
+    y = case.run(kernels.isa())
+    dst = QTensor(y.shape, 8, True)
+    bind(case, bind_source(case, pool), pool, dst_q=dst)()
+    assert np.array_equal(dst.q, kernels.quantize_windows(y, 8)[0])
+
+
+def test_conv_writes_a_slice_of_channels() -> None:
+    """Concatenation along channels without a copy."""
+    case, pool = ConvCase(seed=1), Pool(1)
+    y = case.run(kernels.isa())
+    whole = np.full((*y.shape[:3], y.shape[3] + 5), 7, np.float32)
+    bind(case, bind_source(case, pool), pool, dst=whole[..., 2 : 2 + y.shape[3]])()
+    assert np.array_equal(whole[..., 2:-3], y)
+    assert np.all(whole[..., :2] == 7)
+    assert np.all(whole[..., -3:] == 7)
+
+
+def test_shared_memory_border_is_written_again(isa: str) -> None:
+    case, pool = ConvCase(seed=4), Pool(2)
+    want = case.run(isa)
+    x, halo = case.data()["x"], case.pads
+    memory = np.empty(QTensor.nbytes_for(x.shape, case.window, halo) + 64, np.uint8)
+    memory = memory[-memory.ctypes.data % 64 :][: memory.size - 64]
+    src = QTensor(x.shape, case.window, case.signed, halo, memory)
+    got = np.empty_like(want)
+    with kernels.use_isa(isa):
+        quantize, conv = Quantize(x, src, pool), bind(case, src, pool, dst=got)
+    memory[...] = 0xFF  # another tensor lived here: NaN as scales
+    quantize()
+    conv()
+    assert got.tobytes() == want.tobytes()
+
+
+def test_conv_into_shared_memory_writes_its_border() -> None:
+    case, pool = ConvCase(seed=4), Pool(2)
+    y = case.run(kernels.isa())
+    dst = QTensor(y.shape, 8, True, (1, 1, 1, 1))
+    memory = np.full(dst.memory.size + 64, 0xFF, np.uint8)
+    memory = memory[-memory.ctypes.data % 64 :][: dst.memory.size]
+    shared = QTensor(y.shape, 8, True, (1, 1, 1, 1), memory)
+    src = bind_source(case, pool)
+    conv, conv_shared = (bind(case, src, pool, dst_q=t) for t in (dst, shared))
+    memory[...] = 0xFF
+    conv()
+    conv_shared()
+    pixels = np.prod(np.array(y.shape[:3]) + (0, 2, 2)) * y.shape[3]
+    assert np.array_equal(memory[:pixels], dst.memory[:pixels])
+
+
+def test_nonfinite_output_is_error_then_recovers() -> None:
+    case, pool = ConvCase(seed=1), Pool(1)
+    src = bind_source(case, pool)
+    bias = np.zeros(8, np.float32)
+    bias[3] = np.inf
+    residual = np.zeros(case.run(kernels.isa()).shape, np.float32)
+    conv = bind(case, src, pool, residual=residual, dst_q=QTensor(residual.shape, 8, True))
+    residual[0, 1, 2, 3] = np.nan
+    with pytest.raises(KernelError, match="NaN or infinity"):
+        conv()
+    residual[...] = 0
+    conv()
+
+
+def test_operator_keeps_its_arrays_alive() -> None:
+    case, pool = ConvCase(seed=5), Pool(2)
+    got = np.empty_like(case.run(kernels.isa()))
+    conv = bind(case, bind_source(case, pool), pool, dst=got)
+    del pool
+    gc.collect()
+    conv()
+    assert np.array_equal(got, case.run(kernels.isa()))
+
+
+@given(st.tuples(*[st.integers(1, 40)] * 4), st.integers(1, 2))
+def test_layout_round_trip(shape: tuple[int, int, int, int], threads: int) -> None:
+    x = np.random.default_rng(0).standard_normal(shape, np.float32)
+    n, c, h, w = shape
+    pool, nhwc, back = Pool(threads), np.empty((n, h, w, c), np.float32), np.empty_like(x)
+    ToNHWC(x, nhwc, pool)()
+    ToNCHW(nhwc, back, pool)()
+    assert np.array_equal(nhwc, x.transpose(0, 2, 3, 1))
+    assert np.array_equal(back, x)
