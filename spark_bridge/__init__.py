@@ -9,8 +9,18 @@ predict(images, "model.int8.onnx", backend="cpu").select("path", "prediction.lab
 from __future__ import annotations
 
 from spark_bridge.dataframe import predict
+from spark_bridge.images import read_images
+from spark_bridge.query import choose_device
 from spark_bridge.rdd import map_partitions
 from spark_bridge.session import local_session
 from spark_bridge.ship import ModelRef, ship
 
-__all__ = ["ModelRef", "local_session", "map_partitions", "predict", "ship"]
+__all__ = [
+    "ModelRef",
+    "choose_device",
+    "local_session",
+    "map_partitions",
+    "predict",
+    "read_images",
+    "ship",
+]

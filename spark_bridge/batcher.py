@@ -49,14 +49,21 @@ def row_bytes(batch: pa.RecordBatch, columns: Sequence[str]) -> npt.NDArray[np.i
 
 
 def _value_bytes(array: pa.Array) -> npt.NDArray[np.int64]:
-    """Bytes of each value of a binary or list array."""
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        lengths, width = pc.list_value_length(array), array.type.value_type.bit_width // 8
-    else:
+    """Bytes of each value of a binary or list array; the average for lists of lists."""
+    if not is_list(array.type):
         lengths, width = pc.binary_length(array), 1
+    elif is_list(array.type.value_type):
+        return np.full(len(array), array.nbytes // max(1, len(array)), np.int64)
+    else:
+        lengths, width = pc.list_value_length(array), array.type.value_type.bit_width // 8
     counted = pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
     found: npt.NDArray[np.int64] = counted.astype(np.int64) * width
     return found
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether Spark's array type came as this Arrow type."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _join(parts: Sequence[pa.RecordBatch]) -> pa.RecordBatch:

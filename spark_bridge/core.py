@@ -15,7 +15,7 @@ import pyarrow as pa
 
 import accel
 from accel.errors import CardError, InputError
-from spark_bridge.batcher import rebatch
+from spark_bridge.batcher import is_list, rebatch
 from spark_bridge.results import Result, to_arrow, to_error, to_result
 from spark_bridge.rows import Row, RowError, image_row, tensor_row
 from spark_bridge.spec import Spec
@@ -125,12 +125,13 @@ def _values(batch: pa.RecordBatch, columns: Mapping[str, str]) -> Iterator[Value
 
 
 def _value(scalar: pa.Scalar) -> object:
-    """bytes, a flat array, or None; a list with null elements stays a list."""
-    if not scalar.is_valid or not isinstance(scalar, (pa.ListScalar, pa.LargeListScalar)):
+    """bytes or None; a flat array for a list of numbers; other lists as they are."""
+    if not scalar.is_valid or not is_list(scalar.type):
         return scalar.as_py()
-    if scalar.values.null_count:
+    flat = scalar.values
+    if flat.null_count or is_list(flat.type):
         return scalar.as_py()
-    return scalar.values.to_numpy(zero_copy_only=False)
+    return flat.to_numpy(zero_copy_only=False)
 
 
 def _raise_first(answers: Sequence[Row | RowError]) -> None:

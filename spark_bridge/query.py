@@ -62,7 +62,7 @@ def build_spec(
     settings = resolve(spark, **arguments)
     if task == "classify":
         _check_classes(opened.outputs[0], top_k, labels)
-    settings = dataclasses.replace(settings, backend=_chosen_device(opened, settings))
+    settings = dataclasses.replace(settings, backend=_chosen(opened, settings))
     inputs = {i.name: accel.TensorSpec(i.name, i.shape[1:], i.dtype) for i in opened.inputs}
     return Spec(
         model=ship(spark, opened),
@@ -78,14 +78,24 @@ def build_spec(
     )
 
 
-@lru_cache(maxsize=4)
-def _chosen_device(model: accel.Model, settings: Settings) -> str:
-    """Name of the device of the query: "auto" is settled once, for all workers alike.
+def choose_device(spark: SparkSession, model: ModelLike, backend: str | None = None) -> str:
+    """Name of the device a query on this model would use.
 
-    The model is compiled here for one row, so that a device refuses it before the job starts.
+    "auto" is settled here, once, so that all workers use the same device.
+
+    Raises
+    ------
+    DeviceError, ModelError, UnsupportedError
+        The device is unknown or not installed, or refuses the model.
     """
+    return _chosen(open_model(model), resolve(spark, backend=backend))
+
+
+@lru_cache(maxsize=8)
+def _chosen(model: accel.Model, settings: Settings) -> str:
+    """As choose_device; compiles the model here, so that a refusal comes before the job."""
     device = accel.device(settings.backend)
-    if device.name != "auto":
+    if settings.backend != "auto":
         device.compile(model, batch_size=1)
         return device.name
     program = device.compile(model, settings.batch_size, settings.threads or 1)

@@ -25,13 +25,16 @@ from accel.errors import AccelError
 MODULE = "jdk.incubator.vector"
 MIN_VERSION = 17
 LOGGING = """\
-rootLogger.level = error
+# At any other root level Spark announces that it sets the level to warn.
+rootLogger.level = warn
 rootLogger.appenderRef.console.ref = console
+appender.console.filter.threshold.type = ThresholdFilter
+appender.console.filter.threshold.level = error
 appender.console.type = Console
 appender.console.name = console
 appender.console.target = SYSTEM_ERR
 appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
+appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex{0}
 """
 WRAPPER = """\
 #!/bin/sh
