@@ -148,7 +148,7 @@ def make_values(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> 
     """float32 values of one kind; each is a hard case of its own."""
     x = rng.standard_normal(shape, np.float32)
     if kind == "zeros":
-        x *= rng.random(shape[:-1] + (1,)) < 0.5
+        x *= rng.random((*shape[:-1], 1)) < 0.5
     elif kind == "saturating":
         x = np.full(shape, 3.0, np.float32)
     elif kind == "denormal":

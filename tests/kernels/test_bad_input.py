@@ -19,6 +19,8 @@ F32 = np.float32
 X = np.ones((2, 8), F32)
 QW = np.ones((4, 8), np.int8)
 SB = np.ones(4, F32)
+CUBE = np.ones((1, 2, 2, 2), F32)
+TENSOR = QTensor((1, 2, 3, 4), 4, True)
 IMAGE = np.ones((1, 5, 5, 8), F32)
 
 
@@ -88,7 +90,7 @@ KERNEL_ERRORS: dict[str, Callable[[], Any]] = {
     "tensor overflow": lambda: QTensor((2**30, 2**30, 2**30, 2**30), 4, True),
     "tensor halo negative": lambda: QTensor((1, 2, 3, 4), 4, True, (0, -1, 0, 0)),
     "tensor memory short": lambda: QTensor((1, 9, 9, 4), 4, True, memory=np.empty(64, np.uint8)),
-    "tensor bound twice": lambda: QTensor((1, 2, 3, 4), 4, True).__init__((1, 9, 9, 9), 4, True),
+    "tensor bound twice": lambda: QTensor.__init__(TENSOR, (1, 9, 9, 9), 4, True),
     "quantize op shape": lambda: Quantize(IMAGE, QTensor((1, 5, 5, 9), 4, True), Pool(1)),
     "quantize op unbound": lambda: Quantize.__new__(Quantize)(),
     "conv pads over halo": lambda: conv(pads=(2, 0, 0, 0)),
@@ -105,7 +107,7 @@ KERNEL_ERRORS: dict[str, Callable[[], Any]] = {
     "conv unbound": lambda: Conv.__new__(Conv)(),
     "weights unbound": lambda: kernels.PackedWeights.__new__(kernels.PackedWeights).nbytes,
     "layout shape": lambda: ToNHWC(IMAGE, np.empty((1, 5, 8, 5), F32)[:, :4], Pool(1)),
-    "layout in place": lambda: ToNHWC(np.ones((1, 2, 2, 2), F32), *[np.ones((1,), F32)], Pool(1)),
+    "layout in place": lambda: ToNHWC(CUBE, CUBE, Pool(1)),
     "isa unknown": lambda: kernels.use_isa("sse9"),
     "check_gemm 0": lambda: kernels.check_gemm(0),
     "pool of 0": lambda: Pool(0),

@@ -50,7 +50,7 @@ def test_depthwise_scalar_close_to_float64(case: ConvCase) -> None:
 
 
 @pytest.mark.parametrize("row", kernels.table(), ids=lambda row: row["name"])
-def test_kernel_tile_edges_equal_scalar(row: kernels.KernelRow) -> None:
+def test_kernel_tile_edges_equal_scalar(row: dict[str, Any]) -> None:
     """Sizes around the register tile, and deep sums of extreme values."""
     window = 2 if row["mode"] == "aw" else None
     for pixels in (1, row["mr"] - 1, row["mr"], row["mr"] + 1, 4 * row["mr"] + 1):
@@ -131,14 +131,15 @@ def test_power_of_two_scales_output_exactly(power: int, case: ConvCase) -> None:
 
 
 def reference_activation(y: np.ndarray, kind: str) -> np.ndarray:
-    return {
+    values: dict[str, np.ndarray] = {
         "none": y,
         "relu": np.maximum(y, 0),
         "clip": np.clip(y, -1, 2),
         "leaky": np.where(y > 0, y, 0.1 * y),
         "hardswish": y * np.clip(y / 6 + 0.5, 0, 1),
         "silu": y / (1 + np.exp(-y)),
-    }[kind]
+    }
+    return values[kind]
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
