@@ -1,6 +1,6 @@
 """Train the embedded digits model again: ``python examples/train_digits.py``.
 
-Needs ``pip install torch scikit-learn``; takes about two minutes on one core. The network is
+Needs ``pip install torch scikit-learn``; takes about one minute on one core. The network is
 small but holds what real ones hold: ordinary, strided, depthwise and 1x1 convolutions, batch
 normalization (kept as its own node in the file, so that importing it exercises folding), a
 residual sum, an average over the image and a dense layer. Training is seeded and sees only
@@ -10,16 +10,21 @@ the training half of `accel.demo.digits_halves`.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
 
 from accel.demo import CLASSES, SIDE, digits_halves, digits_model_path
+
+try:
+    import torch
+    from torch import nn
+except ImportError:
+    sys.exit("training needs PyTorch: pip install torch")
 
 EPOCHS = 40
 BATCH = 32
