@@ -5,6 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+export PATH := $(abspath $(BIN)):$(PATH)
 BUILD := setup.py CMakeLists.txt pyproject.toml $(shell find kernels -type f)
 
 .PHONY: help demo test lint bench sanitize wheel-test clean
