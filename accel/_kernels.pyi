@@ -98,6 +98,24 @@ class Pool:
     @property
     def threads(self) -> int: ...
 
+class Pooling:
+    def __init__(
+        self,
+        src: NDArray[np.float32] | QTensor,
+        op: str,
+        *,
+        kernel: Sequence[int],
+        out_shape: Sequence[int],
+        strides: Sequence[int] = (1, 1),
+        pads: Sequence[int] = (0, 0, 0, 0),
+        dilations: Sequence[int] = (1, 1),
+        count_pads: bool = False,
+        dst: NDArray[np.float32] | None = None,
+        dst_q: QTensor | None = None,
+        pool: Pool,
+    ) -> None: ...
+    def __call__(self) -> None: ...
+
 class QTensor:
     def __init__(
         self,

@@ -53,6 +53,22 @@ cdef extern from "lw.h" nogil:
     void lw_weights_destroy(lw_weights *)
     size_t lw_weights_bytes(const lw_weights *)
     int lw_weights_is_depthwise(const lw_weights *)
+    ctypedef struct lw_pooling_args:
+        const float *src
+        int64_t src_stride[3]
+        const lw_tensor *src_q
+        int64_t n, h, w, c
+        int average, count_pads
+        int64_t kh, kw, stride_h, stride_w, dilation_h, dilation_w
+        int64_t pad_top, pad_left, pad_bottom, pad_right
+        float *dst
+        int64_t dst_stride[3]
+        const lw_tensor *dst_q
+    ctypedef struct lw_pooling_plan
+    lw_pooling_plan *lw_pooling_create(const lw_isa *, const lw_pooling_args *, int64_t, int64_t,
+                                       int)
+    lw_status lw_pooling_run(lw_pooling_plan *, lw_pool *)
+    void lw_pooling_destroy(lw_pooling_plan *)
     lw_conv *lw_conv_create(const lw_conv_args *, int, lw_status *)
     lw_status lw_conv_run(lw_conv *, lw_pool *)
     void lw_conv_destroy(lw_conv *)

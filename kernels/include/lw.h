@@ -166,6 +166,35 @@ lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status
 lw_status lw_conv_run(lw_conv *conv, lw_pool *pool);
 void lw_conv_destroy(lw_conv *conv);
 
+/* ---- pooling ---------------------------------------------------------------------------- */
+
+/* Maximum, or sum in tap order times 1 / count, of the pixels of a window that lie in the image;
+ * a quantized pixel counts as scale * (q - zero_point).
+ * src        : f32 (n, h, w, c), channels adjacent; NULL where src_q is given.
+ * count_pads : the average also counts padding (as zeros).
+ * dst, dst_q : as for a convolution. Every output pixel must see at least one pixel. */
+typedef struct lw_pooling_args {
+    const float *src;
+    int64_t src_stride[3]; /* floats between n, h, w */
+    const lw_tensor *src_q;
+    int64_t n, h, w, c;
+    int average, count_pads;
+    int64_t kh, kw, stride_h, stride_w, dilation_h, dilation_w;
+    int64_t pad_top, pad_left, pad_bottom, pad_right;
+    float *dst;
+    int64_t dst_stride[3];
+    const lw_tensor *dst_q;
+} lw_pooling_args;
+
+typedef struct lw_pooling_plan lw_pooling_plan;
+
+/* All memory is allocated here; the objects that args names must outlive the plan. NULL: no
+ * memory. lw_pooling_run gives LW_NONFINITE if a value to be quantized is NaN or infinite. */
+lw_pooling_plan *lw_pooling_create(const lw_isa *isa, const lw_pooling_args *args, int64_t oh,
+                                   int64_t ow, int threads);
+lw_status lw_pooling_run(lw_pooling_plan *plan, lw_pool *pool);
+void lw_pooling_destroy(lw_pooling_plan *plan);
+
 #ifdef __cplusplus
 }
 #endif

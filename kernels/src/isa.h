@@ -43,6 +43,18 @@ typedef lw_status lw_quantize(const float *x, int64_t n, int64_t window, int zer
 typedef void lw_accumulate(int64_t n, const int32_t *acc, const int32_t *comp, const float *sb,
                            float sa, float *f);
 
+/* One pixel under a pooling window: f32 channels, or u8 with the scales of its windows. */
+typedef struct lw_tap {
+    const float *x;
+    const uint8_t *q;
+    const float *s;
+} lw_tap;
+
+/* f[0..n) = max or (sum in order) * factor over the taps, at least one. Writes up to one vector
+ * beyond n. */
+typedef void lw_pool_taps(int average, int taps, const lw_tap *tap, int64_t n, int64_t window,
+                          int zero_point, float factor, float *f);
+
 struct lw_isa {
     const char *name;
     int vw;         /* float lanes of a vector */
@@ -52,6 +64,7 @@ struct lw_isa {
     lw_finish *finish;
     lw_quantize *quantize;
     lw_accumulate *accumulate;
+    lw_pool_taps *pool;
 };
 
 extern const lw_isa lw_isa_scalar;

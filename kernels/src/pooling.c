@@ -1,0 +1,114 @@
+/* pooling.c - maximum and average over windows of pixels, of float or quantized images; the result
+ * is stored as float, quantized into the windows of the next layer, or both, in one pass. */
+#include "isa.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct lw_pooling_plan {
+    lw_pooling_args args;
+    const lw_isa *isa;
+    int64_t oh, ow, ldc;
+    int workers;
+    lw_tap *taps;   /* per worker: kh * kw */
+    float *scratch; /* per worker: ldc */
+    atomic_int failed;
+};
+
+/* Where the image and the output lie: n, y, x in elements of each array. */
+static lw_tap tap_at(const lw_pooling_args *g, int64_t n, int64_t y, int64_t x) {
+    if (!g->src_q) {
+        const int64_t *s = g->src_stride;
+        return (lw_tap){g->src + n * s[0] + y * s[1] + x * s[2], NULL, NULL};
+    }
+    const lw_tensor *t = g->src_q;
+    int64_t wide = t->w + t->left + t->right, high = t->h + t->top + t->bottom;
+    int64_t pixel = (n * high + y + t->top) * wide + x + t->left;
+    return (lw_tap){NULL, t->q + pixel * t->pixel_bytes, t->scale + pixel * t->windows};
+}
+
+/* Taps of an output pixel that lie inside the image; *count: those that the average counts. */
+static int collect_taps(const lw_pooling_plan *p, int64_t n, int64_t oy, int64_t ox, lw_tap *taps,
+                        int64_t *count) {
+    const lw_pooling_args *g = &p->args;
+    int found = 0;
+    *count = 0;
+    for (int64_t i = 0; i < g->kh; i++) {
+        int64_t y = oy * g->stride_h - g->pad_top + i * g->dilation_h;
+        if (y >= g->h + g->pad_bottom) break;
+        for (int64_t j = 0; j < g->kw; j++) {
+            int64_t x = ox * g->stride_w - g->pad_left + j * g->dilation_w;
+            if (x >= g->w + g->pad_right) break;
+            int inside = y >= 0 && y < g->h && x >= 0 && x < g->w;
+            if (inside) taps[found++] = tap_at(g, n, y, x);
+            *count += inside || g->count_pads;
+        }
+    }
+    return found;
+}
+
+static lw_status store_pixel(const lw_pooling_plan *p, int64_t n, int64_t y, int64_t x,
+                             const float *f) {
+    const lw_pooling_args *g = &p->args;
+    if (g->dst) {
+        const int64_t *s = g->dst_stride;
+        memcpy(g->dst + n * s[0] + y * s[1] + x * s[2], f, (size_t)g->c * sizeof *f);
+    }
+    const lw_tensor *t = g->dst_q;
+    if (!t) return LW_OK;
+    int64_t wide = t->w + t->left + t->right, high = t->h + t->top + t->bottom;
+    int64_t pixel = (n * high + y + t->top) * wide + x + t->left;
+    return p->isa->quantize(f, g->c, t->window, t->zero_point, t->q + pixel * t->pixel_bytes,
+                            t->scale + pixel * t->windows);
+}
+
+/* One task is one output row. */
+static void pooling_task(void *context, int64_t index, int worker) {
+    lw_pooling_plan *p = context;
+    const lw_pooling_args *g = &p->args;
+    lw_tap *taps = p->taps + worker * g->kh * g->kw;
+    float *f = p->scratch + worker * p->ldc;
+    int64_t n = index / p->oh, y = index % p->oh, count;
+    const lw_tensor *t = g->src_q;
+    int64_t window = t ? t->window : g->c;
+    if (g->dst_q && g->dst_q->shared && y == 0) lw_tensor_fill_border(g->dst_q, n);
+    for (int64_t x = 0; x < p->ow; x++) {
+        int found = collect_taps(p, n, y, x, taps, &count);
+        float factor = g->average ? 1.0f / (float)(count ? count : 1) : 1.0f;
+        if (found)
+            p->isa->pool(g->average, found, taps, g->c, window, t ? t->zero_point : 0, factor, f);
+        else
+            memset(f, 0, (size_t)g->c * sizeof *f);
+        if (store_pixel(p, n, y, x, f)) atomic_store(&p->failed, 1);
+    }
+}
+
+lw_pooling_plan *lw_pooling_create(const lw_isa *isa, const lw_pooling_args *args, int64_t oh,
+                                   int64_t ow, int threads) {
+    lw_pooling_plan *p = calloc(1, sizeof *p);
+    if (!p) return NULL;
+    p->args = *args;
+    p->isa = isa;
+    p->oh = oh;
+    p->ow = ow;
+    p->workers = threads;
+    p->ldc = (args->c + 15) / 16 * 16 + 64; /* vectors write beyond the last channel */
+    p->taps = calloc((size_t)(threads * args->kh * args->kw), sizeof *p->taps);
+    p->scratch = calloc((size_t)(threads * p->ldc), sizeof *p->scratch);
+    if (p->taps && p->scratch) return p;
+    lw_pooling_destroy(p);
+    return NULL;
+}
+
+lw_status lw_pooling_run(lw_pooling_plan *p, lw_pool *pool) {
+    lw_pool_run(pool, p->args.n * p->oh, pooling_task, p);
+    return atomic_exchange(&p->failed, 0) ? LW_NONFINITE : LW_OK;
+}
+
+void lw_pooling_destroy(lw_pooling_plan *p) {
+    if (!p) return;
+    free(p->taps);
+    free(p->scratch);
+    free(p);
+}
