@@ -26,7 +26,8 @@ lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/mypy --strict accel spark_bridge
 
 bench: $(STAMP)  ## benchmarks; BENCH=bench/bench_gemm.py picks one
-	$(BIN)/python -m pytest -q $(or $(BENCH),bench)
+	$(BIN)/python -m pytest -q -o python_files='bench_*.py' -o python_functions='bench_*' \
+		$(or $(BENCH),bench)
 
 sanitize: $(STAMP)  ## C tests under the address, undefined-behaviour and thread sanitizers
 	@for preset in asan tsan; do \
@@ -41,6 +42,7 @@ clean:  ## remove build products, not the environment
 
 $(STAMP): $(BUILD)
 	@test -n "$(PYTHON)" || { echo "no python >= 3.11 found; set PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "installing into $(VENV); the first time takes some minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -e ".[all,dev]"
 	@touch $@
