@@ -11,7 +11,8 @@ from onnx import TensorProto, helper
 
 import accel
 from accel.errors import ModelError
-from accel.lower import HostGroup, KernelCall, Schedule, lower
+from accel.lower import lower
+from accel.schedule import HostGroup, ProductCall, Schedule
 
 Array = np.ndarray[Any, Any]
 CLOSE = 0.02  # relative norm of the int8 error on seeded normal data
@@ -21,8 +22,8 @@ def schedule(data: bytes, batch: int = 1) -> Schedule:
     return lower(accel.load(data).quantize().with_shapes(batch))
 
 
-def kernel_calls(data: bytes) -> list[KernelCall]:
-    return [c for c in schedule(data).calls if isinstance(c, KernelCall)]
+def kernel_calls(data: bytes) -> list[ProductCall]:
+    return [c for c in schedule(data).calls if isinstance(c, ProductCall)]
 
 
 def check_values(data: bytes, inputs: dict[str, Array], share: float = 1.0) -> None:
@@ -150,7 +151,7 @@ def test_host_nodes_are_grouped_between_kernel_calls() -> None:
     b = net.op("Cos", net.op("Tanh", net.conv(a, 4, 3)))
     data = net.model({"x": ["N", 3, 8, 8]}, {b: ["N", 4, 6, 6]})
     kinds = [type(c) for c in schedule(data).calls]
-    assert kinds == [HostGroup, KernelCall, HostGroup]
+    assert kinds == [HostGroup, ProductCall, HostGroup]
 
 
 def test_constant_and_input_outputs_are_returned(rng: np.random.Generator) -> None:
@@ -176,18 +177,18 @@ def test_output_of_unknown_length_is_returned(rng: np.random.Generator) -> None:
     net = Net()
     y = net.op("NonZero", net.op("Relu", net.conv("x", 2, 3, k=1)))
     data = net.model({"x": [1, 3, 4, 4]}, {})
-    model = accel.load(with_output(data, y)).quantize()
+    model = accel.load(with_output(data, y, [4, "found"])).quantize()
     found: Any = (
         accel.device("cpu").compile(model).run(rng.standard_normal((1, 3, 4, 4)).astype(np.float32))
     )
     assert found.shape[0] == 4 and found.dtype == np.int64
 
 
-def with_output(data: bytes, name: str) -> bytes:
+def with_output(data: bytes, name: str, shape: list[Any]) -> bytes:
     from onnx import load_from_string
 
     proto = load_from_string(data)
-    info = helper.make_tensor_value_info(name, TensorProto.INT64, [4, "found"])
+    info = helper.make_tensor_value_info(name, TensorProto.INT64, shape)
     proto.graph.output.append(info)
     return bytes(proto.SerializeToString())
 
@@ -202,3 +203,50 @@ def test_shapes_that_contradict_the_graph_are_a_model_error() -> None:
         accel.device("cpu").compile(model, shapes={"z": (1, 3, 8, 8)})
     with pytest.raises(ModelError, match="do not fit together"):
         accel.device("cpu").compile(model, shapes={"x": (1, 3, 1, 1)})
+
+
+def test_chain_of_image_operators_stays_on_our_kernels(rng: np.random.Generator) -> None:
+    """Nested concatenations whose parts have other readers, pools with every kind of padding."""
+    net = Net()
+    a = net.op("Relu", net.conv("x", 8, 3, pads=[1] * 4))
+    b = net.op("MaxPool", a, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    c = net.op("AveragePool", a, kernel_shape=[2, 2], strides=[2, 2], auto_pad="SAME_UPPER")
+    d = net.op("Concat", b, c, axis=1)
+    e = net.conv(d, 24, 16, k=1)
+    f = net.op("AveragePool", e, kernel_shape=[3, 2], pads=[1, 0, 1, 1], count_include_pad=1)
+    h = net.op("Concat", f, d, e, d, axis=1)
+    i = net.op("Relu", net.conv(h, 12, 80))
+    j = net.op("GlobalMaxPool", i)
+    k = net.op("Flatten", net.op("GlobalAveragePool", i))
+    w = net.constant("w", rng.standard_normal((12, 5)).astype(np.float32))
+    m = net.op("MatMul", k, w)
+    shape = {"x": ["N", 3, 14, 11]}
+    data = net.model(shape, {j: ["N", 12, 1, 1], m: ["N", 5], d: ["N", 16, 7, 6]})
+    kinds = {type(call).__name__ for call in schedule(data).calls}
+    assert kinds == {"ProductCall", "PoolCall", "JoinCall", "ViewCall"}
+    check_values(data, {"x": rng.standard_normal((2, 3, 14, 11)).astype(np.float32)})
+
+
+@pytest.mark.parametrize("ceil_mode", [0, 1])
+@pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("count_include_pad", [0, 1])
+def test_pools_that_round_up_equal_onnxruntime(
+    ceil_mode: int, op_type: str, count_include_pad: int, rng: np.random.Generator
+) -> None:
+    net = Net()
+    extra = {"count_include_pad": count_include_pad} if op_type == "AveragePool" else {}
+    geometry = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 0, 0, 1]}
+    a = net.conv("x", 8, 3)
+    b = net.op(op_type, a, ceil_mode=ceil_mode, **geometry, **extra)
+    data = net.model({"x": ["N", 3, 12, 13]}, {b: ["N", 8, "h", "w"]})
+    assert not any(isinstance(call, HostGroup) for call in schedule(data).calls)
+    check_values(data, {"x": rng.standard_normal((2, 3, 12, 13)).astype(np.float32)})
+
+
+def test_pooling_that_gives_indices_runs_on_the_host() -> None:
+    net = Net()
+    a = net.conv("x", 8, 3)
+    net.nodes.append(helper.make_node("MaxPool", [a], ["y", "i"], kernel_shape=[2, 2], name="p"))
+    data = net.model({"x": [1, 3, 8, 8]}, {"y": [1, 8, 5, 5]})
+    data = with_output(data, "i", [1, 8, 5, 5])
+    assert any(isinstance(call, HostGroup) for call in schedule(data).calls)

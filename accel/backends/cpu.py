@@ -9,10 +9,11 @@ from accel import kernels
 from accel.device import Device
 from accel.errors import ModelError, UnsupportedError
 from accel.explain import Explanation, Row
-from accel.lower import HostGroup, KernelCall, Schedule, lower
+from accel.lower import lower
 from accel.model import Model
 from accel.plan import Plan
 from accel.program import Arrays, Program
+from accel.schedule import Call, HostGroup, ProductCall, Schedule
 
 
 def availability() -> tuple[bool, str]:
@@ -79,27 +80,27 @@ class PlanProgram(Program):
         where = self.device.name
         rows: list[Row] = []
         for call in self._schedule.calls:
-            rows += (
-                [_kernel_row(call, where, self._kernel)]
-                if isinstance(call, KernelCall)
-                else _host_rows(call)
-            )
+            rows += _rows(call, where, self._kernel)
         return Explanation(self.model.name, where, self.batch_size, self.threads, tuple(rows))
 
 
-def _kernel_row(call: KernelCall, where: str, kernel: str) -> Row:
+def _rows(call: Call, where: str, kernel: str) -> list[Row]:
+    if isinstance(call, HostGroup):
+        return [
+            Row(name, op, "onnxruntime", "float32", macs=macs, note="outside our kernels")
+            for name, op, macs in call.nodes
+        ]
+    if isinstance(call, ProductCall):
+        return [_product_row(call, where, kernel)]
+    return [Row(call.name, call.op, where, "float32")]
+
+
+def _product_row(call: ProductCall, where: str, kernel: str) -> Row:
     mode = "AW" if call.weight_window else "A"
     note = f"weight window {call.weight_window}" if call.weight_window else ""
     return Row(
         call.name, call.op, where, f"{kernel}, {mode}", call.window, call.macs, own=True, note=note
     )
-
-
-def _host_rows(group: HostGroup) -> list[Row]:
-    return [
-        Row(name, op, "onnxruntime", "float32", macs=macs, note="outside our kernels")
-        for name, op, macs in group.nodes
-    ]
 
 
 def _refuse_foreign(model: Model, schedule: Schedule) -> None:

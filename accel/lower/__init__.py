@@ -1,0 +1,54 @@
+"""Lower a quantized graph to a `Schedule`: what our kernels run, and what is left to the host."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from accel import graph as g
+from accel.lower.host import needed_nodes, ordered
+from accel.lower.images import join_call, pool_call, view_call
+from accel.lower.products import product_call
+from accel.passes.find_nonnegative import find_nonnegative
+from accel.schedule import OwnCall, Schedule
+
+__all__ = ["lower"]
+
+
+def lower(model: ir.Model) -> Schedule:
+    """Lower a graph whose shapes are fixed."""
+    claimed: set[ir.Node] = set()
+    calls = _own_calls(model, claimed)
+    host = needed_nodes(model.graph, claimed, calls)
+    values = [*model.graph.inputs, *model.graph.initializers.values()]
+    values += [o for node in model.graph for o in node.outputs]
+    outputs = list(model.graph.outputs)
+    return Schedule(
+        calls=tuple(ordered(model, calls, host)),
+        inputs=tuple(v.name or "" for v in g.data_inputs(model.graph)),
+        outputs=tuple(v.name or "" for v in outputs),
+        constants={v.name or "": a for v in outputs if (a := g.constant(v)) is not None},
+        shapes={v.name or "": g.known_shape(v) for v in values},
+        dtypes={v.name or "": np.dtype(v.dtype.numpy()) for v in values if v.dtype is not None},
+    )
+
+
+def _own_calls(model: ir.Model, claimed: set[ir.Node]) -> list[OwnCall]:
+    """Products wherever our kernels can run them; what moves images only between own calls."""
+    nonnegative = find_nonnegative(model)
+    calls: list[OwnCall] = []
+    images: set[str] = set()  # values that our kernels make, channels last
+    for node in model.graph:
+        call: OwnCall | None = None
+        if node not in claimed:
+            call = (
+                product_call(node, nonnegative, claimed)
+                or pool_call(node, images)
+                or join_call(node, images)
+                or view_call(node, images)
+            )
+        if call is not None:
+            calls.append(call)
+            claimed.add(node)
+            images.add(call.y)
+    return calls

@@ -1,0 +1,156 @@
+"""What a compiled plan does, in order: calls of our kernels and groups left to ONNX Runtime. Says
+what runs, not where its data lies (that is `plan`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from accel.passes.fuse_epilogue import Epilogue
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class ProductCall:
+    """One convolution or matrix product on our kernels, with its fused epilogue.
+
+    Attributes
+    ----------
+    x, y : value names. `x` is an image (N, C, H, W) or (N, C, W), or, where `rows`, a matrix
+        (..., K).
+    qw : int8, OHWI (OC, KH, KW, IC / groups) or (N, K).
+    scale : float32, one per output channel, or one per output channel and weight window.
+    window, weight_window : activation and weight windows.
+    signed : whether the activations need a sign (zero point 128, else 0).
+    pads : top, left, bottom, right.
+    macs : multiplications per batch.
+    """
+
+    name: str
+    op: str
+    x: str
+    y: str
+    rows: bool
+    qw: Array
+    scale: Array
+    window: int
+    weight_window: int | None
+    signed: bool
+    groups: int
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    dilations: tuple[int, int]
+    bias: Array | None
+    epilogue: Epilogue
+    macs: int
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        residual = self.epilogue.residual
+        return (self.x,) if residual is None else (self.x, residual)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return (self.y,)
+
+
+@dataclass(frozen=True)
+class PoolCall:
+    """A maximum or average pooling of an image (N, C, H, W) on our kernels."""
+
+    name: str
+    op: str
+    x: str
+    y: str
+    average: bool
+    count_pads: bool
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    dilations: tuple[int, int]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.x,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return (self.y,)
+
+
+@dataclass(frozen=True)
+class JoinCall:
+    """Concatenation of images by channel: the parts are written where they belong."""
+
+    name: str
+    op: str
+    parts: tuple[str, ...]
+    y: str
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return self.parts
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return (self.y,)
+
+
+@dataclass(frozen=True)
+class ViewCall:
+    """The same bytes under another shape: Flatten, Reshape, Squeeze and the like."""
+
+    name: str
+    op: str
+    x: str
+    y: str
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.x,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return (self.y,)
+
+
+@dataclass(frozen=True)
+class HostGroup:
+    """Nodes that ONNX Runtime runs as one subgraph.
+
+    Attributes
+    ----------
+    data : the subgraph as a serialized ONNX model.
+    nodes : (name, operator, multiplications) of each node.
+    """
+
+    data: bytes
+    nodes: tuple[tuple[str, str, int], ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+OwnCall = ProductCall | PoolCall | JoinCall | ViewCall
+Call = OwnCall | HostGroup
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Calls in an order that respects their data.
+
+    Attributes
+    ----------
+    constants : outputs that are weights of the model.
+    shapes : of every value; None where it cannot be known before the run.
+    dtypes : of every value.
+    """
+
+    calls: tuple[Call, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    constants: dict[str, Array]
+    shapes: dict[str, tuple[int, ...] | None]
+    dtypes: dict[str, np.dtype[Any]]
