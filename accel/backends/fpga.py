@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib.util
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -89,7 +89,7 @@ class FpgaDevice(Device):
         batch_size: int | None,
         threads: int,
         strict: bool,
-        shapes: dict[str, Sequence[int]] | None,
+        shapes: Mapping[str, Sequence[int]] | None,
     ) -> Program:
         return FpgaProgram(self, model, batch_size, threads, strict, shapes)
 
@@ -106,7 +106,7 @@ class FpgaProgram(Program):
         batch_size: int | None,
         threads: int,
         strict: bool,
-        shapes: dict[str, Sequence[int]] | None,
+        shapes: Mapping[str, Sequence[int]] | None,
     ) -> None:
         from accel.fpga import Network
 
@@ -114,8 +114,12 @@ class FpgaProgram(Program):
         self._cpu = CpuDevice(device.name).compile(model, batch_size, threads, strict, shapes)
         self.inputs, self.outputs = self._cpu.inputs, self._cpu.outputs
         layers = workload_of(model.with_shapes(self.batch_size, shapes))
+        scheduler = device.driver.card.scheduler
+        assert scheduler is not None
+        spec = scheduler.spec
         own = {row.node for row in self._cpu.explain().rows if row.own}
-        engine = [_one_image(layer) for layer in layers if layer.name in own]
+        engine = [_one_image(x) for x in layers if x.name in own and spec.runs(x)]
+        self._on_engine = {layer.name for layer in engine}
         dummy = {s.name: np.zeros(_fixed(s.shape, s.name), s.dtype) for s in self.inputs}
         results = self._cpu._execute(dummy)  # shapes of outputs are not always in the file
         self.network = Network(
@@ -160,8 +164,6 @@ class FpgaProgram(Program):
             if time is not None:
                 note = f"{time.cycles} cycles, {time.total_ps / 1e6:.1f} us, {time.bound} bound"
                 row = replace(row, where=self.device.name, kernel=array, note=note)
-            elif row.own:
-                row = replace(row, where=self.device.name, note="fused, no time of its own")
             elif row.op in BESIDE_ARRAY:
                 note = "beside the array, value by ONNX Runtime"
                 row = replace(row, where=self.device.name, note=note)
@@ -216,8 +218,9 @@ class FpgaProgram(Program):
         return {name: self._join(name, [p[name] for p in parts], rows) for name in parts[0]}
 
     def _host_seconds(self) -> float:
-        rows = [r for r in self._cpu.explain().rows if not r.own and r.op not in BESIDE_ARRAY]
-        return sum(_host_row_s(row) for row in rows) / self.batch_size
+        rows = [r for r in self._cpu.explain().rows if r.node not in self._on_engine]
+        seconds = [_host_row_s(row) for row in rows if row.op not in BESIDE_ARRAY]
+        return sum(seconds) / self.batch_size
 
 
 class FpgaJob(Job):

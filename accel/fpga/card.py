@@ -14,7 +14,7 @@ import simpy
 
 from accel.errors import CardError, InputError
 from accel.fpga.clock import PS_PER_NS, PS_PER_S, Server, seconds_to_ps
-from accel.fpga.dma import Command, Dma, DmaSpec, QueueContext
+from accel.fpga.dma import Command, Direction, Dma, DmaSpec, QueueContext
 from accel.fpga.engine import EngineSpec
 from accel.fpga.faults import Fault, Faults, Rule
 from accel.fpga.link import Link, LinkSpec
@@ -73,9 +73,12 @@ class Card:
         self.host = Memory("host memory", HOST_PAGES)
         self.memory = Memory("card memory", int(self.profile.value("memory.capacity")), CARD_BASE)
         self.link = Link(self.env, LinkSpec.from_profile(self.profile), self.trace.span)
-        self.port = Server(self.env, "dma port", self.trace.span)
+        self.ports: dict[Direction, Server] = {
+            "h2c": Server(self.env, "dma in", self.trace.span),
+            "c2h": Server(self.env, "dma out", self.trace.span),
+        }
         self.dma = Dma(
-            self.env, DmaSpec.from_profile(self.profile), self.host, self.memory, self.port,
+            self.env, DmaSpec.from_profile(self.profile), self.host, self.memory, self.ports,
             self.profile.value("memory.bandwidth"), self.link, self.faults, self.trace,
         )  # fmt: skip
         self.scheduler: Scheduler | None = None
@@ -149,7 +152,8 @@ class Card:
         self._generation += 1
         self.dma.reset()
         self.link.clear()
-        self.port.clear()
+        for port in self.ports.values():
+            port.clear()
         if self.scheduler is not None:
             self.scheduler.reset()
         for queue in self.queues:
@@ -185,7 +189,7 @@ class Card:
     def _servers(self) -> list[Server]:
         engines = [] if self.scheduler is None else self.scheduler.engines
         shared = [] if self.scheduler is None else [self.scheduler.channels]
-        return [self.link.up, self.link.down, self.port, *shared, *engines]
+        return [self.link.up, self.link.down, *self.ports.values(), *shared, *engines]
 
     def _start_program(self, scheduler: Scheduler, context: QueueContext, command: Command) -> None:
         scheduler.start(

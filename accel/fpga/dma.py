@@ -132,7 +132,7 @@ class Dma:
         spec: DmaSpec,
         host: Memory,
         memory: Memory,
-        port: Server,
+        ports: dict[Direction, Server],
         port_bandwidth: float,
         link: Link,
         faults: Faults,
@@ -152,7 +152,7 @@ class Dma:
         )  # fmt: skip
         self.firewalled = False
         self.alive = True
-        self._port = port
+        self._ports = ports
         self._port_bandwidth = port_bandwidth
         self._epoch = 0
 
@@ -291,7 +291,7 @@ class Dma:
         data = self.link.read(length, "h2c")
         if self.faults.fires(Fault.SLOW_HOST):
             data += seconds_to_ps(self.faults.delay(Fault.SLOW_HOST))
-        stored = self._port.reserve(self._port_ps(length), "h2c", data)
+        stored = self._ports["h2c"].reserve(self._port_ps(length), "h2c", data)
 
         def land() -> None:
             if epoch != self._epoch or command.completed:
@@ -326,8 +326,11 @@ class Dma:
 
     def _copy_c2h(self, context: QueueContext, command: Command, descriptor: Any) -> None:
         length, epoch = int(descriptor["length"]), self._epoch
-        loaded = self._port.reserve(self._port_ps(length), "c2h")
-        end = self.link.write(length, "c2h", loaded)
+        loaded = self._ports["c2h"].reserve(self._port_ps(length), "c2h")
+
+        def send() -> None:
+            if epoch == self._epoch:
+                call_at(self.env, self.link.write(length, "c2h"), land)
 
         def land() -> None:
             if epoch != self._epoch or command.completed:
@@ -343,7 +346,7 @@ class Dma:
             if int(descriptor["flags"]) & Flag.LAST:
                 self._complete(context, command)
 
-        call_at(self.env, end, land)
+        call_at(self.env, loaded, send)
 
     def _port_ps(self, length: int) -> int:
         """Time of the memory port that the link does not hide: one burst."""

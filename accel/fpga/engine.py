@@ -25,7 +25,7 @@ class EngineSpec:
 
     `share` engines use one copy of the weights read from memory. `spill` is the part of the
     activations that travels through memory, `on_chip_bytes` what one layer may hold before all
-    of the rest does.
+    of the rest does. An engine without `dense` leaves Gemm and MatMul to the host.
     """
 
     pixels: int
@@ -41,6 +41,7 @@ class EngineSpec:
     on_chip_bytes: float
     layer_overhead: float
     image_overhead: float
+    dense: bool = True
 
     @classmethod
     def from_profile(cls, profile: Profile) -> EngineSpec:
@@ -60,12 +61,17 @@ class EngineSpec:
             on_chip_bytes=value("engine.on_chip_bytes"),
             layer_overhead=value("engine.layer_overhead"),
             image_overhead=value("engine.image_overhead"),
+            dense=bool(value("engine.dense")),
         )
 
     @property
     def peak_macs(self) -> int:
         """Multiplications of one engine in one cycle."""
         return self.pixels * self.inputs * self.outputs
+
+    def runs(self, layer: Layer) -> bool:
+        """Whether the engine can run this layer at all."""
+        return self.dense or layer.op not in ("Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -119,8 +125,8 @@ def layer_time(layer: Layer, spec: EngineSpec, clock_share: float = 1.0) -> Laye
 def time_layers(
     layers: Sequence[Layer], spec: EngineSpec, clock_share: float = 1.0
 ) -> list[LayerTime]:
-    """Return the time of every layer, in order."""
-    return [layer_time(layer, spec, clock_share) for layer in layers]
+    """Return the time of every layer the engine runs, in order."""
+    return [layer_time(layer, spec, clock_share) for layer in layers if spec.runs(layer)]
 
 
 def image_ps(times: Sequence[LayerTime], spec: EngineSpec) -> int:

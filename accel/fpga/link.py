@@ -26,7 +26,8 @@ class LinkSpec:
 
     `ack_limit` and `credit_limit` are the bytes between two 8-byte acknowledgements and between
     two 8-byte flow-control updates. `read_window` is how many bytes of reads may be open,
-    `read_tags` how many reads; `write_rate` is how many writes the engine can issue a second.
+    `read_tags` how many reads; `write_rate` is how many writes the engine can issue a
+    second. `command_overhead` is the time a direction stands idle between two transfers.
     """
 
     gigatransfers: float
@@ -41,6 +42,7 @@ class LinkSpec:
     write_rate: float
     write_latency: float
     doorbell_latency: float
+    command_overhead: float = 0.0
 
     @classmethod
     def from_profile(cls, profile: Profile) -> LinkSpec:
@@ -59,6 +61,7 @@ class LinkSpec:
             write_rate=value("link.write_rate"),
             write_latency=value("link.write_latency"),
             doorbell_latency=value("link.doorbell_latency"),
+            command_overhead=value("link.command_overhead"),
         )
 
     @property
@@ -92,6 +95,7 @@ class Link:
         self.spec = spec
         self.up = Server(env, "pcie up", span)
         self.down = Server(env, "pcie down", span)
+        self._idle_ps = seconds_to_ps(spec.command_overhead)
         self._reads = Server(env, "open reads")
         self._writes = Server(env, "write issue")
 
@@ -107,18 +111,16 @@ class Link:
         share = max(n_bytes / spec.read_window, n_reads / spec.read_tags)
         window = self._reads.reserve(seconds_to_ps(spec.read_latency * share))
         wire = transfer_ps(spec.completion_wire_bytes(n_bytes), bandwidth)
-        data = self.down.reserve(wire, what)
+        data = self.down.reserve(wire + self._idle_ps, what)
         return max(requested, window, data) + seconds_to_ps(spec.read_latency)
 
-    def write(self, n_bytes: int, what: str = "", earliest_ps: int = 0) -> int:
+    def write(self, n_bytes: int, what: str = "") -> int:
         """Reserve a posted write to host memory; return the picosecond the host can see it."""
         spec = self.spec
         wire = transfer_ps(spec.write_wire_bytes(n_bytes), spec.tlp_bandwidth)
-        sent = self.up.reserve(wire, what, earliest_ps)
+        sent = self.up.reserve(wire + self._idle_ps, what)
         n_packets = math.ceil(n_bytes / spec.max_payload)
-        issued = self._writes.reserve(
-            math.ceil(n_packets * PS_PER_S / spec.write_rate), earliest_ps=earliest_ps
-        )
+        issued = self._writes.reserve(math.ceil(n_packets * PS_PER_S / spec.write_rate))
         return max(sent, issued) + seconds_to_ps(spec.write_latency)
 
     def register_write(self) -> int:

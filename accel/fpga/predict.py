@@ -1,0 +1,91 @@
+"""What a card would give a network: images per second, latency, energy and what limits them.
+
+Steady-state arithmetic over the same equations the simulation uses; queueing and the tails of the
+latency come from running the card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from accel.errors import CardError
+from accel.fpga.clock import PS_PER_S
+from accel.fpga.engine import EngineSpec, image_ps, time_layers
+from accel.fpga.link import LinkSpec
+from accel.fpga.network import Layer
+from accel.fpga.profile import Profile
+
+ENERGY_PER_OP = 8e-12
+"""Joules per int8 operation in 16 nm (fitted, RCL-lab/QutibenchWeb@66c3aaa, ZCU102)."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted steady state of one network on one card.
+
+    Attributes
+    ----------
+    images_per_s : the smallest of `limits`
+    limits : images per second each component could carry
+    bottleneck : name of the component with the smallest limit
+    latency_s : one image on one free engine, without transfer
+    joules : energy per image that scales with the work; idle power is not in it
+    error : typical relative error of the family on its calibration rows
+    """
+
+    images_per_s: float
+    limits: dict[str, float]
+    bottleneck: str
+    latency_s: float
+    joules: float
+    error: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.images_per_s:.1f} images/s (about ±{self.error:.0%}), limited by "
+            f"{self.bottleneck}; {self.latency_s * 1e3:.2f} ms an image, "
+            f"{self.joules * 1e3:.1f} mJ an image above idle"
+        )
+
+
+def predict(
+    layers: Sequence[Layer],
+    profile: Profile,
+    image_bytes: int = 0,
+    pixels: int = 0,
+) -> Prediction:
+    """Predict the steady rate of a network.
+
+    Parameters
+    ----------
+    layers : one image's layers, as from `Model.workload()` or `topology()`
+    profile : the card; the clock is one of its numbers
+    image_bytes : bytes that cross the link per image, 0 to leave the link out
+    pixels : pixels the host stage decodes and scales per image, 0 to leave it out
+
+    Raises
+    ------
+    CardError
+        The card has no engine.
+    """
+    if not profile.has_engine:
+        raise CardError(f"card {profile.name} only moves bytes; it runs no network")
+    spec = EngineSpec.from_profile(profile)
+    times = time_layers(layers, spec)
+    one = image_ps(times, spec)
+    limits = {"engines": spec.count * PS_PER_S / one}
+    moved = sum(t.n_bytes for t in times)
+    if moved:
+        limits["card memory"] = spec.total_bandwidth / moved
+    if image_bytes:
+        link = LinkSpec.from_profile(profile)
+        limits["pcie"] = link.tlp_bandwidth / link.completion_wire_bytes(image_bytes)
+    if pixels and "host.pixels_per_s" in profile:
+        limits["host"] = profile.value("host.pixels_per_s") / pixels
+    bottleneck = min(limits, key=lambda name: limits[name])
+    macs = sum(t.macs for t in times)
+    return Prediction(
+        limits[bottleneck], limits, bottleneck, one / PS_PER_S, 2 * macs * ENERGY_PER_OP,
+        profile.value("engine.error"),
+    )  # fmt: skip
