@@ -14,6 +14,7 @@ from spark_bridge.query import choose_device
 from spark_bridge.rdd import map_partitions
 from spark_bridge.session import local_session
 from spark_bridge.ship import ModelRef, ship
+from spark_bridge.sql import register
 
 __all__ = [
     "ModelRef",
@@ -22,5 +23,6 @@ __all__ = [
     "map_partitions",
     "predict",
     "read_images",
+    "register",
     "ship",
 ]

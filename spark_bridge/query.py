@@ -9,16 +9,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import accel
-from accel.backends.auto import AutoProgram
 from accel.errors import InputError
 from accel.images import ImageChain
-from spark_bridge.settings import Settings, resolve
+from spark_bridge.devices import chosen_backend
+from spark_bridge.settings import resolve
 from spark_bridge.ship import ModelLike, open_model, ship
 from spark_bridge.spec import KINDS, TASKS, Spec
 
@@ -62,7 +61,7 @@ def build_spec(
     settings = resolve(spark, **arguments)
     if task == "classify":
         _check_classes(opened.outputs[0], top_k, labels)
-    settings = dataclasses.replace(settings, backend=_chosen(opened, settings))
+    settings = dataclasses.replace(settings, backend=chosen_backend(opened, settings))
     inputs = {i.name: accel.TensorSpec(i.name, i.shape[1:], i.dtype) for i in opened.inputs}
     return Spec(
         model=ship(spark, opened),
@@ -88,18 +87,7 @@ def choose_device(spark: SparkSession, model: ModelLike, backend: str | None = N
     DeviceError, ModelError, UnsupportedError
         The device is unknown or not installed, or refuses the model.
     """
-    return _chosen(open_model(model), resolve(spark, backend=backend))
-
-
-@lru_cache(maxsize=8)
-def _chosen(model: accel.Model, settings: Settings) -> str:
-    """As choose_device; compiles the model here, so that a refusal comes before the job."""
-    device = accel.device(settings.backend)
-    if settings.backend != "auto":
-        device.compile(model, batch_size=1)
-        return device.name
-    program = device.compile(model, settings.batch_size, settings.threads or 1)
-    return program.chosen if isinstance(program, AutoProgram) else device.name
+    return chosen_backend(open_model(model), resolve(spark, backend=backend))
 
 
 def _takes_images(model: accel.Model) -> bool:

@@ -36,6 +36,9 @@ class Settings:
     on_error : "keep" gives a bad row an error and goes on; "fail" fails the task.
     max_pixels, max_bytes : an image beyond either is refused before it is decoded.
     cache_slots : programs kept by one Python worker.
+    fpga_card : profile of the simulated card; None takes the usual one.
+    fpga_fallback : whether the CPU computes what the card cannot finish; if not, the task fails.
+        None leaves it to the device.
     """
 
     backend: str = "cpu"
@@ -46,6 +49,8 @@ class Settings:
     max_pixels: int = 50_000_000
     max_bytes: int = 64 << 20
     cache_slots: int = 4
+    fpga_card: str | None = None
+    fpga_fallback: bool | None = None
 
 
 def resolve(spark: SparkSession | None, **arguments: Any) -> Settings:
@@ -117,10 +122,17 @@ def _count(value: Any) -> int:
     return number
 
 
-def _backend(value: Any) -> str:
+def _name(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"expected the name of a device, got {value!r}")
+        raise ValueError(f"expected a name, got {value!r}")
     return value.strip()
+
+
+def _flag(value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text not in ("true", "false"):
+        raise ValueError(f"expected true or false, got {value!r}")
+    return text == "true"
 
 
 def _on_error(value: Any) -> str:
@@ -130,9 +142,14 @@ def _on_error(value: Any) -> str:
 
 
 def _key(name: str) -> str:
-    """Spark's spelling of a field: batch_size -> batchSize."""
+    """Spark's spelling of a field: batch_size -> batchSize, fpga_card -> fpga.card."""
     head, *rest = name.split("_")
-    return head + "".join(word.capitalize() for word in rest)
+    return ".".join([head, *rest]) if head == "fpga" else head + "".join(map(str.title, rest))
 
 
-_CHECKS: dict[str, Callable[[Any], Any]] = {"backend": _backend, "on_error": _on_error}
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "backend": _name,
+    "on_error": _on_error,
+    "fpga_card": _name,
+    "fpga_fallback": _flag,
+}

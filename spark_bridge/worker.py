@@ -12,13 +12,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import accel
+from spark_bridge.devices import device_name, open_device
 from spark_bridge.spec import Spec
 
-Key = tuple[str, str, int, int]
+Key = tuple[str, tuple[str, str | None, bool | None], int, int]
 
 
 class ProgramCache:
-    """Least recently used programs, by model hash, backend, batch size and threads.
+    """Least recently used programs, by model hash, device, batch size and threads.
 
     Attributes
     ----------
@@ -62,10 +63,11 @@ def program(spec: Spec) -> accel.Program:
         _limit_opencv(threads)
 
     def make() -> accel.Program:
-        device = accel.device(settings.backend)
+        device = open_device(settings)
         return device.compile(spec.model.load(), batch_size=settings.batch_size, threads=threads)
 
-    key = (spec.model.digest, settings.backend, settings.batch_size, threads)
+    device = (device_name(settings.backend), settings.fpga_card, settings.fpga_fallback)
+    key = (spec.model.digest, device, settings.batch_size, threads)
     return programs.get(key, make, settings.cache_slots)
 
 

@@ -16,6 +16,7 @@ from pyspark.sql import Row
 
 import accel
 from accel.demo import digits_model, digits_test
+from spark_bridge.session import QUICK_START
 
 ROOT = Path(__file__).resolve().parents[2]
 JOB = ROOT / "examples" / "classify_job.py"
@@ -28,6 +29,7 @@ def run(tmp_path: Path) -> Run:
 
     def job(*arguments: object, command: tuple[str, ...] = (sys.executable,)) -> object:
         env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+        env["SPARK_SUBMIT_OPTS"] = QUICK_START
         return subprocess.run(
             [*command, str(JOB), *map(str, arguments)],
             cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300,

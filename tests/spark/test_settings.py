@@ -35,10 +35,11 @@ def test_resolve_order_is_argument_session_environment(
 
 
 def test_resolve_session_spelling_reaches_every_field(conf: SparkSession) -> None:
-    for key, value in {"batchSize": "7", "batchBytes": "2m", "threads": "3", "onError": "fail",
-                       "maxPixels": "1k", "maxBytes": "1g", "cacheSlots": "2"}.items():  # fmt: skip
+    given = "batchSize=7 batchBytes=2m threads=3 onError=fail maxPixels=1k maxBytes=1g"
+    for pair in f"{given} cacheSlots=2 fpga.card=x fpga.fallback=False".split():
+        key, _, value = pair.partition("=")
         conf.conf.set(f"spark.accel.{key}", value)
-    assert resolve(conf) == Settings("cpu", 7, 2 << 20, 3, "fail", 1024, 1 << 30, 2)
+    assert resolve(conf) == Settings("cpu", 7, 2 << 20, 3, "fail", 1024, 1 << 30, 2, "x", False)
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "4x", "k"])
@@ -50,7 +51,8 @@ def test_parse_count_other_text_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [("batch_size", 0), ("batch_size", True), ("batch_size", 1.5), ("threads", -1),
-     ("on_error", "drop"), ("backend", " "), ("backend", 3)],
+     ("on_error", "drop"), ("backend", " "), ("backend", 3),
+     ("fpga_fallback", "no"), ("fpga_card", "")],
 )  # fmt: skip
 def test_resolve_wrong_argument_names_it(name: str, value: object) -> None:
     with pytest.raises(InputError, match=f"argument {name}: expected"):
