@@ -16,6 +16,7 @@ help:  ## list the targets
 demo: $(STAMP)  ## read handwriting on every device, then the same from Spark
 	@mkdir -p build
 	@$(BIN)/accel demo --save build/demo.npz
+	@printf '\nThe same digits in a Spark job with two workers:\n'
 	@$(BIN)/python examples/classify_job.py --backend cpu --expect build/demo.npz
 
 test: $(STAMP)  ## all tests
