@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from accel import graph as g
 from accel.errors import InputError, ModelError
-from accel.importers import import_model
+from accel.importers import Source, import_model
 from accel.passes.choose_windows import WINDOW_KEY, choose_windows
 from accel.passes.fold_batchnorm import fold_batchnorm
 from accel.passes.quantize_weights import quantize_weights
@@ -216,13 +216,20 @@ class Model:
         return workload_of(self.with_shapes(batch_size))
 
 
-def load(source: str | Path | bytes) -> Model:
-    """Load a model from an ONNX file (``.onnx``, ``.onnx.xz``) or from its bytes.
+def load(source: Source) -> Model:
+    """Load a model from a file, or from an ONNX model's bytes.
+
+    Parameters
+    ----------
+    source : ``.onnx``, ``.onnx.xz``; Caffe's ``.caffemodel`` or ``.prototxt``, or both as a pair
+        where their names do not tell that they belong together. See docs/formats.md.
 
     Raises
     ------
     ModelError
         Missing, truncated, corrupt, or not a model.
+    UnsupportedError
+        A valid model with an operator that the importer does not know.
     """
     graph_model, name = import_model(source)
     return Model.from_graph(graph_model, name)

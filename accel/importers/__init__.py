@@ -1,4 +1,8 @@
-"""Importers: a file of some format in, a graph (`onnx_ir.Model`) out; one file per format."""
+"""Importers: a file of some format in, a graph (`onnx_ir.Model`) out.
+
+The format is told by the content where it has a signature, else by the suffix; what has neither is
+read as ONNX.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,14 @@ import onnx_ir as ir
 
 from accel.errors import ModelError
 from accel.importers import onnx as onnx_importer
+from accel.importers.caffe import import_caffe
+from accel.importers.files import read_file
 
-MAX_MODEL_BYTES = 2 << 30  # the protobuf limit; nothing larger can be a valid ONNX file
+Source = str | Path | bytes | tuple[str | Path, str | Path]
 
 
-def import_model(source: str | Path | bytes) -> tuple[ir.Model, str]:
-    """Read a model from a path or from bytes.
+def import_model(source: Source) -> tuple[ir.Model, str]:
+    """Read a model from a path, from bytes, or from Caffe's two paths.
 
     Returns
     -------
@@ -23,24 +29,53 @@ def import_model(source: str | Path | bytes) -> tuple[ir.Model, str]:
     ------
     ModelError
         No such file, not a model, truncated, corrupt or too large.
+    UnsupportedError
+        A valid model with an operator that is not known.
     """
     if isinstance(source, bytes):
         return onnx_importer.import_bytes(source, name="model", folder=None), "model"
+    if isinstance(source, tuple):
+        prototxt, caffemodel = _caffe_pair(source)
+        return import_caffe(prototxt, caffemodel), prototxt.stem
     path = Path(source)
-    if not path.exists():
-        raise ModelError(f"cannot read model {str(path)!r}: no such file; check the path")
-    if not path.is_file():
-        raise ModelError(f"cannot read model {str(path)!r}: not a file; expected an .onnx file")
-    size = path.stat().st_size
-    if size > MAX_MODEL_BYTES:
-        raise ModelError(
-            f"cannot read model {str(path)!r}: {size} bytes, at most {MAX_MODEL_BYTES} are read"
-        )
-    try:
-        data = path.read_bytes()
-    except OSError as err:
-        raise ModelError(f"cannot read model {str(path)!r}: {err.strerror}") from None
-    if path.suffix == ".xz":
-        data = onnx_importer.unpack_xz(data, str(path), MAX_MODEL_BYTES)
+    if path.suffix in (".caffemodel", ".prototxt"):
+        prototxt, caffemodel = _find_caffe_pair(path)
+        return import_caffe(prototxt, caffemodel), prototxt.stem
+    data = read_file(path)
     name = path.name.removesuffix(".xz").removesuffix(".onnx")
     return onnx_importer.import_bytes(data, name=str(path), folder=path.parent), name
+
+
+def _caffe_pair(pair: tuple[str | Path, ...]) -> tuple[Path, Path]:
+    paths = {Path(p).suffix: Path(p) for p in pair}
+    if len(pair) != 2 or set(paths) != {".prototxt", ".caffemodel"}:
+        raise ModelError(
+            f"cannot read model {tuple(str(p) for p in pair)}: a pair of paths is a Caffe "
+            "network; expected (prototxt, caffemodel)"
+        )
+    return paths[".prototxt"], paths[".caffemodel"]
+
+
+def _find_caffe_pair(path: Path) -> tuple[Path, Path]:
+    """The other file of a Caffe network: of the same stem, or whose name continues the stem."""
+    if not path.exists():
+        raise ModelError(f"cannot read model {str(path)!r}: no such file; check the path")
+    forward = path.suffix == ".prototxt"
+    other = ".caffemodel" if forward else ".prototxt"
+    found = [path.with_suffix(other)]
+    if not found[0].is_file():  # lenet.prototxt, lenet_iter_10000.caffemodel
+        found = [
+            p
+            for p in sorted(path.parent.iterdir())
+            if p.suffix == other and _continues(*((p, path) if forward else (path, p)))
+        ]
+    if len(found) != 1:
+        raise ModelError(
+            f"cannot read model {str(path)!r}: {len(found)} matching {other} files beside it; "
+            "give both: accel.load((prototxt, caffemodel))"
+        )
+    return (path, found[0]) if forward else (found[0], path)
+
+
+def _continues(caffemodel: Path, prototxt: Path) -> bool:
+    return caffemodel.stem.startswith(f"{prototxt.stem}_")

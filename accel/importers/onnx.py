@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 from pathlib import Path
 
 import onnx
@@ -42,20 +41,6 @@ def import_bytes(data: bytes, name: str, folder: Path | None) -> ir.Model:
         tidy(graph_model)
     graph_model.ir_version = max(graph_model.ir_version, g.IR_VERSION)
     return graph_model
-
-
-def unpack_xz(data: bytes, name: str, limit: int) -> bytes:
-    """Decompress .xz data, refusing more than `limit` bytes before they are allocated."""
-    try:
-        unpacker = lzma.LZMADecompressor(memlimit=1 << 30)
-        unpacked = unpacker.decompress(data, max_length=limit + 1)
-    except (lzma.LZMAError, MemoryError) as err:
-        raise ModelError(f"cannot read model {name!r}: not valid .xz data ({err})") from None
-    if len(unpacked) > limit:
-        raise ModelError(f"cannot read model {name!r}: unpacks to more than {limit} bytes")
-    if not unpacker.eof:
-        raise ModelError(f"cannot read model {name!r}: the .xz data is truncated")
-    return unpacked
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
