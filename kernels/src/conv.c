@@ -31,8 +31,7 @@ typedef struct product {
 struct lw_conv {
     lw_conv_args args;
     const lw_isa *isa;
-    lw_post post;
-    float *bias;
+    float *sb, *bias; /* (oc); sb is 1 in mode AW: fma(f, 1, bias) = f + bias */
     lw_win *win; /* one per chunk; one per (window, tap) for depthwise */
     block *blocks;
     int64_t block_count, pixels, pixel_block, pixel_blocks;
@@ -116,22 +115,31 @@ static int64_t choose_pixel_block(const lw_conv *p) {
 
 static lw_status plan_scratch(lw_conv *p) {
     int64_t widest = 0;
-    for (int64_t i = 0; i < p->block_count; i++) widest = max64(widest, p->blocks[i].n);
+    for (int64_t i = 0; i < p->block_count; i++) {
+        const block *b = p->blocks + i;
+        int64_t end = b->n;
+        if (b->last) /* tiles write whole panels */
+            end += p->isa->nr - p->args.weights->panels[b->last - 1].n;
+        widest = max64(widest, end);
+    }
     p->pixels = p->args.src->n * p->args.oh * p->args.ow;
     p->pixel_block = min64(choose_pixel_block(p), p->pixels);
     p->pixel_blocks = (p->pixels - 1) / p->pixel_block + 1;
-    p->ldc = round_up(widest, 16) + 64; /* tiles write whole panels, vectors read too far */
+    p->ldc = round_up(widest, 16) + 16; /* vectors read too far */
     size_t floats = (size_t)(p->workers * p->pixel_block * p->ldc);
     p->scratch = lw_alloc(floats * sizeof *p->scratch);
     return p->scratch ? LW_OK : LW_NOMEM;
 }
 
-static lw_status plan_bias(lw_conv *p) {
+static lw_status plan_channels(lw_conv *p) {
     int64_t oc = p->args.weights->oc;
     p->bias = lw_alloc((size_t)oc * sizeof *p->bias);
-    if (!p->bias) return LW_NOMEM;
-    for (int64_t n = 0; p->args.bias && n < oc; n++)
-        p->bias[n] = p->args.bias[n] + 0.0f; /* -0 becomes +0: y of an empty sum is +0 */
+    p->sb = lw_alloc((size_t)oc * sizeof *p->sb);
+    if (!p->bias || !p->sb) return LW_NOMEM;
+    for (int64_t n = 0; n < oc; n++) {
+        p->bias[n] = p->args.bias ? p->args.bias[n] + 0.0f : 0.0f; /* -0 becomes +0 */
+        p->sb[n] = p->args.weights->sb ? p->args.weights->sb[n] : 1.0f;
+    }
     return LW_OK;
 }
 
@@ -218,12 +226,8 @@ static position locate(const lw_conv *p, int64_t pixel) {
     return (position){row / p->args.oh, row % p->args.oh, pixel % p->args.ow};
 }
 
-static void advance(const lw_conv *p, position *at) {
-    if (++at->x < p->args.ow) return;
-    at->x = 0;
-    if (++at->y < p->args.oh) return;
-    at->y = 0;
-    at->n++;
+static position next_row(const lw_conv *p, position at) {
+    return at.y + 1 < p->args.oh ? (position){at.n, at.y + 1, 0} : (position){at.n + 1, 0, 0};
 }
 
 static void collect_pixels(const lw_conv *p, int64_t index, pixel_set *set) {
@@ -231,12 +235,16 @@ static void collect_pixels(const lw_conv *p, int64_t index, pixel_set *set) {
     set->first = index * p->pixel_block;
     set->count = min64(p->pixel_block, p->pixels - set->first);
     position at = locate(p, set->first);
-    for (int64_t i = 0; i < set->count; i++, advance(p, &at)) {
+    for (int64_t i = 0; i < set->count;) { /* one output row at a time */
         int64_t y = at.y * p->args.stride_h - p->args.pad_top + src->top;
         int64_t x = at.x * p->args.stride_w - p->args.pad_left + src->left;
         int64_t pixel = (at.n * p->high + y) * p->wide + x;
-        set->a[i] = src->q + pixel * src->pixel_bytes;
-        set->sa[i] = src->scale + pixel * src->windows;
+        int64_t end = min64(set->count, i + p->args.ow - at.x);
+        for (; i < end; i++, pixel += p->args.stride_w) {
+            set->a[i] = src->q + pixel * src->pixel_bytes;
+            set->sa[i] = src->scale + pixel * src->windows;
+        }
+        at = next_row(p, at);
     }
 }
 
@@ -258,11 +266,13 @@ static void sum_dense(const lw_conv *p, const block *b, const pixel_set *set, fl
 static void sum_depthwise(const lw_conv *p, const pixel_set *set, float *c) {
     const lw_weights *w = p->args.weights;
     int taps = (int)(w->kh * w->kw);
-    for (int64_t m = 0; m < set->count; m++)
+    for (int64_t m = 0; m < set->count; m += LW_DEPTHWISE_ROWS) {
+        int rows = (int)min64(LW_DEPTHWISE_ROWS, set->count - m);
         for (int64_t i = 0, c0 = 0; c0 < w->oc; i++, c0 += w->window)
-            p->isa->depthwise(taps, p->win + i * taps, set->a[m], set->sa[m], w->comp, w->w,
-                              w->dw_sb, w->ldw, c0, min64(c0 + w->window, w->oc),
-                              c + m * p->ldc);
+            p->isa->depthwise(rows, taps, p->win + i * taps, set->a + m, set->sa + m, w->comp,
+                              w->w, w->dw_sb, w->ldw, c0, min64(c0 + w->window, w->oc),
+                              c + m * p->ldc, p->ldc);
+    }
 }
 
 /* Rows of one chunk, gathered to be adjacent. */
@@ -299,24 +309,52 @@ static int64_t offset_at(const int64_t stride[3], position at, int64_t n0) {
     return at.n * stride[0] + at.y * stride[1] + at.x * stride[2] + n0;
 }
 
-static lw_status finish_block(const lw_conv *p, const block *b, const pixel_set *set, float *c) {
+/* Where the channels from n0 of one output pixel come from and go to. */
+typedef struct row_set {
+    const float *residual[LW_FINISH_ROWS];
+    float *dst[LW_FINISH_ROWS], *scale[LW_FINISH_ROWS];
+    uint8_t *q[LW_FINISH_ROWS];
+} row_set;
+
+/* Output pixels from `at` on, to rows [first, first + count), all in one row of the image. */
+static void locate_rows(const lw_conv *p, position at, int64_t n0, row_set *rows, int first,
+                        int count) {
     const lw_conv_args *g = &p->args;
     const lw_tensor *q = g->dst_q;
-    const float *sb = g->weights->sb ? g->weights->sb + b->n0 : NULL;
+    int64_t wide = q ? q->w + q->left + q->right : 0, high = q ? q->h + q->top + q->bottom : 0;
+    int64_t pixel = q ? (at.n * high + at.y + q->top) * wide + at.x + q->left : 0;
+    const float *residual =
+        g->residual ? g->residual + offset_at(g->residual_stride, at, n0) : NULL;
+    float *dst = g->dst ? g->dst + offset_at(g->dst_stride, at, n0) : NULL;
+    for (int i = 0; i < count; i++) {
+        if (residual) rows->residual[first + i] = residual + i * g->residual_stride[2];
+        if (dst) rows->dst[first + i] = dst + i * g->dst_stride[2];
+        if (!q) continue;
+        rows->q[first + i] = q->q + (pixel + i) * q->pixel_bytes + n0;
+        rows->scale[first + i] = q->scale + (pixel + i) * q->windows + n0 / q->window;
+    }
+}
+
+static lw_status finish_block(const lw_conv *p, const block *b, const pixel_set *set, float *c) {
+    const lw_conv_args *g = &p->args;
+    row_set rows;
+    lw_post post = {.activation = g->activation, .alpha = g->alpha, .lo = g->lo, .hi = g->hi,
+                    .n = b->n, .sb = p->sb + b->n0, .bias = p->bias + b->n0,
+                    .residual = g->residual ? rows.residual : NULL,
+                    .dst = g->dst ? rows.dst : NULL, .q = g->dst_q ? rows.q : NULL,
+                    .scale = rows.scale, .window = g->dst_q ? g->dst_q->window : 0,
+                    .zero_point = g->dst_q ? g->dst_q->zero_point : 0};
     lw_status status = LW_OK;
     position at = locate(p, set->first);
-    for (int64_t m = 0; m < set->count; m++, advance(p, &at), c += p->ldc) {
-        const float *residual =
-            g->residual ? g->residual + offset_at(g->residual_stride, at, b->n0) : NULL;
-        float *dst = g->dst ? g->dst + offset_at(g->dst_stride, at, b->n0) : NULL;
-        p->isa->finish(&p->post, b->n, c, sb, p->bias + b->n0, residual, dst);
-        if (!q) continue;
-        int64_t wide = q->w + q->left + q->right, high = q->h + q->top + q->bottom;
-        int64_t pixel = (at.n * high + at.y + q->top) * wide + at.x + q->left;
-        if (p->isa->quantize(c, b->n, q->window, q->zero_point,
-                             q->q + pixel * q->pixel_bytes + b->n0,
-                             q->scale + pixel * q->windows + b->n0 / q->window))
-            status = LW_NONFINITE;
+    for (int64_t m = 0; m < set->count; m += LW_FINISH_ROWS) {
+        int count = (int)min64(LW_FINISH_ROWS, set->count - m);
+        for (int i = 0, run; i < count; i += run) {
+            run = (int)min64(count - i, p->args.ow - at.x);
+            locate_rows(p, at, b->n0, &rows, i, run);
+            at.x += run;
+            if (at.x == p->args.ow) at = next_row(p, at);
+        }
+        if (p->isa->finish(&post, count, c + m * p->ldc, p->ldc)) status = LW_NONFINITE;
     }
     return status;
 }
@@ -351,14 +389,13 @@ lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status
     const lw_tensor *src = args->src;
     p->args = *args;
     p->isa = args->weights->isa;
-    p->post = (lw_post){args->activation, args->alpha, args->lo, args->hi};
     p->workers = threads;
     p->wide = src->w + src->left + src->right;
     p->high = src->h + src->top + src->bottom;
     *status = plan_windows(p);
     if (*status == LW_OK) *status = plan_blocks(p);
     if (*status == LW_OK) *status = plan_scratch(p);
-    if (*status == LW_OK) *status = plan_bias(p);
+    if (*status == LW_OK) *status = plan_channels(p);
     if (*status == LW_OK && args->gemm) *status = plan_products(p);
     if (*status == LW_OK) return p;
     lw_conv_destroy(p);
@@ -376,6 +413,7 @@ lw_status lw_conv_run(lw_conv *p, lw_pool *pool) {
 void lw_conv_destroy(lw_conv *p) {
     if (!p) return;
     free(p->bias);
+    free(p->sb);
     free(p->win);
     free(p->blocks);
     free(p->scratch);

@@ -4,7 +4,7 @@
 
 #include "lw.h"
 
-enum { LW_MR_MAX = 8 };
+enum { LW_MR_MAX = 8, LW_DEPTHWISE_ROWS = 4, LW_FINISH_ROWS = 32 };
 
 /* One chunk of the reduction, seen from the first tap of an output pixel. */
 typedef struct lw_win {
@@ -14,10 +14,19 @@ typedef struct lw_win {
     int32_t b_off; /* bytes from the panel's base */
 } lw_win;
 
-/* What follows the sums: y = f * sb + bias (sb NULL: f + bias), residual, activation. */
+/* What becomes of the sums of a few output pixels: y = fma(f, sb, bias), residual, activation,
+ * then the stores. Pointers are at the first of the n channels, arrays hold one per pixel. */
 typedef struct lw_post {
     lw_activation activation;
     float alpha, lo, hi;
+    int64_t n;
+    const float *sb, *bias;
+    const float *const *residual; /* or NULL */
+    float *const *dst;            /* or NULL */
+    uint8_t *const *q;            /* or NULL; then the rest does not count */
+    float *const *scale;
+    int64_t window;
+    int zero_point;
 } lw_post;
 
 /* c[i, 0..nr) = f for mr pixels. a[i], sa[i] : base of pixel i; b : panel; ldc in floats.
@@ -25,16 +34,16 @@ typedef struct lw_post {
 typedef void lw_dot(int windows, const lw_win *win, const uint8_t *const *a,
                     const float *const *sa, const uint8_t *b, float *c, ptrdiff_t ldc);
 
-/* One pixel of a depthwise layer, channels [c0, c1) of one window: f[c] for c in the range.
- * Rows of comp, w (s32 each) and sb (f32, mode AW or NULL) are ldw apart, one per tap. Reads and
- * writes up to one vector beyond c1. */
-typedef void lw_depthwise(int taps, const lw_win *win, const uint8_t *a, const float *sa,
-                          const int32_t *comp, const int32_t *w, const float *sb, ptrdiff_t ldw,
-                          int64_t c0, int64_t c1, float *f);
+/* `rows` pixels (at most LW_DEPTHWISE_ROWS) of a depthwise layer, channels [c0, c1) of one window:
+ * f[i * ldf + c] for c in the range. Rows of comp, w (s32 each) and sb (f32; NULL in mode A) are
+ * ldw apart, one per tap. Reads and writes up to one vector beyond c1. */
+typedef void lw_depthwise(int rows, int taps, const lw_win *win, const uint8_t *const *a,
+                          const float *const *sa, const int32_t *comp, const int32_t *w,
+                          const float *sb, ptrdiff_t ldw, int64_t c0, int64_t c1, float *f,
+                          ptrdiff_t ldf);
 
-/* f[0..n) becomes y, which is also stored to dst unless NULL. */
-typedef void lw_finish(const lw_post *post, int64_t n, float *f, const float *sb,
-                       const float *bias, const float *residual, float *dst);
+/* rows (at most LW_FINISH_ROWS) of f, ldf apart, become y. Reads up to one vector beyond n. */
+typedef lw_status lw_finish(const lw_post *post, int rows, float *f, ptrdiff_t ldf);
 
 typedef lw_status lw_quantize(const float *x, int64_t n, int64_t window, int zero_point,
                               uint8_t *q, float *scale);

@@ -79,28 +79,49 @@ DOT_ROWS(7)
 
 /* ---- depthwise ---------------------------------------------------------------------------- */
 
-INLINE void depthwise_tile(const lw_mode mode, int taps, const lw_win *win, const uint8_t *a,
-                           const float *sa, const int32_t *comp, const int32_t *w,
-                           const float *sb, ptrdiff_t ldw, int64_t c0, int64_t c1, float *f) {
+/* Several pixels at once share the weights and give independent chains of sums. */
+INLINE void depthwise_tile(const int rows, const lw_mode mode, int taps, const lw_win *win,
+                           const uint8_t *const *a, const float *const *sa, const int32_t *comp,
+                           const int32_t *w, const float *sb, ptrdiff_t ldw, int64_t c0,
+                           int64_t c1, float *f, ptrdiff_t ldf) {
     for (int64_t c = c0; c < c1; c += VW) {
-        vf sum = vf_set(0.0f);
-        for (int t = 0; t < taps; t++) {
-            vi x = vi_from_u8(a + win[t].a_off + c);
-            vf y = vf_from(vi_dot1(vi_load(comp + t * ldw + c), x, vi_load(w + t * ldw + c)));
-            if (mode == LW_AW) y = vf_mul(y, vf_load(sb + t * ldw + c));
-            sum = vf_fma(y, vf_set(sa[win[t].s_off]), sum);
+        vf sum[LW_DEPTHWISE_ROWS];
+        const int32_t *comp_t = comp + c, *w_t = w + c;
+        const float *sb_t = mode == LW_AW ? sb + c : NULL;
+        UNROLL for (int i = 0; i < rows; i++) sum[i] = vf_set(0.0f);
+        for (const lw_win *t = win, *end = win + taps; t < end; t++, comp_t += ldw, w_t += ldw) {
+            vi start = vi_load(comp_t), weight = vi_load(w_t);
+            UNROLL for (int i = 0; i < rows; i++) {
+                vf y = vf_from(vi_dot1(start, vi_from_u8(a[i] + t->a_off + c), weight));
+                if (mode == LW_AW) y = vf_mul(y, vf_load(sb_t));
+                sum[i] = vf_fma(y, vf_set(sa[i][t->s_off]), sum[i]);
+            }
+            if (mode == LW_AW) sb_t += ldw;
         }
-        vf_store(f + c, sum);
+        UNROLL for (int i = 0; i < rows; i++) vf_store(f + i * ldf + c, sum[i]);
     }
 }
 
-static void depthwise(int taps, const lw_win *win, const uint8_t *a, const float *sa,
-                      const int32_t *comp, const int32_t *w, const float *sb, ptrdiff_t ldw,
-                      int64_t c0, int64_t c1, float *f) {
+INLINE void depthwise_rows(const int rows, int taps, const lw_win *win, const uint8_t *const *a,
+                           const float *const *sa, const int32_t *comp, const int32_t *w,
+                           const float *sb, ptrdiff_t ldw, int64_t c0, int64_t c1, float *f,
+                           ptrdiff_t ldf) {
     if (sb)
-        depthwise_tile(LW_AW, taps, win, a, sa, comp, w, sb, ldw, c0, c1, f);
+        depthwise_tile(rows, LW_AW, taps, win, a, sa, comp, w, sb, ldw, c0, c1, f, ldf);
     else
-        depthwise_tile(LW_A, taps, win, a, sa, comp, w, sb, ldw, c0, c1, f);
+        depthwise_tile(rows, LW_A, taps, win, a, sa, comp, w, sb, ldw, c0, c1, f, ldf);
+}
+
+static void depthwise(int rows, int taps, const lw_win *win, const uint8_t *const *a,
+                      const float *const *sa, const int32_t *comp, const int32_t *w,
+                      const float *sb, ptrdiff_t ldw, int64_t c0, int64_t c1, float *f,
+                      ptrdiff_t ldf) {
+    if (rows == LW_DEPTHWISE_ROWS) {
+        depthwise_rows(LW_DEPTHWISE_ROWS, taps, win, a, sa, comp, w, sb, ldw, c0, c1, f, ldf);
+        return;
+    }
+    for (int i = 0; i < rows; i++)
+        depthwise_rows(1, taps, win, a + i, sa + i, comp, w, sb, ldw, c0, c1, f + i * ldf, ldf);
 }
 
 /* ---- after the sums ----------------------------------------------------------------------- */
@@ -138,73 +159,144 @@ INLINE vf activate(const lw_activation activation, vf y, vf alpha, vf lo, vf hi)
     }
 }
 
-INLINE void finish_row(const lw_activation activation, const lw_post *post, int64_t n, float *f,
-                       const float *sb, const float *bias, const float *residual, float *dst) {
-    vf alpha = vf_set(post->alpha), lo = vf_set(post->lo), hi = vf_set(post->hi);
-    for (int64_t j = 0; j < n; j += VW) {
-        vf y = vf_load(f + j), b = vf_load_n(bias + j, n - j);
-        y = sb ? vf_fma(y, vf_load_n(sb + j, n - j), b) : vf_add(y, b);
-        if (residual) y = vf_add(y, vf_load_n(residual + j, n - j));
-        y = activate(activation, y, alpha, lo, hi);
-        vf_store(f + j, y);
-        if (dst) vf_store_n(dst + j, y, n - j);
-    }
-}
-
-static void finish(const lw_post *post, int64_t n, float *f, const float *sb, const float *bias,
-                   const float *residual, float *dst) {
-    switch (post->activation) { /* each case compiles to its own loop */
-    case LW_RELU: finish_row(LW_RELU, post, n, f, sb, bias, residual, dst); break;
-    case LW_CLIP: finish_row(LW_CLIP, post, n, f, sb, bias, residual, dst); break;
-    case LW_LEAKY: finish_row(LW_LEAKY, post, n, f, sb, bias, residual, dst); break;
-    case LW_HARDSWISH: finish_row(LW_HARDSWISH, post, n, f, sb, bias, residual, dst); break;
-    case LW_SILU: finish_row(LW_SILU, post, n, f, sb, bias, residual, dst); break;
-    default: finish_row(LW_NONE, post, n, f, sb, bias, residual, dst); break;
-    }
+/* The vector at j, of which n lanes count. */
+INLINE vf finish_vector(const lw_activation activation, const lw_post *p, int row, int64_t n,
+                        int64_t j, float *f) {
+    vf y = vf_fma(vf_load(f + j), vf_load_n(p->sb + j, n), vf_load_n(p->bias + j, n));
+    if (p->residual) y = vf_add(y, vf_load_n(p->residual[row] + j, n));
+    y = activate(activation, y, vf_set(p->alpha), vf_set(p->lo), vf_set(p->hi));
+    vf_store_n(f + j, y, n);
+    if (p->dst) vf_store_n(p->dst[row] + j, y, n);
+    return y;
 }
 
 /* ---- quantization ------------------------------------------------------------------------- */
 
 enum { INFINITY_BITS = 0x7f800000, TINY_BITS = 0x0d800000 /* 2^-100 */ };
 
-/* One window of n values. As integers, the bits of floats >= 0 order as the floats do. */
-INLINE lw_status quantize_window(const float *x, int64_t n, int zero_point, uint8_t *q,
-                                 float *scale) {
-    vi any = vi_set(0), top = vi_set(0), magnitude = vi_set(0x7fffffff);
-    for (int64_t j = 0; j < n; j += VW) {
-        vi bits = vf_bits(vf_load_n(x + j, n - j));
-        any = vi_max(any, vi_and(bits, magnitude));
-        top = vi_max(top, bits); /* negative values have negative bits */
-    }
-    int32_t largest = vi_hmax(any);
-    if (largest >= INFINITY_BITS) return LW_NONFINITE;
-    if (!zero_point) largest = vi_hmax(top);
+/* What a window holds: any values, as signed levels; any values, of which the negative ones
+ * become 0; or values that are >= 0 already, where less is to be done. */
+typedef enum range { SIGNED, CLAMPED, NONNEGATIVE } range;
 
-    float levels = zero_point ? 127.0f : 255.0f, absmax, factor = 0.0f;
+/* As integers, the bits of floats >= 0 order as the floats do; negative floats are negative. */
+typedef struct extremes {
+    vi any; /* largest |x|; not kept where NONNEGATIVE */
+    vi top; /* largest x; not kept where SIGNED */
+} extremes;
+
+INLINE void track(extremes *e, const range range, vf x) {
+    vi bits = vf_bits(x);
+    if (range != NONNEGATIVE) e->any = vi_max(e->any, vi_and(bits, vi_set(0x7fffffff)));
+    if (range != SIGNED) e->top = vi_max(e->top, bits);
+}
+
+/* Scale of a window, and the factor that takes it to levels. Nonzero if it holds NaN or infinity,
+ * whose bits exceed those of all numbers. */
+INLINE int find_scale(const range range, const extremes *e, float *scale, float *factor) {
+    int32_t largest = vi_hmax(range == SIGNED ? e->any : e->top);
+    int32_t any = range == CLAMPED ? vi_hmax(e->any) : largest;
+    float levels = range == SIGNED ? 127.0f : 255.0f, absmax;
     memcpy(&absmax, &largest, sizeof absmax);
-    *scale = 0.0f;
-    if (largest >= TINY_BITS) {
-        *scale = absmax / levels;
-        factor = levels / absmax;
-    }
-    /* |x| * factor <= levels * (1 + 2^-23), which rounds to levels: no upper clamp. */
-    vf low = vf_set(zero_point ? -127.0f : 0.0f), by = vf_set(factor);
-    vi zero = vi_set(zero_point);
-    for (int64_t j = 0; j < n; j += VW) {
-        vf v = vf_max(vf_mul(vf_load_n(x + j, n - j), by), low);
-        vi_store_u8_n(q + j, vi_add(vf_round(v), zero), n - j);
-    }
-    return LW_OK;
+    *scale = largest >= TINY_BITS ? absmax / levels : 0.0f;
+    *factor = largest >= TINY_BITS ? levels / absmax : 0.0f;
+    return any >= INFINITY_BITS;
+}
+
+/* |x| * factor <= levels * (1 + 2^-23), which rounds to levels: only negative x need a clamp. */
+INLINE vi to_levels(const range range, vf x, vf factor) {
+    vf v = vf_mul(x, factor);
+    if (range == CLAMPED) v = vf_max(v, vf_set(0.0f));
+    return range == SIGNED ? vi_add(vf_round(v), vi_set(128)) : vf_round(v);
+}
+
+INLINE void write_levels(const range range, const float *x, int64_t n, float factor, uint8_t *q) {
+    vf by = vf_set(factor);
+    int64_t j = 0;
+    for (; j + VW <= n; j += VW) vi_store_u8(q + j, to_levels(range, vf_load(x + j), by));
+    if (j < n) vi_store_u8_n(q + j, to_levels(range, vf_load_n(x + j, n - j), by), n - j);
+}
+
+INLINE int quantize_window(const range range, const float *x, int64_t n, uint8_t *q,
+                           float *scale) {
+    extremes e = {vi_set(0), vi_set(0)};
+    float factor;
+    int64_t j = 0;
+    for (; j + VW <= n; j += VW) track(&e, range, vf_load(x + j));
+    if (j < n) track(&e, range, vf_load_n(x + j, n - j));
+    int bad = find_scale(range, &e, scale, &factor);
+    write_levels(range, x, n, factor, q);
+    return bad;
 }
 
 static lw_status quantize(const float *x, int64_t n, int64_t window, int zero_point, uint8_t *q,
                           float *scale) {
-    lw_status status = LW_OK;
+    int bad = 0;
     for (int64_t j = 0; j < n; j += window, scale++) {
         int64_t length = n - j < window ? n - j : window;
-        if (quantize_window(x + j, length, zero_point, q + j, scale)) status = LW_NONFINITE;
+        bad |= zero_point ? quantize_window(SIGNED, x + j, length, q + j, scale)
+                          : quantize_window(CLAMPED, x + j, length, q + j, scale);
     }
-    return status;
+    return bad ? LW_NONFINITE : LW_OK;
+}
+
+/* ---- one pass over the sums --------------------------------------------------------------- */
+
+/* Window w, channels [first, end), of all rows: first the values of every row, then the levels of
+ * every row, so that the search of one row's maximum overlaps the work on the next rows. */
+INLINE int finish_window(const lw_activation activation, const range range, const lw_post *p,
+                         int rows, float *f, ptrdiff_t ldf, int64_t w, int64_t first,
+                         int64_t end) {
+    float factor[LW_FINISH_ROWS];
+    int bad = 0;
+    for (int i = 0; i < rows; i++) {
+        extremes e = {vi_set(0), vi_set(0)};
+        float *row = f + i * ldf;
+        int64_t j = first;
+        for (; j + VW <= end; j += VW)
+            track(&e, range, finish_vector(activation, p, i, VW, j, row));
+        if (j < end) {
+            finish_vector(activation, p, i, end - j, j, row);
+            track(&e, range, vf_load_n(row + j, end - j));
+        }
+        bad |= find_scale(range, &e, p->scale[i] + w, factor + i);
+    }
+    for (int i = 0; i < rows; i++)
+        write_levels(range, f + i * ldf + first, end - first, factor[i], p->q[i] + first);
+    return bad;
+}
+
+INLINE void finish_plain(const lw_activation activation, const lw_post *p, int rows, float *f,
+                         ptrdiff_t ldf) {
+    for (int i = 0; i < rows; i++, f += ldf) {
+        int64_t j = 0;
+        for (; j + VW <= p->n; j += VW) finish_vector(activation, p, i, VW, j, f);
+        if (j < p->n) finish_vector(activation, p, i, p->n - j, j, f);
+    }
+}
+
+INLINE lw_status finish_rows(const lw_activation activation, const lw_post *p, int rows, float *f,
+                             ptrdiff_t ldf) {
+    const range unsigned_range = activation == LW_RELU ? NONNEGATIVE : CLAMPED;
+    int bad = 0;
+    if (!p->q) finish_plain(activation, p, rows, f, ldf);
+    for (int64_t w = 0, j = 0; p->q && j < p->n; w++, j += p->window) {
+        int64_t end = p->n - j < p->window ? p->n : j + p->window;
+        bad |= p->zero_point
+                   ? finish_window(activation, SIGNED, p, rows, f, ldf, w, j, end)
+                   : finish_window(activation, unsigned_range, p, rows, f, ldf, w, j, end);
+    }
+    return bad ? LW_NONFINITE : LW_OK;
+}
+
+static lw_status finish(const lw_post *p, int rows, float *f, ptrdiff_t ldf) {
+    switch (p->activation) { /* each case compiles to its own loop */
+    case LW_RELU: return finish_rows(LW_RELU, p, rows, f, ldf);
+    case LW_CLIP: return finish_rows(LW_CLIP, p, rows, f, ldf);
+    case LW_LEAKY: return finish_rows(LW_LEAKY, p, rows, f, ldf);
+    case LW_HARDSWISH: return finish_rows(LW_HARDSWISH, p, rows, f, ldf);
+    case LW_SILU: return finish_rows(LW_SILU, p, rows, f, ldf);
+    default: return finish_rows(LW_NONE, p, rows, f, ldf);
+    }
 }
 
 /* ---- sums of a foreign product ------------------------------------------------------------ */

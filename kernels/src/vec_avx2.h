@@ -64,10 +64,17 @@ static inline int32_t vi_hmax(vi a) {
 static inline vi vi_from_u8(const uint8_t *p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p));
 }
-static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
+static inline uint64_t vi_u8(vi x) {
     __m128i s = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-    uint64_t bytes = (uint64_t)_mm_cvtsi128_si64(_mm_packus_epi16(s, s));
-    memcpy(p, &bytes, n >= VW ? (size_t)VW : (size_t)n);
+    return (uint64_t)_mm_cvtsi128_si64(_mm_packus_epi16(s, s));
+}
+static inline void vi_store_u8(uint8_t *p, vi x) {
+    uint64_t bytes = vi_u8(x);
+    memcpy(p, &bytes, sizeof bytes);
+}
+static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
+    uint64_t bytes = vi_u8(x);
+    memcpy(p, &bytes, (size_t)n);
 }
 static inline vi vi_dot1(vi c, vi a, vi w) {
     return _mm256_add_epi32(c, _mm256_mullo_epi32(a, w));

@@ -15,18 +15,21 @@ typedef __m512i vi;
 typedef __m512i va; /* four u8, the same in all lanes */
 typedef __m512i vb; /* four s8 of sixteen output channels */
 
-static inline __mmask16 lanes(int64_t n) {
-    return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1);
+static inline __mmask16 lanes(int64_t n) { /* n < 16 */
+    return (__mmask16)((1u << n) - 1);
 }
 
 static inline vf vf_set(float x) { return _mm512_set1_ps(x); }
 static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void vf_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
 static inline vf vf_load_n(const float *p, int64_t n) {
-    return _mm512_maskz_loadu_ps(lanes(n), p);
+    return n >= VW ? _mm512_loadu_ps(p) : _mm512_maskz_loadu_ps(lanes(n), p);
 }
 static inline void vf_store_n(float *p, vf x, int64_t n) {
-    _mm512_mask_storeu_ps(p, lanes(n), x);
+    if (n >= VW)
+        _mm512_storeu_ps(p, x);
+    else
+        _mm512_mask_storeu_ps(p, lanes(n), x);
 }
 static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
@@ -51,6 +54,9 @@ static inline vi vi_shl23(vi a) { return _mm512_slli_epi32(a, 23); }
 static inline int32_t vi_hmax(vi a) { return _mm512_reduce_max_epi32(a); }
 static inline vi vi_from_u8(const uint8_t *p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
+}
+static inline void vi_store_u8(uint8_t *p, vi x) {
+    _mm_storeu_si128((void *)p, _mm512_cvtepi32_epi8(x));
 }
 static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
     _mm512_mask_cvtepi32_storeu_epi8(p, lanes(n), x);

@@ -51,6 +51,7 @@ static inline vi vi_max(vi a, vi b) { return a > b ? a : b; }
 static inline vi vi_shl23(vi a) { return (vi)((uint32_t)a << 23); }
 static inline int32_t vi_hmax(vi a) { return a; }
 static inline vi vi_from_u8(const uint8_t *p) { return *p; }
+static inline void vi_store_u8(uint8_t *p, vi x) { *p = (uint8_t)x; }
 static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
     if (n > 0) *p = (uint8_t)x;
 }
