@@ -78,6 +78,7 @@ class Request:
     slot: tuple[Buffer, Buffer, Buffer] | None = None
     deadline_ps: int = 0
     attempts: int = 0
+    reminded: bool = False
     done_ps: int = 0
     outcome: Literal["", "card", "cpu", "error"] = ""
     outputs: Arrays = field(default_factory=dict)
@@ -210,6 +211,7 @@ class Driver:
             request.inputs, self.card.host.view(pinned.address, network.input_bytes)
         )
         request.attempts += 1
+        request.reminded = False
         cid = request.cid = self.queue.new_command()
         ready = self._host.reserve(seconds_to_ps(self.spec.submit), f"submit {request.number}")
         request.deadline_ps = ready + self._patience_ps(request)
@@ -289,6 +291,7 @@ class Driver:
         scheduler = self.card.scheduler
         if status is Status.PROGRAM_ERROR and scheduler is not None and scheduler.last_error:
             request.error = scheduler.last_error  # the network itself failed: it would again
+            scheduler.last_error = None
             self._finish(request, "error")
         elif status is Status.FIREWALL:
             request.steps.append("reset")
@@ -303,7 +306,8 @@ class Driver:
         self._collect()
         if request.outcome or request.cid is None:
             return
-        if request.steps.count("poll") == request.attempts:
+        if not request.reminded:
+            request.reminded = True
             self.queue.doorbell(again=True)
             request.deadline_ps = self.card.now_ps + self._patience_ps(request)
             return
