@@ -6,6 +6,7 @@ Here the driver lists the files and the tasks read them; nothing is decoded yet.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
@@ -78,7 +79,7 @@ def read_images(
 def _open(path: str) -> tuple[fs.FileSystem, str]:
     """File system and folder of a path or URI."""
     try:
-        local = fs.LocalFileSystem(), str(path)
+        local = fs.LocalFileSystem(), os.path.abspath(path)  # tasks run in other folders
         system, folder = fs.FileSystem.from_uri(path) if "://" in str(path) else local
         kind = system.get_file_info(folder).type
     except (OSError, pa.ArrowException) as err:
