@@ -12,10 +12,14 @@ from accel.fpga.card import Card
 from accel.fpga.driver import Driver, DriverSpec, Request
 from accel.fpga.faults import Fault, Faults, Rule
 from accel.fpga.network import Network
+from accel.fpga.nic import Nic, NicClient
+from accel.fpga.predict import Prediction, predict
 from accel.fpga.profile import Profile, Quantity, load_profile, profile_names
 from accel.fpga.queue import Queue
 from accel.fpga.ring import Completion, Flag, Status
+from accel.fpga.topologies import topology
 from accel.fpga.trace import Trace
+from accel.fpga.transfer import hardware_curve, software_curve
 
 __all__ = [
     "Card",
@@ -26,6 +30,9 @@ __all__ = [
     "Faults",
     "Flag",
     "Network",
+    "Nic",
+    "NicClient",
+    "Prediction",
     "Profile",
     "Quantity",
     "Queue",
@@ -33,6 +40,10 @@ __all__ = [
     "Rule",
     "Status",
     "Trace",
+    "hardware_curve",
     "load_profile",
+    "predict",
     "profile_names",
+    "software_curve",
+    "topology",
 ]
