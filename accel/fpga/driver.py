@@ -179,14 +179,24 @@ class Driver:
             raise request.error
         return request.outputs
 
+    def run_until(self, time_ps: int) -> None:
+        """Let simulated time pass to `time_ps`, and recover requests whose deadline passes."""
+        while self.live and self._first_deadline() <= time_ps:
+            self.step()
+        if time_ps > self.card.now_ps:
+            self.card.run(time_ps)
+
     def step(self) -> None:
         """Take the next simulated event, and recover the requests whose deadline has passed."""
         if not self.live:
             return
-        self._advance(min(request.deadline_ps for request in self.live.values()))
+        self._advance(self._first_deadline())
         for request in list(self.live.values()):
             if not request.outcome and self.card.now_ps >= request.deadline_ps:
                 self._recover(request)
+
+    def _first_deadline(self) -> int:
+        return min(request.deadline_ps for request in self.live.values())
 
     def _settle(self, request: Request) -> None:
         while not request.outcome:

@@ -105,6 +105,23 @@ class Network:
         self.host_seconds = host_seconds
         self._function = function
 
+    @classmethod
+    def of_shapes(
+        cls, name: str, layers: Sequence[Layer], input_bytes: int, output_bytes: int = 4000
+    ) -> Network:
+        """Return a network of shapes without weights: its time is right, its values are zero.
+
+        One image in a frame; `input_bytes` and `output_bytes` cross the link for it.
+        """
+        zeros = np.zeros((1, output_bytes), np.uint8)
+        return cls(
+            name,
+            layers,
+            {"x": ((1, input_bytes), np.uint8)},
+            {"y": ((1, output_bytes), np.uint8)},
+            lambda _: {"y": zeros},
+        )
+
     @property
     def output_offset(self) -> int:
         """Offset of the outputs inside a frame."""

@@ -16,9 +16,6 @@ from accel.fpga.link import LinkSpec
 from accel.fpga.network import Layer
 from accel.fpga.profile import Profile
 
-ENERGY_PER_OP = 8e-12
-"""Joules per int8 operation in 16 nm (fitted, RCL-lab/QutibenchWeb@66c3aaa, ZCU102)."""
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -30,7 +27,7 @@ class Prediction:
     limits : images per second each component could carry
     bottleneck : name of the component with the smallest limit
     latency_s : one image on one free engine, without transfer
-    joules : energy per image that scales with the work; idle power is not in it
+    watts : power at that rate: idle, and a constant energy per int8 operation
     error : typical relative error of the family on its calibration rows
     """
 
@@ -38,14 +35,19 @@ class Prediction:
     limits: dict[str, float]
     bottleneck: str
     latency_s: float
-    joules: float
+    watts: float
     error: float
+
+    @property
+    def joules(self) -> float:
+        """Energy per image, idle power included."""
+        return self.watts / self.images_per_s
 
     def __str__(self) -> str:
         return (
             f"{self.images_per_s:.1f} images/s (about ±{self.error:.0%}), limited by "
             f"{self.bottleneck}; {self.latency_s * 1e3:.2f} ms an image, "
-            f"{self.joules * 1e3:.1f} mJ an image above idle"
+            f"{self.watts:.0f} W, {self.joules * 1e3:.0f} mJ an image"
         )
 
 
@@ -84,8 +86,9 @@ def predict(
     if pixels and "host.pixels_per_s" in profile:
         limits["host"] = profile.value("host.pixels_per_s") / pixels
     bottleneck = min(limits, key=lambda name: limits[name])
-    macs = sum(t.macs for t in times)
+    rate = limits[bottleneck]
+    ops = 2 * sum(t.macs for t in times)
+    watts = profile.value("power.idle") + profile.value("power.energy_per_op") * ops * rate
     return Prediction(
-        limits[bottleneck], limits, bottleneck, one / PS_PER_S, 2 * macs * ENERGY_PER_OP,
-        profile.value("engine.error"),
-    )  # fmt: skip
+        rate, limits, bottleneck, one / PS_PER_S, watts, profile.value("engine.error")
+    )

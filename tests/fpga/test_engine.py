@@ -133,7 +133,9 @@ def test_prediction_names_the_bottleneck() -> None:
     assert predict(layers, card, pixels=100_000_000).bottleneck == "host"
     assert predict(layers, load_profile("alveo-u50"), image_bytes=10**9).bottleneck == "pcie"
     assert predict(topology("vgg19"), card).bottleneck == "card memory"
-    assert free.joules == pytest.approx(0.0253, rel=0.02)
+    assert free.watts == pytest.approx(29 + 8e-12 * 3.165e9 * free.images_per_s, rel=0.01)
+    assert free.joules == pytest.approx(free.watts / free.images_per_s)
+    assert "limited by engines" in str(free)
     with pytest.raises(CardError, match="only moves bytes"):
         predict(layers, load_profile("alveo-u200"))
 
