@@ -52,7 +52,7 @@ def predict(
     kind : "image": a binary column of image files, for a model of uint8 (N, H, W, C) input (see
         Model.with_preprocessing). "tensor": binary (raw little-endian, C order) or an array of
         numbers, flat or as nested as the model's input.
-    task : "classify", "features" or "raw"; see `spark_bridge.results.result_type`.
+    task : "classify", "features", "array" or "raw"; see `spark_bridge.results.result_type`.
     top_k : classes listed by "classify".
     labels : name of each class.
     chain : resize and crop of each image; default: shorter side to the model's size, then the

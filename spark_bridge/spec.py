@@ -11,7 +11,7 @@ from spark_bridge.settings import Settings
 from spark_bridge.ship import ModelRef
 
 KINDS = ("image", "tensor")
-TASKS = ("classify", "features", "raw")
+TASKS = ("classify", "features", "array", "raw")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Spec:
     ----------
     model : the shipped model.
     kind : "image" decodes JPEG, PNG and so on; "tensor" takes numbers as they are.
-    task : "classify", "features" or "raw": which result a row gets.
+    task : "classify", "features", "array" or "raw": which result a row gets.
     columns : name of each model input to the column (or field) that feeds it.
     inputs : name of each model input to the shape (without batch) and dtype of one row.
     output : name of the column of results.

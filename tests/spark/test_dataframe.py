@@ -152,7 +152,7 @@ def test_predict_auto_takes_one_device_for_all_workers(df: DataFrame, cnn: accel
         ({"input": "image"}, InputError, "no column 'image'; columns: id, content"),
         ({"input": "id"}, InputError, "column 'id' is int; kind='image' expects binary"),
         ({"output": "content"}, InputError, "'content' exists already"),
-        ({"task": "detect"}, InputError, "expected one of classify, features, raw"),
+        ({"task": "detect"}, InputError, "expected one of classify, features, array, raw"),
         ({"kind": "text"}, InputError, "expected one of image, tensor"),
         ({"top_k": 0}, InputError, "top_k is 0"),
         ({"top_k": 11}, InputError, "has 10 classes"),
@@ -199,7 +199,7 @@ def test_predict_odd_column_names_are_taken_literally(
     assert row["a.b`c"] == 1 and row.prediction.error is None
 
 
-@pytest.mark.parametrize("task", ["classify", "features", "raw"])
+@pytest.mark.parametrize("task", ["classify", "features", "array", "raw"])
 def test_ddl_is_the_schema_of_the_result(df: DataFrame, cnn: accel.Model, task: str) -> None:
     field = predict(df, cnn, task=task).schema["prediction"]
     assert field.dataType.simpleString() == ddl(result_type(task))
