@@ -255,8 +255,8 @@ INLINE int finish_window(const lw_activation activation, const range range, cons
         for (; j + VW <= end; j += VW)
             track(&e, range, finish_vector(activation, p, i, VW, j, row));
         if (j < end) {
-            finish_vector(activation, p, i, end - j, j, row);
-            track(&e, range, vf_load_n(row + j, end - j));
+            vf y = finish_vector(activation, p, i, end - j, j, row);
+            track(&e, range, vf_first_n(y, end - j));
         }
         bad |= find_scale(range, &e, p->scale[i] + w, factor + i);
     }

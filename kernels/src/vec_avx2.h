@@ -33,6 +33,9 @@ static inline void vf_store_n(float *p, vf x, int64_t n) {
     else
         _mm256_maskstore_ps(p, lanes(n), x);
 }
+static inline vf vf_first_n(vf x, int64_t n) {
+    return _mm256_and_ps(x, _mm256_castsi256_ps(lanes(n)));
+}
 static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }

@@ -31,6 +31,7 @@ static inline void vf_store_n(float *p, vf x, int64_t n) {
     else
         _mm512_mask_storeu_ps(p, lanes(n), x);
 }
+static inline vf vf_first_n(vf x, int64_t n) { return _mm512_maskz_mov_ps(lanes(n), x); }
 static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
@@ -59,7 +60,7 @@ static inline void vi_store_u8(uint8_t *p, vi x) {
     _mm_storeu_si128((void *)p, _mm512_cvtepi32_epi8(x));
 }
 static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
-    _mm512_mask_cvtepi32_storeu_epi8(p, lanes(n), x);
+    _mm_mask_storeu_epi8(p, lanes(n), _mm512_cvtepi32_epi8(x)); /* one masked store: slow */
 }
 
 static inline vi v_dot4(vi c, va a, vb b) {

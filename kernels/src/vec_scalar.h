@@ -23,6 +23,7 @@ static inline vf vf_load_n(const float *p, int64_t n) { return n > 0 ? *p : 0.0f
 static inline void vf_store_n(float *p, vf x, int64_t n) {
     if (n > 0) *p = x;
 }
+static inline vf vf_first_n(vf x, int64_t n) { return n > 0 ? x : 0.0f; }
 static inline vf vf_add(vf a, vf b) { return a + b; }
 static inline vf vf_mul(vf a, vf b) { return a * b; }
 static inline vf vf_div(vf a, vf b) { return a / b; }
