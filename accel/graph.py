@@ -146,7 +146,8 @@ def fix_shapes(graph_model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> ir
             if any(d is not None and d < 0 for d in shape_of(out) or ()):
                 raise ModelError(
                     f"shapes of the graph do not fit together for inputs {dict(shapes)}: "
-                    f"{node.op_type} {node.name!r} would give {shape_of(out)}; the input is too small"
+                    f"{node.op_type} {node.name!r} would give {shape_of(out)}; "
+                    "the input is too small"
                 )
     return fixed
 
@@ -179,3 +180,50 @@ def insert_node(
     made.name = output
     graph.insert_before(before, made)
     return made.outputs[0]
+
+
+def infer_shapes(graph_model: ir.Model) -> ir.Model:
+    """A copy with the shapes that can be inferred; where inference fails, the graph as it is."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(ir.to_proto(graph_model), data_prop=True)
+    except Exception:  # a wish, not a need: what cannot be inferred is simply not known
+        return graph_model
+    return ir.from_proto(inferred)
+
+
+def extract(
+    graph_model: ir.Model,
+    nodes: Sequence[ir.Node],
+    inputs: Sequence[ir.Value],
+    outputs: Sequence[ir.Value],
+) -> bytes:
+    """Serialize some nodes as a model of their own, with the initializers that they read."""
+    graph = graph_model.graph
+    proto = onnx.ModelProto(ir_version=graph_model.ir_version)
+    proto.graph.name = "part"
+    for domain, version in graph.opset_imports.items():
+        proto.opset_import.add(domain=domain, version=version)
+    proto.graph.node.extend(ir.to_proto(n) for n in nodes)
+    read = set().union(*(names_read(n) for n in nodes))
+    for name in sorted(read & set(graph.initializers)):
+        tensor = graph.initializers[name].const_value
+        if tensor is not None:
+            proto.graph.initializer.append(ir.to_proto(tensor))
+    proto.graph.input.extend(ir.to_proto(v) for v in inputs)
+    proto.graph.output.extend(ir.to_proto(v) for v in outputs)
+    data: bytes = proto.SerializeToString()
+    return data
+
+
+def names_read(node: ir.Node) -> set[str]:
+    """Names a node reads, those captured by its subgraphs included."""
+    found = {v.name for v in node.inputs if v is not None and v.name}
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            inner = attribute.as_graph()
+            made = {v.name for v in inner.inputs} | set(inner.initializers)
+            for child in inner:
+                found |= names_read(child) - made
+                made |= {o.name for o in child.outputs}
+            found |= {v.name for v in inner.outputs if v.name} - made
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import onnx
 import onnx_ir as ir
 
 from accel import graph as g
@@ -19,22 +18,8 @@ def needed_nodes(graph: ir.Graph, claimed: set[ir.Node], calls: Sequence[OwnCall
     for node in reversed(list(graph)):
         if node not in claimed and any(o.name in needed for o in node.outputs):
             kept.append(node)
-            needed.update(_reads(node))
+            needed.update(g.names_read(node))
     return kept[::-1]
-
-
-def _reads(node: ir.Node) -> set[str]:
-    """Names a node reads, those captured by its subgraphs included."""
-    found = {v.name for v in node.inputs if v is not None and v.name}
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            inner = attribute.as_graph()
-            made = {v.name for v in inner.inputs} | set(inner.initializers)
-            for child in inner:
-                found |= _reads(child) - made
-                made |= {o.name for o in child.outputs}
-            found |= {v.name for v in inner.outputs if v.name} - made
-    return found
 
 
 def ordered(model: ir.Model, calls: Sequence[OwnCall], host: list[ir.Node]) -> Iterator[Call]:
@@ -44,7 +29,7 @@ def ordered(model: ir.Model, calls: Sequence[OwnCall], host: list[ir.Node]) -> I
     while waiting_calls or waiting_nodes:
         group = []
         for node in waiting_nodes:
-            if _reads(node) <= ready:
+            if g.names_read(node) <= ready:
                 group.append(node)
                 ready.update(o.name for o in node.outputs)
         if group:
@@ -62,26 +47,14 @@ def _host_group(
     model: ir.Model, nodes: list[ir.Node], later: list[ir.Node], calls: Sequence[OwnCall]
 ) -> HostGroup:
     made = {o.name for n in nodes for o in n.outputs if o.name}
-    read = set().union(*(_reads(n) for n in nodes))
+    read = set().union(*(g.names_read(n) for n in nodes))
     outside = {v.name for v in model.graph.outputs} | {r for c in calls for r in c.reads}
-    outside |= set().union(*(_reads(n) for n in later))
+    outside |= set().union(*(g.names_read(n) for n in later))
     by_name = _values(model)
     inputs = sorted(n for n in read - made if n in by_name and n not in model.graph.initializers)
     outputs = sorted(n for n in made & outside if n)
-    proto = onnx.ModelProto()
-    proto.CopyFrom(ir.to_proto(ir.Model(ir.Graph([], [], nodes=[]), ir_version=model.ir_version)))
-    proto.graph.name = "host"
-    del proto.opset_import[:]
-    for domain, version in model.graph.opset_imports.items():
-        proto.opset_import.add(domain=domain, version=version)
-    proto.graph.node.extend(ir.to_proto(n) for n in nodes)
-    for name in sorted(read & set(model.graph.initializers)):
-        tensor = model.graph.initializers[name].const_value
-        proto.graph.initializer.append(ir.to_proto(tensor))  # type: ignore[arg-type]
-    proto.graph.input.extend(ir.to_proto(by_name[n]) for n in inputs)
-    proto.graph.output.extend(ir.to_proto(by_name[n]) for n in outputs)
     return HostGroup(
-        data=proto.SerializeToString(),
+        data=g.extract(model, nodes, [by_name[n] for n in inputs], [by_name[n] for n in outputs]),
         nodes=tuple((n.name or "", n.op_type, node_macs(n)) for n in nodes),
         reads=tuple(inputs),
         writes=tuple(outputs),

@@ -19,8 +19,13 @@ def fold_preprocessing(
     scale: float,
     order: str,
 ) -> ir.Model:
-    """Replace the one float image input (N, C, H, W) by uint8 (N, H, W, C) in RGB order."""
+    """Replace the one float image input (N, C, H, W) by uint8 (N, H, W, C) in RGB order.
+
+    An input (N, H, W, C) whose only reader transposes it, as in networks that came from channels
+    last, is taken as that reader's output.
+    """
     graph = model.graph
+    _skip_transpose(graph)
     inputs = g.data_inputs(graph)
     shape = g.shape_of(inputs[0]) if len(inputs) == 1 else None
     if shape is None or len(shape) != 4 or inputs[0].dtype != ir.DataType.FLOAT or not shape[1]:
@@ -57,6 +62,20 @@ def fold_preprocessing(
     ir.convenience.replace_all_uses_with(old, value)
     graph.inputs[list(graph.inputs).index(old)] = pixels
     return model
+
+
+def _skip_transpose(graph: ir.Graph) -> None:
+    """Make the one input that is channels last channels first, in place of its Transpose."""
+    inputs = g.data_inputs(graph)
+    reader = g.only_consumer(inputs[0]) if len(inputs) == 1 else None
+    if reader is None or not g.is_op(reader, "Transpose"):
+        return
+    shape = inputs[0].shape
+    if g.attribute(reader, "perm", None) != [0, 3, 1, 2] or shape is None:
+        return
+    inputs[0].shape = ir.Shape([shape[i] for i in (0, 3, 1, 2)])
+    g.replace_value(reader.outputs[0], inputs[0])
+    graph.remove(reader, safe=True)
 
 
 def _affine(

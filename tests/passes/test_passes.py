@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from networks import Net
@@ -12,6 +15,7 @@ from accel import graph as g
 from accel.passes.choose_windows import CANDIDATES, choose_windows
 from accel.passes.find_nonnegative import find_nonnegative
 from accel.passes.fold_batchnorm import fold_batchnorm
+from accel.passes.fold_constants import fold_constants
 from accel.passes.unfold_blocks import unfold_blocks
 
 
@@ -96,3 +100,34 @@ def test_only_short_last_blocks_are_unfolded(channels: int, kept: bool) -> None:
     assert ("DequantizeLinear" in ops(graph_model)) == kept
     weight = list(graph_model.graph)[-1].inputs[1]
     assert kept or g.constant(weight) is not None
+
+
+def test_weights_made_by_nodes_become_constants(rng: np.random.Generator) -> None:
+    net = Net()
+    shape = net.constant("shape", np.array([6, 4, 3, 3], np.int64))
+    made = net.op("ConstantOfShape", shape, value=tensor(np.array([0.25], np.float32)))
+    w = net.constant("w", rng.standard_normal((3, 3, 6, 5)).astype(np.float32))
+    turned = net.op("Transpose", w, perm=[3, 2, 0, 1])
+    y = net.op("Conv", net.op("Conv", "x", made), turned)
+    model = accel.load(net.model({"x": ["N", 4, 9, 9]}, {y: ["N", 5, 5, 5]}))
+    assert ops(fold_constants(model.graph())) == ["Conv", "Conv"]
+    assert accel.device("cpu").compile(model.quantize()).explain().share == 1.0
+
+
+def test_constants_beyond_the_memory_bound_are_left_alone() -> None:
+    net = Net()
+    shape = net.constant("shape", np.array([1 << 20, 1 << 20], np.int64))
+    y = net.op("Add", net.op("ConstantOfShape", shape), net.op("Relu", "x"))
+    model = accel.load(net.model({"x": ["N", 1]}, {y: ["N", 1]}))
+    assert "ConstantOfShape" in ops(fold_constants(model.graph()))
+
+
+def test_random_nodes_are_not_folded() -> None:
+    net = Net()
+    y = net.op("Add", "x", net.op("RandomNormal", shape=[1, 4]))
+    model = accel.load(net.model({"x": ["N", 4]}, {y: ["N", 4]}))
+    assert "RandomNormal" in ops(fold_constants(model.graph()))
+
+
+def tensor(array: np.ndarray[Any, Any]) -> onnx.TensorProto:
+    return onnx.numpy_helper.from_array(array)
