@@ -7,7 +7,7 @@ It is not a functional model of any vendor's logic.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import simpy
@@ -87,6 +87,7 @@ class Card:
             self.scheduler = Scheduler(self.env, spec, self.memory, self.faults, self.trace)
             self.dma.start_program = partial(self._start_program, self.scheduler)
         self.queues: list[Queue] = []
+        self.on_reset: list[Callable[[], None]] = []
         self._generation = 0
         self._gone_until_ps = 0
 
@@ -145,6 +146,8 @@ class Card:
     def reset(self) -> None:
         """Drop all work, empty all rings and start a new generation of command ids.
 
+        Whoever put a function into `on_reset` is told when it is done.
+
         Raises CardError while the card is not in its slot.
         """
         if self.now_ps < self._gone_until_ps:
@@ -158,6 +161,8 @@ class Card:
             self.scheduler.reset()
         for queue in self.queues:
             queue.reopen()
+        for listener in self.on_reset:
+            listener()
 
     def remove(self, seconds: float) -> None:
         """Take the card out of its slot for `seconds`; it needs a reset when it is back."""
@@ -196,4 +201,5 @@ class Card:
             command.program,
             command.frame,
             lambda status: self.dma.program_done(context, command, status),
+            context.flow(command.cid, command.generation),
         )

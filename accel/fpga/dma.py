@@ -102,6 +102,10 @@ class QueueContext:
             command = self.commands[generation, cid] = Command(cid, generation)
         return command
 
+    def flow(self, cid: int, generation: int) -> int:
+        """Return the name of a command's arrow in the trace."""
+        return self.qid << 32 | generation << 16 | cid
+
     def end(self, command: Command) -> None:
         """Mark a command as ended; a good one has no descriptors left and is forgotten."""
         command.completed = True
@@ -315,6 +319,8 @@ class Dma:
             command.frame = int(descriptor["destination"])
         if not flags & Flag.LAST:
             return
+        flow = context.flow(command.cid, command.generation)
+        self.trace.flow(flow, self._ports["h2c"].name, int(self.env.now))
         command.program = int(descriptor["program"])
         if not flags & Flag.RUN:
             self._complete(context, command)
@@ -344,6 +350,8 @@ class Dma:
             self.counts["c2h_bytes"] += length
             command.n_bytes += length
             if int(descriptor["flags"]) & Flag.LAST:
+                flow = context.flow(command.cid, command.generation)
+                self.trace.flow(flow, self._ports["c2h"].name, int(self.env.now))
                 self._complete(context, command)
 
         call_at(self.env, loaded, send)

@@ -122,6 +122,7 @@ class Driver:
         self._numbers = 0
         self._unseen = 0
         self._attach()
+        card.on_reset.append(self._after_reset)
 
     def load(self, network: Network) -> int:
         """Load a network, trying again after a failure; return its program slot.
@@ -225,8 +226,9 @@ class Driver:
         cid = request.cid = self.queue.new_command()
         ready = self._host.reserve(seconds_to_ps(self.spec.submit), f"submit {request.number}")
         request.deadline_ps = ready + self._patience_ps(request)
-        self.card.trace.flow(request.number, self._host.name, ready)
         generation = self.queue.generation
+        flow = self.queue.context.flow(cid, generation)
+        self.card.trace.flow(flow, self._host.name, ready)
 
         def ring() -> None:
             if generation != self.queue.generation or request.cid != cid:
@@ -274,6 +276,8 @@ class Driver:
 
     def _ended(self, request: Request, completion: Completion) -> None:
         assert request.slot is not None
+        flow = self.queue.context.flow(completion.cid, completion.generation)
+        self.card.trace.flow(flow, self._host.name, self.card.now_ps)
         network = self._networks[request.program]
         raw = self.card.host.view(request.slot[1].address, network.output_bytes)
         status = completion.status
@@ -333,15 +337,21 @@ class Driver:
             self._reset()
 
     def _reset(self) -> None:
-        """Reset the card, then replay everything that was under way, oldest first."""
+        """Reset the card; `_after_reset` goes on, on whose behalf ever it is reset."""
         self.counts["reset"] += 1
         self._host.reserve(seconds_to_ps(self.spec.reset_time), "reset")
         try:
             self.card.reset()
         except CardError:
             self.counts["reset failed"] += 1
-        else:
-            self._attach()
+            self._replay_all()
+
+    def _after_reset(self) -> None:
+        self._attach()
+        self._replay_all()
+
+    def _replay_all(self) -> None:
+        """Start everything again that was under way, oldest first."""
         for request in list(self.live.values()):
             request.cid = None
             self._replay(request)
@@ -378,7 +388,6 @@ class Driver:
         request.outcome = outcome
         request.done_ps = self.card.now_ps
         del self.live[request.number]
-        self.card.trace.flow(request.number, self._host.name, request.done_ps)
         if request.slot is not None:
             self._free(request.slot)
             request.slot = None

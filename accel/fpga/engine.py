@@ -88,8 +88,11 @@ class LayerTime:
     total_ps: int
 
     @property
-    def bound(self) -> Literal["compute", "memory"]:
-        """Which of the two decides the layer's time."""
+    def bound(self) -> Literal["compute", "memory", "overhead"]:
+        """Which part decides the layer's time."""
+        longest = max(self.memory_ps, self.compute_ps)
+        if self.total_ps - longest > longest:
+            return "overhead"
         return "memory" if self.memory_ps > self.compute_ps else "compute"
 
 

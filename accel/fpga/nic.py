@@ -140,6 +140,7 @@ class Nic:
         self._receive_wire = Server(card.env, "nic in", card.trace.span)
         self._send_wire = Server(card.env, "nic out", card.trace.span)
         self._parser = Server(card.env, "nic parser")
+        card.on_reset.append(self._after_reset)
 
     def send(self, packet: bytes) -> None:
         """Put a packet on the line towards the card, with whatever befalls it on the way."""
@@ -235,6 +236,12 @@ class Nic:
                 arrival = sent + self._latency_ps
                 call_at(self.card.env, arrival, lambda packet=packet: self._deliver(packet))  # type: ignore[misc]
         self._close(request)
+
+    def _after_reset(self) -> None:
+        """Give all slots back: the frames in them will not be computed."""
+        self.counts["reset"] += len(self._slots)
+        for request in list(self._slots):
+            self._close(request)
 
     def _close(self, request: int) -> None:
         self.card.memory.free(self._slots.pop(request).buffer)

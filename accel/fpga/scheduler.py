@@ -67,15 +67,20 @@ class Scheduler:
         moved = sum(t.n_bytes for t in times)
         return Loaded(network, times, image_ps(times, self.spec), moved)
 
-    def start(self, program: int, frame: int, done: Callable[[Status], None]) -> None:
-        """Run program `program` on the frame at address `frame`; `done` gets the outcome."""
+    def start(
+        self, program: int, frame: int, done: Callable[[Status], None], flow: int | None = None
+    ) -> None:
+        """Run program `program` on the frame at address `frame`; `done` gets the outcome.
+
+        `flow` names the request whose arrow in the trace passes here.
+        """
         if program >= len(self.loaded):
             done(Status.PROGRAM_ERROR)
             return
         if self.faults.fires(Fault.HANG):
             return
         loaded, epoch = self.loaded[program], self._epoch
-        end = self._reserve(loaded)
+        end = self._reserve(loaded, flow)
 
         def finish() -> None:
             if epoch == self._epoch:
@@ -89,7 +94,7 @@ class Scheduler:
         for server in (*self.engines, self.channels):
             server.clear()
 
-    def _reserve(self, loaded: Loaded) -> int:
+    def _reserve(self, loaded: Loaded, flow: int | None) -> int:
         """Give every image of a frame to the engine free first; return when the last ends."""
         throttled = self.faults.fires(Fault.THROTTLE)
         duration = loaded.image_ps
@@ -98,6 +103,9 @@ class Scheduler:
         end = 0
         for _ in range(loaded.network.images):
             engine = min(self.engines, key=lambda server: server.free_at_ps)
+            if flow is not None:
+                start = max(int(self.env.now), engine.free_at_ps)
+                self.trace.flow(flow, engine.name, start)
             moved = transfer_ps(loaded.image_bytes, self.spec.total_bandwidth)
             end = max(
                 end,

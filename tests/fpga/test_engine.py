@@ -60,7 +60,9 @@ def test_the_slower_of_array_and_memory_decides() -> None:
     time = layer_time(layer("Conv", 1, 1, 16, 16, 1), SPEC)
     assert (time.cycles, time.compute_ps, time.memory_ps) == (1, 1000, 328_000)
     assert time.total_ps == 328_000 + 1_000_000
-    assert time.bound == "memory"
+    assert time.bound == "overhead"
+    quick = replace(SPEC, layer_overhead=0.0)
+    assert layer_time(layer("Conv", 1, 1, 16, 16, 1), quick).bound == "memory"
     long = layer_time(layer("Conv", 100, 100, 16, 16, 1), SPEC)
     assert (long.compute_ps, long.bound) == (100 * 13 * 1000, "compute")
 

@@ -177,6 +177,21 @@ def test_completion_from_before_a_reset_reaches_no_later_request(
     assert {request.outcome for request in requests} == {"card"}
 
 
+def test_two_drivers_of_one_card_survive_each_others_resets(
+    network: Callable[..., Network], batch: Callable[..., Arrays]
+) -> None:
+    net = network()
+    card = Card("alveo-u50", faults=[Rule(Fault.HANG, at=(1,))])
+    drivers = [Driver(card, ring_size=64, spec=SPEC) for _ in range(2)]
+    slots = [driver.load(net) for driver in drivers]
+    inputs = [batch() for _ in range(8)]
+    requests = [drivers[i % 2].submit(slots[i % 2], x) for i, x in enumerate(inputs)]
+    for i, (request, x) in enumerate(zip(requests, inputs, strict=True)):
+        assert drivers[i % 2].wait(request)["y"].tobytes() == net.compute(x)["y"].tobytes()
+        assert request.outcome == "card"
+    assert drivers[0].counts["reset"] + drivers[1].counts["reset"] == 1
+
+
 def test_throttled_engine_takes_longer_and_computes_the_same(
     network: Callable[..., Network], batch: Callable[..., Arrays]
 ) -> None:

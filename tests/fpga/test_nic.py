@@ -146,6 +146,19 @@ def test_incomplete_frames_give_their_slot_back(network: Callable[..., Network])
     assert client.card.memory.used == net.weight_bytes
 
 
+def test_frames_lost_in_a_reset_are_sent_again(
+    network: Callable[..., Network], batch: Callable[..., Arrays]
+) -> None:
+    net, x = network(), batch()
+    client = client_of(net)
+    exchange = client.submit(x)
+    client.card.run(50_000_000)  # the frame has arrived, the engine is at work
+    client.card.reset()
+    assert client.nic.counts == {"reset": 1}
+    assert client.wait(exchange)["y"].tobytes() == net.compute(x)["y"].tobytes()
+    assert exchange.attempts == 2
+
+
 def test_card_without_port_and_unknown_program_are_refused(
     network: Callable[..., Network],
 ) -> None:
