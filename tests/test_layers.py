@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +80,12 @@ def test_graph_work_knows_no_device(folder: str) -> None:
 
 def test_kernels_folder_is_no_python_package() -> None:
     assert not list((ROOT / "kernels").rglob("__init__.py"))
+
+
+def test_every_package_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    found = {p.parent.relative_to(ROOT).as_posix().replace("/", ".") for p in sources()}
+    assert set(project["tool"]["setuptools"]["packages"]) == found
 
 
 def test_import_accel_loads_no_optional_package() -> None:

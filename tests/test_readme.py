@@ -22,14 +22,25 @@ from accel.demo import digits_test
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")))
-ELSEWHERE: dict[str, str] = {"docs/spark.md": "tests/spark", "docs/card.md": "tests/fpga"}
+ELSEWHERE = {
+    "docs/spark.md": "tests/spark/test_docs.py",
+    "docs/card.md": "tests/fpga/test_card_page.py",
+}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"`([\w./<>]+\.(?:py|pyx|pyi|c|h|md|toml))(?:: (\w+))?`")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
     """(language, text) of each fenced block."""
     return BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
+
+
+def sources() -> list[Path]:
+    """Files of the repository, relative to it, without environments and build products."""
+    folders = ("accel", "spark_bridge", "kernels", "tests", "bench", "examples", "docs")
+    found = [path for folder in folders for path in (ROOT / folder).rglob("*.*")]
+    return [path.relative_to(ROOT) for path in (*found, *ROOT.glob("*.*"))]
 
 
 @pytest.fixture
@@ -64,12 +75,27 @@ def test_page_examples_run(page: str, workplace: Path, monkeypatch: pytest.Monke
                     assert run_command(line, monkeypatch) == 0, line
 
 
+@pytest.mark.parametrize("page", ELSEWHERE)
+def test_page_run_elsewhere_is_read_there(page: str) -> None:
+    assert Path(page).name in (ROOT / ELSEWHERE[page]).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_page_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in LINK.findall(text):
         if not target.startswith("http"):
             assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
+def test_page_names_files_and_functions_that_exist(page: str) -> None:
+    text = BLOCK.sub("", (ROOT / page).read_text(encoding="utf-8"))
+    for file, name in FILE.findall(text):
+        found = [path for path in sources() if f"/{path.as_posix()}".endswith(f"/{file}")]
+        assert found or "<" in file, f"{page} names {file}"
+        written = [(ROOT / path).read_text(encoding="utf-8") for path in found]
+        assert not name or any(re.search(rf"(def|class) {name}\b", t) for t in written), name
 
 
 def test_readme_first_block_is_short_and_python() -> None:

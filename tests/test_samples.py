@@ -48,7 +48,7 @@ def test_load_folder_crops_labels_and_reports_the_broken_file(folder: Path) -> N
 
 
 def test_load_folder_of_different_sizes_asks_for_a_resize(folder: Path) -> None:
-    with pytest.raises(InputError, match="3 different sizes.*give resize"):
+    with pytest.raises(InputError, match=r"3 different sizes.*give resize"):
         load_input(folder)
 
 

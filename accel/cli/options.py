@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[Path, typer.Argument(help="ONNX model, fp32 or quantized.", metavar="MODEL")]
+Model = Annotated[Path, typer.Argument(help="Model file, fp32 or quantized.", metavar="MODEL")]
 Input = Annotated[
     Path, typer.Option("--input", "-i", help=".npz with 'image' or 'x', or a folder of images.")
 ]
