@@ -6,6 +6,7 @@ read as ONNX.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import onnx_ir as ir
@@ -14,6 +15,8 @@ from accel.errors import ModelError
 from accel.importers import onnx as onnx_importer
 from accel.importers.caffe import import_caffe
 from accel.importers.files import read_file
+from accel.importers.isolated import import_isolated
+from accel.importers.kinds import kind_of
 
 Source = str | Path | bytes | tuple[str | Path, str | Path]
 
@@ -33,17 +36,32 @@ def import_model(source: Source) -> tuple[ir.Model, str]:
         A valid model with an operator that is not known.
     """
     if isinstance(source, bytes):
-        return onnx_importer.import_bytes(source, name="model", folder=None), "model"
+        return _import_bytes(source), "model"
     if isinstance(source, tuple):
         prototxt, caffemodel = _caffe_pair(source)
         return import_caffe(prototxt, caffemodel), prototxt.stem
     path = Path(source)
+    if not path.exists():
+        raise ModelError(f"cannot read model {str(path)!r}: no such file; check the path")
     if path.suffix in (".caffemodel", ".prototxt"):
         prototxt, caffemodel = _find_caffe_pair(path)
         return import_caffe(prototxt, caffemodel), prototxt.stem
+    kind = kind_of(path)
+    if kind != "onnx":
+        return import_isolated(kind, path), path.stem
     data = read_file(path)
     name = path.name.removesuffix(".xz").removesuffix(".onnx")
     return onnx_importer.import_bytes(data, name=str(path), folder=path.parent), name
+
+
+def _import_bytes(data: bytes) -> ir.Model:
+    with tempfile.TemporaryDirectory(prefix="accel-import-") as folder:
+        path = Path(folder, "model")
+        path.write_bytes(data)
+        kind = kind_of(path)
+        if kind != "onnx":
+            return import_isolated(kind, path)
+    return onnx_importer.import_bytes(data, name="model", folder=None)
 
 
 def _caffe_pair(pair: tuple[str | Path, ...]) -> tuple[Path, Path]:
@@ -58,8 +76,6 @@ def _caffe_pair(pair: tuple[str | Path, ...]) -> tuple[Path, Path]:
 
 def _find_caffe_pair(path: Path) -> tuple[Path, Path]:
     """The other file of a Caffe network: of the same stem, or whose name continues the stem."""
-    if not path.exists():
-        raise ModelError(f"cannot read model {str(path)!r}: no such file; check the path")
     forward = path.suffix == ".prototxt"
     other = ".caffemodel" if forward else ".prototxt"
     found = [path.with_suffix(other)]

@@ -71,7 +71,7 @@ def _skip_transpose(graph: ir.Graph) -> None:
     if reader is None or not g.is_op(reader, "Transpose"):
         return
     shape = inputs[0].shape
-    if g.attribute(reader, "perm", None) != [0, 3, 1, 2] or shape is None:
+    if tuple(g.attribute(reader, "perm", ())) != (0, 3, 1, 2) or shape is None:
         return
     inputs[0].shape = ir.Shape([shape[i] for i in (0, 3, 1, 2)])
     g.replace_value(reader.outputs[0], inputs[0])
