@@ -82,7 +82,8 @@ def _print(name: str, rows: int, runs: list[Measurement], scores: list[Score]) -
     labelled, classed = scores[0].top1 is not None, scores[0].agreement is not None
     columns = ["device", "model", "top-1"] if labelled else ["device", "model"]
     columns += ["won", "lost"] if labelled else []
-    columns += ["as fp32"] if classed else []
+    same = f"as {runs[0].precision}"  # the reference is int8 where the given model is
+    columns += [same] if classed else []
     columns += ["error", "latency", "rows/s"]
     sizes = ", ".join(dict.fromkeys(f"{r.precision} {human_bytes(r.model_bytes)}" for r in runs))
     shown = table(columns, right=columns[2:], title=f"{escape(name)}: {rows} rows; {sizes}")
@@ -93,7 +94,7 @@ def _print(name: str, rows: int, runs: list[Measurement], scores: list[Score]) -
             "top-1": percent(s.top1),
             "won": str(s.won),
             "lost": str(s.lost),
-            "as fp32": percent(s.agreement),
+            same: percent(s.agreement),
             "error": percent(s.error),
             "latency": human_seconds(r.latency_s) + ("*" if r.simulated else ""),
             "rows/s": f"{r.rows_per_s:,.0f}" + ("*" if r.simulated else ""),
@@ -101,14 +102,14 @@ def _print(name: str, rows: int, runs: list[Measurement], scores: list[Score]) -
         shown.add_row(*(cells[c] for c in columns))
     console = out()
     console.print(shown)
-    _print_legend(labelled, classed, any(r.simulated for r in runs))
+    _print_legend(labelled, same if classed else None, any(r.simulated for r in runs))
 
 
-def _print_legend(labelled: bool, classed: bool, simulated: bool) -> None:
+def _print_legend(labelled: bool, same: str | None, simulated: bool) -> None:
     lines = []
     if labelled:
         lines += ["won, lost: rows right here and wrong in the reference (ref), and the reverse"]
-    lines += ["as fp32: rows of the same class as the reference"] if classed else []
+    lines += [f"{same}: rows of the same class as the reference"] if same else []
     lines += ["error: rms difference of the outputs from the reference, of its rms"]
     lines += ["latency: median for one row alone; rows/s: all rows, in batches"]
     if simulated:
