@@ -14,7 +14,8 @@ import simpy
 
 from accel.errors import CardError, InputError
 from accel.fpga.clock import PS_PER_NS, PS_PER_S, Server, seconds_to_ps
-from accel.fpga.dma import Command, Direction, Dma, DmaSpec, QueueContext
+from accel.fpga.context import Command, Direction, QueueContext
+from accel.fpga.dma import Dma, DmaSpec
 from accel.fpga.engine import EngineSpec
 from accel.fpga.faults import Fault, Faults, Rule
 from accel.fpga.link import Link, LinkSpec

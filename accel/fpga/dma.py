@@ -7,15 +7,15 @@ last byte arrives. A bad descriptor fails its own command and nothing else.
 from __future__ import annotations
 
 import zlib
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import simpy
 from numpy.typing import NDArray
 
 from accel.fpga.clock import Server, call_at, seconds_to_ps, transfer_ps
+from accel.fpga.context import Command, Direction, QueueContext, RingContext
 from accel.fpga.faults import Fault, Faults
 from accel.fpga.link import Link
 from accel.fpga.memory import Memory
@@ -25,93 +25,11 @@ from accel.fpga.ring import (
     DESCRIPTOR,
     INDEX_MASK,
     STATUS,
-    CompletionRing,
-    DescriptorRing,
     Flag,
     Status,
     phase_of,
 )
 from accel.fpga.trace import Trace
-
-Direction = Literal["h2c", "c2h"]
-
-
-@dataclass
-class RingContext:
-    """What the card knows of a descriptor ring: where it lies and how far it has come."""
-
-    direction: Direction
-    base: int
-    size: int
-    pidx: int = 0
-    cidx: int = 0
-    wake: simpy.Event | None = None
-
-    @property
-    def pending(self) -> int:
-        """Descriptors announced by the doorbell and not fetched yet."""
-        return (self.pidx - self.cidx) & INDEX_MASK
-
-
-@dataclass
-class Command:
-    """One command in the card: its id, its outcome so far, and what waits for its program."""
-
-    cid: int
-    generation: int
-    frame: int = 0
-    program: int = 0
-    n_bytes: int = 0
-    checksum: int = 0
-    status: Status = Status.OK
-    completed: bool = False
-    started: bool = False
-    aborted: bool = False
-    ran: bool = False
-    ended_at: int = 0
-    parked: list[Any] = field(default_factory=list)
-
-
-class QueueContext:
-    """The card's side of a queue: two descriptor rings, one completion ring, live commands."""
-
-    def __init__(
-        self, qid: int, h2c: DescriptorRing, c2h: DescriptorRing, done: CompletionRing
-    ) -> None:
-        self.qid = qid
-        self.h2c = RingContext("h2c", h2c.buffer.address, h2c.size)
-        self.c2h = RingContext("c2h", c2h.buffer.address, c2h.size)
-        self.completion_base = done.buffer.address
-        self.completion_size = done.size
-        self.completion_pidx = 0
-        self.completion_cidx = 0
-        self.blocked: deque[Callable[[], None]] = deque()
-        self.fetched = 0
-        self.commands: dict[tuple[int, int], Command] = {}
-        self.on_completion: Callable[[], None] = lambda: None
-
-    def command(self, generation: int, cid: int) -> Command:
-        """Return the command with this id, starting it if it is new.
-
-        A failed or aborted command is remembered while descriptors of it may still be in the
-        rings, so that none of them is executed; after that its id is free again.
-        """
-        command = self.commands.get((generation, cid))
-        in_rings = 2 * self.h2c.size
-        if command is None or (command.completed and self.fetched - command.ended_at > in_rings):
-            command = self.commands[generation, cid] = Command(cid, generation)
-        return command
-
-    def flow(self, cid: int, generation: int) -> int:
-        """Return the name of a command's arrow in the trace."""
-        return self.qid << 32 | generation << 16 | cid
-
-    def end(self, command: Command) -> None:
-        """Mark a command as ended; a good one has no descriptors left and is forgotten."""
-        command.completed = True
-        command.ended_at = self.fetched
-        if command.status is Status.OK and not command.aborted:
-            self.commands.pop((command.generation, command.cid), None)
 
 
 @dataclass(frozen=True)
@@ -181,7 +99,7 @@ class Dma:
         if not self.alive:
             return False
         command = context.command(generation, cid)
-        if command.started and not command.ran:
+        if command.running:
             return False
         command.aborted = True
         context.end(command)
@@ -211,6 +129,9 @@ class Dma:
     def program_done(self, context: QueueContext, command: Command, status: Status) -> None:
         """Take note that a command's program has run; its parked copies start now."""
         command.ran = True
+        if command.over:
+            self._complete(context, command)
+            return
         if status is not Status.OK:
             self._fail(context, command, status)
             return
@@ -261,7 +182,7 @@ class Dma:
         self.counts["descriptors"] += 1
         command = context.command(int(descriptor["generation"]), int(descriptor["cid"]))
         context.fetched += 1
-        if command.completed:
+        if command.over:
             return  # the rest of a command that failed or was aborted
         status = self._check(direction, descriptor)
         if status is not Status.OK:
@@ -298,7 +219,7 @@ class Dma:
         stored = self._ports["h2c"].reserve(self._port_ps(length), "h2c", data)
 
         def land() -> None:
-            if epoch != self._epoch or command.completed:
+            if epoch != self._epoch or command.over:
                 return
             source = self.host.view(int(descriptor["source"]), length)
             target = self.memory.view(int(descriptor["destination"]), length)
@@ -339,7 +260,7 @@ class Dma:
                 call_at(self.env, self.link.write(length, "c2h"), land)
 
         def land() -> None:
-            if epoch != self._epoch or command.completed:
+            if epoch != self._epoch or command.over:
                 return
             source = self.memory.view(int(descriptor["source"]), length)
             target = self.host.view(int(descriptor["destination"]), length)
@@ -367,9 +288,11 @@ class Dma:
             target[bit // 8] ^= 1 << (bit % 8)
 
     def _fail(self, context: QueueContext, command: Command, status: Status) -> None:
+        """End a command with an error, but not before the engine has let go of its frame."""
         self.counts["errors"] += 1
         command.status = status
-        self._complete(context, command)
+        if not command.running:
+            self._complete(context, command)
 
     def _complete(self, context: QueueContext, command: Command) -> None:
         context.end(command)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from accel.errors import CardError, InputError
 from accel.fpga.clock import call_at
-from accel.fpga.dma import Dma, QueueContext, RingContext
+from accel.fpga.context import QueueContext, RingContext
+from accel.fpga.dma import Dma
 from accel.fpga.faults import Fault
 from accel.fpga.memory import Memory
 from accel.fpga.ring import INDEX_MASK, Completion, CompletionRing, DescriptorRing, Flag

@@ -34,7 +34,15 @@ class Loaded:
 
 
 class Scheduler:
-    """The engines of a card and the networks loaded into it."""
+    """The engines of a card and the networks loaded into it.
+
+    Attributes
+    ----------
+    loaded : networks by program slot
+    images : images given to the engines so far
+    frames : addresses of the frames under way; nobody may give that memory to another
+    last_error : what the last network that failed raised
+    """
 
     def __init__(
         self,
@@ -53,6 +61,7 @@ class Scheduler:
         self.channels = Server(env, "card memory", trace.span)
         self.loaded: list[Loaded] = []
         self.images = 0
+        self.frames: set[int] = set()
         self.last_error: AccelError | None = None
         self._epoch = 0
 
@@ -77,6 +86,7 @@ class Scheduler:
         if program >= len(self.loaded):
             done(Status.PROGRAM_ERROR)
             return
+        self.frames.add(frame)
         if self.faults.fires(Fault.HANG):
             return
         loaded, epoch = self.loaded[program], self._epoch
@@ -84,6 +94,7 @@ class Scheduler:
 
         def finish() -> None:
             if epoch == self._epoch:
+                self.frames.discard(frame)
                 done(self._compute(loaded, frame))
 
         call_at(self.env, end, finish)
@@ -91,6 +102,7 @@ class Scheduler:
     def reset(self) -> None:
         """Drop the frames under way; loaded networks stay."""
         self._epoch += 1
+        self.frames.clear()
         for server in (*self.engines, self.channels):
             server.clear()
 

@@ -136,6 +136,32 @@ def test_rest_of_a_failed_command_is_not_executed(
     assert card.scheduler.images == 0
 
 
+def test_failure_is_reported_only_when_the_engine_has_let_go(
+    network: Callable[..., Network],
+) -> None:
+    net = network()
+    card = Card("alveo-u50")
+    assert card.scheduler is not None
+    queue = card.queue()
+    slot = card.load(net)
+    a, b = card.host.allocate(net.frame_bytes), card.memory.allocate(net.frame_bytes)
+    flags = Flag.FIRST | Flag.LAST | Flag.RUN
+    cid = queue.post("h2c", a.address, b.address, net.input_bytes, flags=flags, program=slot)
+    queue.doorbell()
+    card.run(50_000_000)
+    assert card.scheduler.frames == {b.address}
+    flags = Flag.FIRST | Flag.LAST | Flag.AFTER
+    queue.post("c2h", b.address, a.address, net.frame_bytes, cid=cid, flags=flags)
+    queue.c2h.entries["length"][0] = 2**27
+    queue.doorbell()
+    card.run(card.now_ps + 50_000_000)
+    assert card.dma.counts["errors"] == 1
+    assert queue.completions() == []
+    card.run()
+    assert [c.status for c in queue.completions()] == [Status.DESCRIPTOR_ERROR]
+    assert card.scheduler.frames == set()
+
+
 def test_doorbell_past_the_ring_is_refused_and_counted() -> None:
     card = Card("alveo-u200")
     queue = card.queue(64)

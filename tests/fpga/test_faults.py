@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from accel.errors import CardError, InputError
 from accel.fpga import Card, Driver, DriverSpec, Fault, Faults, Network, Rule, load_profile
 from accel.fpga.driver import Request
+from accel.fpga.memory import Buffer
 from accel.fpga.network import Arrays
 
 SPEC = DriverSpec(
@@ -22,6 +23,7 @@ SPEC = DriverSpec(
 ENDLESS_S = 1.0
 CARD_FAULTS = [
     Rule(Fault.DESCRIPTOR_ERROR, at=(0,)),
+    Rule(Fault.DESCRIPTOR_ERROR, at=(6, 7, 8, 9)),  # of the c2h descriptors, behind all h2c
     Rule(Fault.COMPLETION_LOST, at=(0,)),
     Rule(Fault.INTERRUPT_LOST, at=(0,)),
     Rule(Fault.COMPLETION_DUPLICATED, at=(0, 1, 2)),
@@ -44,11 +46,25 @@ CARD_FAULTS = [
 ]
 
 
+def guard_frames(card: Card) -> None:
+    """Fail when memory is given back that an engine still owns."""
+    free = card.memory.free
+
+    def checked(buffer: Buffer) -> None:
+        assert card.scheduler is not None
+        assert buffer.address not in card.scheduler.frames
+        free(buffer)
+
+    card.memory.free = checked  # type: ignore[method-assign]
+
+
 def run(
     rules: list[Rule], network: Network, inputs: list[Arrays], seed: int = 0
 ) -> tuple[Driver, list[Request]]:
     """Run the inputs on a card with faults; check what must hold for every one of them."""
-    driver = Driver(Card("alveo-u50", faults=rules, seed=seed), ring_size=64, spec=SPEC)
+    card = Card("alveo-u50", faults=rules, seed=seed)
+    guard_frames(card)
+    driver = Driver(card, ring_size=64, spec=SPEC)
     slot = driver.load(network)
     requests = [driver.submit(slot, x) for x in inputs]
     for request, x in zip(requests, inputs, strict=True):

@@ -16,8 +16,8 @@ def test_arrow_of_a_request_passes_every_station_in_time(
     card = Card("alveo-u50")
     driver = Driver(card)
     slot = driver.load(network(batch=2))
-    for request in [driver.submit(slot, batch()) for _ in range(3)]:
-        driver.wait(request)
+    for job in [driver.submit(slot, batch()) for _ in range(3)]:
+        driver.wait(job)
     card.trace.save(tmp_path / "trace.json")
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     names = {e["tid"]: e["args"]["name"] for e in events if e["ph"] == "M"}

@@ -1,0 +1,103 @@
+"""What the card itself knows of its queues: where the rings lie, how far it has come, and which
+commands are alive. The software side of the same things is in `queue.py` and `ring.py`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import simpy
+
+from accel.fpga.ring import INDEX_MASK, CompletionRing, DescriptorRing, Status
+
+Direction = Literal["h2c", "c2h"]
+
+
+@dataclass
+class RingContext:
+    """What the card knows of a descriptor ring: where it lies and how far it has come."""
+
+    direction: Direction
+    base: int
+    size: int
+    pidx: int = 0
+    cidx: int = 0
+    wake: simpy.Event | None = None
+
+    @property
+    def pending(self) -> int:
+        """Descriptors announced by the doorbell and not fetched yet."""
+        return (self.pidx - self.cidx) & INDEX_MASK
+
+
+@dataclass
+class Command:
+    """One command in the card: its id, its outcome so far, and what waits for its program."""
+
+    cid: int
+    generation: int
+    frame: int = 0
+    program: int = 0
+    n_bytes: int = 0
+    checksum: int = 0
+    status: Status = Status.OK
+    completed: bool = False
+    started: bool = False
+    aborted: bool = False
+    ran: bool = False
+    ended_at: int = 0
+    parked: list[Any] = field(default_factory=list)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more may be copied for it."""
+        return self.completed or self.status is not Status.OK
+
+    @property
+    def running(self) -> bool:
+        """Whether an engine still owns its frame."""
+        return self.started and not self.ran
+
+
+class QueueContext:
+    """The card's side of a queue: two descriptor rings, one completion ring, live commands."""
+
+    def __init__(
+        self, qid: int, h2c: DescriptorRing, c2h: DescriptorRing, done: CompletionRing
+    ) -> None:
+        self.qid = qid
+        self.h2c = RingContext("h2c", h2c.buffer.address, h2c.size)
+        self.c2h = RingContext("c2h", c2h.buffer.address, c2h.size)
+        self.completion_base = done.buffer.address
+        self.completion_size = done.size
+        self.completion_pidx = 0
+        self.completion_cidx = 0
+        self.blocked: deque[Callable[[], None]] = deque()
+        self.fetched = 0
+        self.commands: dict[tuple[int, int], Command] = {}
+        self.on_completion: Callable[[], None] = lambda: None
+
+    def command(self, generation: int, cid: int) -> Command:
+        """Return the command with this id, starting it if it is new.
+
+        A failed or aborted command is remembered while descriptors of it may still be in the
+        rings, so that none of them is executed; after that its id is free again.
+        """
+        command = self.commands.get((generation, cid))
+        in_rings = 2 * self.h2c.size
+        if command is None or (command.completed and self.fetched - command.ended_at > in_rings):
+            command = self.commands[generation, cid] = Command(cid, generation)
+        return command
+
+    def flow(self, cid: int, generation: int) -> int:
+        """Return the name of a command's arrow in the trace."""
+        return self.qid << 32 | generation << 16 | cid
+
+    def end(self, command: Command) -> None:
+        """Mark a command as ended; a good one has no descriptors left and is forgotten."""
+        command.completed = True
+        command.ended_at = self.fetched
+        if command.status is Status.OK and not command.aborted:
+            self.commands.pop((command.generation, command.cid), None)
