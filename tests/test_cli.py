@@ -297,6 +297,14 @@ def test_save_into_missing_folder_is_an_error_line(
     assert result.code == 2 and "cannot write" in result.err
 
 
+def test_kernels_not_built_are_an_error_line() -> None:
+    code = "import sys; sys.modules['accel._kernels'] = None; import accel.cli; accel.cli.main()"
+    command = [sys.executable, "-c", code, "devices"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert "pip install -e ." in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_command_runs_as_a_process_without_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "accel.cli", "inspect", str(tmp_path / "no.onnx")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,6 +1,7 @@
 """The `accel` command: one file per subcommand, and the way errors leave it.
 
-An AccelError is the user's to mend: it becomes one line on stderr and exit code 2.
+An AccelError is the user's to mend, and so are kernels that were not built: each becomes one line
+on stderr and exit code 2.
 """
 
 from __future__ import annotations
@@ -34,6 +35,6 @@ def main() -> None:
     """Entry point of the `accel` command."""
     try:
         app()
-    except AccelError as error:
+    except (AccelError, ImportError) as error:
         print("accel:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
