@@ -9,13 +9,15 @@ Usable without the rest of the library:
 from __future__ import annotations
 
 from accel.fpga.card import Card
-from accel.fpga.driver import Driver, DriverSpec, Request
+from accel.fpga.driver import Driver
 from accel.fpga.faults import Fault, Faults, Rule
 from accel.fpga.network import Network
-from accel.fpga.nic import Nic, NicClient
+from accel.fpga.nic import Nic
+from accel.fpga.nic_client import NicClient
 from accel.fpga.predict import Prediction, predict
 from accel.fpga.profile import Profile, Quantity, load_profile, profile_names
 from accel.fpga.queue import Queue
+from accel.fpga.request import DriverSpec, Request
 from accel.fpga.ring import Completion, Flag, Status
 from accel.fpga.topologies import topology
 from accel.fpga.trace import Trace

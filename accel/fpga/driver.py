@@ -11,84 +11,18 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Literal
 
-from accel.errors import AccelError, CardError, InputError
+from accel.errors import CardError, InputError
 from accel.fpga.card import ALL_ONES, Card
-from accel.fpga.clock import PS_PER_NS, Server, call_at, seconds_to_ps
+from accel.fpga.clock import Server, call_at, seconds_to_ps
 from accel.fpga.faults import Fault
-from accel.fpga.memory import Buffer
 from accel.fpga.network import Arrays, Network
-from accel.fpga.profile import Profile
+from accel.fpga.request import DriverSpec, Request, Slot
 from accel.fpga.ring import Completion, Flag, Status
 
 MAX_PIECE = 1 << 20
 """Bytes of one descriptor at most; larger arrays take several."""
-
-
-@dataclass(frozen=True)
-class DriverSpec:
-    """Costs and limits of the driver; times in seconds.
-
-    `submit` is the host's work per request, `notify` the time from a completion entry to the
-    waiting thread. With `interrupt_count` > 1 the card waits for that many completions or for
-    `interrupt_timer`. `depth` requests may be under way.
-    """
-
-    submit: float
-    notify: float
-    interrupt_count: int
-    interrupt_timer: float
-    depth: int
-    deadline: float
-    reset_time: float
-    attempts: int = 2
-
-    @classmethod
-    def from_profile(cls, profile: Profile) -> DriverSpec:
-        """Take the driver's numbers from a card profile."""
-        value = profile.value
-        return cls(
-            submit=value("driver.submit"),
-            notify=value("driver.notify"),
-            interrupt_count=int(value("driver.interrupt_count")),
-            interrupt_timer=value("driver.interrupt_timer"),
-            depth=int(value("driver.depth")),
-            deadline=value("driver.deadline"),
-            reset_time=value("driver.reset_time"),
-        )
-
-
-@dataclass
-class Request:
-    """One batch under way.
-
-    Attributes
-    ----------
-    outcome : "card", "cpu" or "error" once it has ended, else ""
-    steps : recovery steps taken for it, in order
-    """
-
-    number: int
-    inputs: Arrays
-    submitted_ps: int
-    program: int
-    cid: int | None = None
-    slot: tuple[Buffer, Buffer, Buffer] | None = None
-    deadline_ps: int = 0
-    attempts: int = 0
-    reminded: bool = False
-    done_ps: int = 0
-    outcome: Literal["", "card", "cpu", "error"] = ""
-    outputs: Arrays = field(default_factory=dict)
-    error: AccelError | None = None
-    steps: list[str] = field(default_factory=list)
-
-    @property
-    def simulated_ns(self) -> int:
-        """Nanoseconds from submission to the end."""
-        return (self.done_ps - self.submitted_ps) // PS_PER_NS
 
 
 class Driver:
@@ -419,7 +353,7 @@ class Driver:
         later = self.card.now_ps + seconds_to_ps(self.spec.notify)
         call_at(self.card.env, later, self._collect)
 
-    def _new_slot(self, network: Network) -> tuple[Buffer, Buffer, Buffer]:
+    def _new_slot(self, network: Network) -> Slot:
         host, memory = self.card.host, self.card.memory
         return (
             host.allocate(network.input_bytes, 4096),
@@ -427,7 +361,7 @@ class Driver:
             memory.allocate(network.frame_bytes, 4096),
         )
 
-    def _free(self, slot: tuple[Buffer, Buffer, Buffer]) -> None:
+    def _free(self, slot: Slot) -> None:
         pinned, results, frame = slot
         self.card.host.free(pinned)
         self.card.host.free(results)

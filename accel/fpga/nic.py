@@ -10,82 +10,18 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from accel.errors import CardError, InputError
 from accel.fpga.card import Card
 from accel.fpga.clock import Server, call_at, cycles_to_ps, seconds_to_ps, transfer_ps
 from accel.fpga.faults import Fault
 from accel.fpga.memory import Buffer
-from accel.fpga.network import Arrays, Network
-from accel.fpga.profile import Profile
+from accel.fpga.network import Network
+from accel.fpga.packet import DEFAULT_PAYLOAD, HEADER, UDP_OVERHEAD, Assembly, split, wire_bytes
 from accel.fpga.ring import Status
-
-HEADER = np.dtype(
-    [
-        ("request", "<u4"),
-        ("generation", "<u4"),
-        ("offset", "<u4"),
-        ("total", "<u4"),
-        ("length", "<u4"),
-        ("checksum", "<u4"),
-    ]
-)
-UDP_OVERHEAD = 46  # Ethernet 14, IPv4 20, UDP 8, check sequence 4
-LINE_OVERHEAD = 20  # preamble 8, gap 12
-MIN_FRAME = 64
-MAX_PAYLOAD = 8972
-DEFAULT_PAYLOAD = 1408
-
-
-def wire_bytes(payload: int) -> int:
-    """Return the bytes one UDP packet of `payload` bytes takes on the line."""
-    if not 1 <= payload <= MAX_PAYLOAD:
-        raise InputError(f"a payload of {payload} bytes is not possible; expected 1 to 8972")
-    return max(MIN_FRAME, payload + UDP_OVERHEAD) + LINE_OVERHEAD
-
-
-def udp_goodput(profile: Profile, payload: int) -> float:
-    """Return the payload bytes per second that packets of `payload` bytes reach.
-
-    The line is one limit; the parser, which takes one word a cycle, is the other.
-    """
-    line = profile.value("nic.line_rate") / 8 * payload / wire_bytes(payload)
-    words = -(-(payload + UDP_OVERHEAD) // int(profile.value("nic.word")))
-    return min(line, payload * profile.value("nic.clock") / words)
-
-
-def split(data: NDArray[np.uint8], request: int, generation: int, payload: int) -> list[bytes]:
-    """Cut `data` into packets of at most `payload` bytes, header included."""
-    room = payload - HEADER.itemsize
-    wire_bytes(payload)
-    if room < 1:
-        raise InputError(f"a payload of {payload} bytes leaves no room behind the 24-byte header")
-    packets = []
-    for start in range(0, data.size, room):
-        piece = data[start : start + room].tobytes()
-        fields = (request, generation, start, data.size, len(piece), zlib.crc32(piece))
-        packets.append(np.array([fields], HEADER).tobytes() + piece)
-    return packets
-
-
-class Assembly:
-    """The bytes of one frame that have arrived so far."""
-
-    def __init__(self, total: int, generation: int) -> None:
-        self.generation = generation
-        self.missing = total
-        self.filled = np.zeros(total, bool)
-
-    def add(self, offset: int, length: int) -> bool:
-        """Mark a range as filled; tell whether the frame is complete by it."""
-        before = self.missing
-        self.missing -= int(length - np.count_nonzero(self.filled[offset : offset + length]))
-        self.filled[offset : offset + length] = True
-        return before > 0 and self.missing == 0
 
 
 @dataclass
@@ -245,105 +181,3 @@ class Nic:
 
     def _close(self, request: int) -> None:
         self.card.memory.free(self._slots.pop(request).buffer)
-
-
-@dataclass
-class Exchange:
-    """One request over the network: its attempts, and its outputs once it has ended."""
-
-    number: int
-    inputs: Arrays
-    started_ps: int
-    attempts: int = 0
-    answer: NDArray[np.uint8] | None = None
-    assembly: Assembly | None = None
-    done_ps: int = 0
-    outputs: Arrays = field(default_factory=dict)
-
-    @property
-    def simulated_ns(self) -> int:
-        """Nanoseconds from the first packet to the last byte of the answer."""
-        return (self.done_ps - self.started_ps) // 1000
-
-
-class NicClient:
-    """The other end of the line: sends frames, repeats those that get no answer.
-
-    Parameters
-    ----------
-    card, program : a card with a port, and the slot of a loaded network
-    payload : bytes of a packet, header included
-    deadline : seconds after which a request is sent again
-    attempts : how often it is sent before it ends in a CardError
-    """
-
-    def __init__(
-        self,
-        card: Card,
-        program: int,
-        payload: int = DEFAULT_PAYLOAD,
-        deadline: float = 5e-3,
-        attempts: int = 4,
-    ) -> None:
-        self.nic = Nic(card, program, self._receive, payload)
-        self.card = card
-        self.payload = payload
-        self.attempts = attempts
-        self.stale = 0
-        self._deadline_ps = seconds_to_ps(deadline)
-        self._open: dict[int, Exchange] = {}
-        self._numbers = 0
-
-    def submit(self, inputs: Arrays) -> Exchange:
-        """Send one frame and return at once."""
-        exchange = Exchange(self._numbers, inputs, self.card.now_ps)
-        self._numbers += 1
-        self._open[exchange.number] = exchange
-        self._send(exchange)
-        return exchange
-
-    def wait(self, exchange: Exchange) -> Arrays:
-        """Let simulated time pass until the answer is there.
-
-        Raises CardError when the last attempt got none.
-        """
-        while exchange.number in self._open:
-            deadline = self.card.now_ps + self._deadline_ps
-            while exchange.number in self._open and self.card.env.peek() <= deadline:
-                self.card.env.step()
-            if exchange.number not in self._open:
-                break
-            self.card.run(max(deadline, self.card.now_ps))
-            if exchange.attempts >= self.attempts:
-                del self._open[exchange.number]
-                raise CardError(
-                    f"{self.card.profile.name}: no answer over the network to request "
-                    f"{exchange.number} after {exchange.attempts} attempts"
-                )
-            self._send(exchange)
-        return exchange.outputs
-
-    def _send(self, exchange: Exchange) -> None:
-        network = self.nic.network
-        frame = np.zeros(network.input_bytes, np.uint8)
-        network.pack_inputs(exchange.inputs, frame)
-        exchange.attempts += 1
-        for packet in split(frame, exchange.number, exchange.attempts, self.payload):
-            self.nic.send(packet)
-
-    def _receive(self, packet: bytes) -> None:
-        header = np.frombuffer(packet[: HEADER.itemsize], HEADER)[0]
-        exchange = self._open.get(int(header["request"]))
-        if exchange is None:
-            self.stale += 1
-            return
-        if exchange.answer is None or exchange.assembly is None:
-            exchange.answer = np.zeros(self.nic.network.output_bytes, np.uint8)
-            exchange.assembly = Assembly(exchange.answer.size, 0)
-        offset, length = int(header["offset"]), int(header["length"])
-        data = np.frombuffer(packet[HEADER.itemsize :], np.uint8)
-        exchange.answer[offset : offset + length] = data
-        if exchange.assembly.add(offset, length):
-            exchange.outputs = self.nic.network.unpack_outputs(exchange.answer)
-            exchange.done_ps = self.card.now_ps
-            del self._open[exchange.number]

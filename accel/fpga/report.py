@@ -13,12 +13,13 @@ import numpy as np
 from accel.errors import InputError
 from accel.fpga.card import Card
 from accel.fpga.clock import PS_PER_NS, PS_PER_S, seconds_to_ps
-from accel.fpga.driver import Driver, Request
+from accel.fpga.driver import Driver
 from accel.fpga.engine import EngineSpec, time_layers
 from accel.fpga.network import Arrays, Layer, Network
-from accel.fpga.nic import DEFAULT_PAYLOAD, HEADER, udp_goodput
+from accel.fpga.packet import DEFAULT_PAYLOAD, HEADER, udp_goodput
 from accel.fpga.predict import predict
 from accel.fpga.profile import Profile
+from accel.fpga.request import Request
 
 
 @dataclass(frozen=True)

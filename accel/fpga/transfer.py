@@ -15,9 +15,9 @@ from accel.errors import InputError
 from accel.fpga.card import Card
 from accel.fpga.clock import PS_PER_S, call_at, seconds_to_ps, transfer_ps
 from accel.fpga.dma import DmaSpec
-from accel.fpga.driver import DriverSpec
 from accel.fpga.link import Link, LinkSpec
 from accel.fpga.profile import Profile
+from accel.fpga.request import DriverSpec
 
 Direction = Literal["h2c", "c2h", "bidir"]
 STEADY = 200

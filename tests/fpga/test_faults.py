@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from accel.errors import CardError, InputError
 from accel.fpga import Card, Driver, DriverSpec, Fault, Faults, Network, Rule, load_profile
-from accel.fpga.driver import Request
 from accel.fpga.memory import Buffer
 from accel.fpga.network import Arrays
+from accel.fpga.request import Request
 
 SPEC = DriverSpec(
     submit=1e-6, notify=1e-6, interrupt_count=1, interrupt_timer=1e-5, depth=8, deadline=1e-3,

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from accel.errors import CardError, InputError
 from accel.fpga import Card, Fault, Network, Rule, load_profile
 from accel.fpga.network import Arrays
-from accel.fpga.nic import HEADER, Assembly, Nic, NicClient, split, udp_goodput, wire_bytes
+from accel.fpga.nic import Nic
+from accel.fpga.nic_client import NicClient
+from accel.fpga.packet import HEADER, Assembly, split, udp_goodput, wire_bytes
 
 
 def test_goodput_is_that_of_the_published_measurement(shared: Path) -> None:
