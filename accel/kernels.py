@@ -25,6 +25,7 @@ try:
         qconv2d,
         qgemm,
         quantize_windows,
+        run_dots,
         table,
         use_isa,
     )
@@ -53,6 +54,7 @@ __all__ = [
     "qconv2d",
     "qgemm",
     "quantize_windows",
+    "run_dots",
     "table",
     "use_isa",
 ]

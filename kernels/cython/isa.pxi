@@ -86,6 +86,26 @@ def table():
     return rows
 
 
+def run_dots(steps):
+    """
+    Runs the dot instruction of the set in use alone, on registers, to measure its peak.
+
+    Parameters
+    ----------
+    steps : int
+        Register tiles, 1 to 10**9.
+
+    Returns
+    -------
+    int
+        Multiplications done.
+    """
+    cdef int64_t count = _int("steps", steps, 1, 10**9)
+    with nogil:
+        count = lw_isa_peak(_current, count)
+    return count
+
+
 _current = lw_isa_best()
 if os.environ.get("LW_ISA"):
     _set_isa(os.environ["LW_ISA"])

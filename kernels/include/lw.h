@@ -61,6 +61,10 @@ const lw_isa *lw_isa_at(int i); /* i-th supported one, weakest first; NULL after
 const char *lw_isa_name(const lw_isa *isa);
 void lw_isa_tile(const lw_isa *isa, int *mr, int *nr, int *kr);
 
+/* Runs the dot instruction alone, `steps` register tiles; returns the multiplications done, to be
+ * divided by the time that the caller takes. */
+int64_t lw_isa_peak(const lw_isa *isa, int64_t steps);
+
 /* ---- worker pool ------------------------------------------------------------------------ */
 
 typedef struct lw_pool lw_pool;

@@ -68,6 +68,8 @@ const lw_isa *lw_isa_best(void) {
 
 const char *lw_isa_name(const lw_isa *isa) { return isa->name; }
 
+int64_t lw_isa_peak(const lw_isa *isa, int64_t steps) { return isa->peak(steps); }
+
 void lw_isa_tile(const lw_isa *isa, int *mr, int *nr, int *kr) {
     *mr = isa->mr;
     *nr = isa->nr;

@@ -64,6 +64,9 @@ typedef struct lw_tap {
 typedef void lw_pool_taps(int average, int taps, const lw_tap *tap, int64_t n, int64_t window,
                           int zero_point, float factor, float *f);
 
+/* Runs the dot instruction for `steps` tiles; returns the multiplications done. */
+typedef int64_t lw_peak(int64_t steps);
+
 struct lw_isa {
     const char *name;
     int vw;         /* float lanes of a vector */
@@ -74,6 +77,7 @@ struct lw_isa {
     lw_quantize *quantize;
     lw_accumulate *accumulate;
     lw_pool_taps *pool;
+    lw_peak *peak;
 };
 
 extern const lw_isa lw_isa_scalar;

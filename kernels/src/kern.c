@@ -7,6 +7,8 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
+#define HIDE(p) __asm__ volatile("" : : "r"(p) : "memory") /* what p points to may have changed */
+
 enum { NV = NR / VW };
 
 /* ---- dense product ------------------------------------------------------------------------ */
@@ -349,6 +351,29 @@ static void pool(int average, int taps, const lw_tap *tap, int64_t n, int64_t wi
         pool_taps(0, 0, taps, tap, n, n, 0, factor, f);
 }
 
+/* ---- peak --------------------------------------------------------------------------------- */
+
+/* The dot instruction alone, on one full tile: nothing but registers and one cache line. */
+static int64_t peak(int64_t steps) {
+    uint8_t a[64] = {0};
+    vb b[NV];
+    vi acc[MR][NV], sum = vi_set(0);
+    HIDE(a);
+    UNROLL for (int j = 0; j < NV; j++) b[j] = vb_load(a);
+    UNROLL for (int i = 0; i < MR; i++)
+        UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vi_set(i + j);
+    for (int64_t k = 0; k < steps; k++) {
+        HIDE(a);
+        UNROLL for (int i = 0; i < MR; i++) {
+            va ai = va_set(a + 4 * i);
+            UNROLL for (int j = 0; j < NV; j++) acc[i][j] = v_dot4(acc[i][j], ai, b[j]);
+        }
+    }
+    UNROLL for (int i = 0; i < MR; i++)
+        UNROLL for (int j = 0; j < NV; j++) sum = vi_add(sum, acc[i][j]);
+    return vi_hmax(sum) < 0 ? 0 : steps * MR * NR * 4;
+}
+
 /* ---- table -------------------------------------------------------------------------------- */
 
 #define PASTE(a, b) a##b
@@ -368,4 +393,5 @@ const lw_isa TABLE(LW_ISA) = {
     .quantize = quantize,
     .accumulate = accumulate,
     .pool = pool,
+    .peak = peak,
 };

@@ -110,6 +110,7 @@ KERNEL_ERRORS: dict[str, Callable[[], Any]] = {
     "layout in place": lambda: ToNHWC(CUBE, CUBE, Pool(1)),
     "isa unknown": lambda: kernels.use_isa("sse9"),
     "check_gemm 0": lambda: kernels.check_gemm(0),
+    "run_dots 0": lambda: kernels.run_dots(0),
     "pool of 0": lambda: Pool(0),
 }
 

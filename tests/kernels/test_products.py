@@ -130,6 +130,12 @@ def test_power_of_two_scales_output_exactly(power: int, case: ConvCase) -> None:
     assert np.array_equal(case.run(kernels.isa()), one * factor)
 
 
+def test_run_dots_counts_multiplications(isa: str) -> None:
+    row = next(r for r in kernels.table() if r["isa"] == isa)
+    with kernels.use_isa(isa):
+        assert kernels.run_dots(10) == 10 * row["mr"] * row["nr"] * row["kr"]
+
+
 def reference_activation(y: np.ndarray, kind: str) -> np.ndarray:
     values: dict[str, np.ndarray] = {
         "none": y,
