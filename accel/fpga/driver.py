@@ -16,7 +16,7 @@ from typing import Literal
 from accel.errors import CardError, InputError
 from accel.fpga.card import ALL_ONES, Card
 from accel.fpga.clock import Server, call_at, seconds_to_ps
-from accel.fpga.faults import Fault
+from accel.fpga.interrupt import Interrupt
 from accel.fpga.network import Arrays, Network
 from accel.fpga.request import DriverSpec, Request, Slot
 from accel.fpga.ring import Completion, Flag, Status
@@ -54,7 +54,14 @@ class Driver:
         self._networks: dict[int, Network] = {}
         self._host = Server(card.env, "host thread", card.trace.span)
         self._numbers = 0
-        self._unseen = 0
+        self.interrupt = Interrupt(
+            card.env,
+            card.faults,
+            self.spec.interrupt_count,
+            self.spec.interrupt_timer,
+            self.spec.notify,
+            self._collect,
+        )
         self._attach()
         card.on_reset.append(self._after_reset)
 
@@ -327,31 +334,8 @@ class Driver:
             request.slot = None
 
     def _attach(self) -> None:
-        self._unseen = 0
-        self.queue.context.on_completion = self._completion_written
-
-    def _completion_written(self) -> None:
-        """Moderate: notify at once when enough completions wait, else when the timer runs out."""
-        self._unseen += 1
-        now, generation = self.card.now_ps, self.queue.generation
-        if self._unseen >= self.spec.interrupt_count:
-            self._notify()
-        elif self._unseen == 1:
-            later = now + seconds_to_ps(self.spec.interrupt_timer)
-            call_at(
-                self.card.env,
-                later,
-                lambda: self._notify() if generation == self.queue.generation else None,
-            )
-
-    def _notify(self) -> None:
-        if not self._unseen:
-            return
-        self._unseen = 0
-        if self.card.faults.fires(Fault.INTERRUPT_LOST):
-            return
-        later = self.card.now_ps + seconds_to_ps(self.spec.notify)
-        call_at(self.card.env, later, self._collect)
+        self.interrupt.clear()
+        self.queue.context.on_completion = self.interrupt.completion
 
     def _new_slot(self, network: Network) -> Slot:
         host, memory = self.card.host, self.card.memory

@@ -1,0 +1,69 @@
+"""Interrupt moderation: exact times of what the waiting thread sees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import simpy
+from card_networks import affine, conv
+
+from accel.fpga import Card, Driver, DriverSpec, Fault, Faults, Network, Rule
+from accel.fpga.clock import call_at
+from accel.fpga.interrupt import Interrupt
+
+US = 1_000_000
+
+
+def woken(count: int, completions_us: list[int], rules: list[Rule] | None = None) -> list[int]:
+    """Return when the thread wakes, in us: timer 10 us, latency 1 us."""
+    env = simpy.Environment(initial_time=0)
+    times: list[int] = []
+    interrupt = Interrupt(
+        env, Faults(rules or []), count, 10e-6, 1e-6, lambda: times.append(int(env.now) // US)
+    )
+    for time in completions_us:
+        call_at(env, time * US, interrupt.completion)
+    env.run()
+    assert interrupt.sent == len(times)
+    return times
+
+
+@pytest.mark.parametrize(
+    ("count", "completions_us", "expected"),
+    [
+        (1, [0, 3, 4], [1, 4, 5]),
+        (2, [0, 3, 4], [4, 15]),  # two at once; the third waits for the timer
+        (3, [0, 3, 4, 5], [5, 16]),  # the timer of the first round does not end the second
+        (9, [0, 3, 30], [11, 41]),
+    ],
+)
+def test_thread_wakes_by_count_or_timer(
+    count: int, completions_us: list[int], expected: list[int]
+) -> None:
+    assert woken(count, completions_us) == expected
+
+
+def test_lost_interrupt_leaves_the_next_one_alone() -> None:
+    assert woken(2, [0, 1, 2, 3], [Rule(Fault.INTERRUPT_LOST, at=(0,))]) == [4]
+
+
+def test_moderated_driver_takes_several_completions_with_one_interrupt() -> None:
+    network = Network("n", [conv("c", 8, 16, 16)], {"x": ((1, 16), "u1")},
+                      {"y": ((1, 16), "f4")}, affine)  # fmt: skip
+
+    def interrupts(count: int) -> int:
+        card = Card("alveo-u50")
+        spec = replace(
+            DriverSpec.from_profile(card.profile), interrupt_count=count, interrupt_timer=1e-4
+        )
+        driver = Driver(card, spec=spec)
+        slot = driver.load(network)
+        x = {"x": network.inputs[0].read(card.memory, card.memory.allocate(64).address)}
+        for request in [driver.submit(slot, x) for _ in range(24)]:
+            driver.wait(request)
+            assert request.outcome == "card"
+        return driver.interrupt.sent
+
+    assert interrupts(1) == 24
+    assert interrupts(6) == 4
