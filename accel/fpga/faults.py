@@ -68,15 +68,20 @@ class Rule:
 class Faults:
     """The rules of one run, the seed, and a count of what fired.
 
-    Raises InputError when two rules name the same fault.
+    Raises InputError when two rules name the same fault, for anything but a `Rule`, and for a
+    negative seed.
     """
 
     def __init__(self, rules: Iterable[Rule] = (), seed: int = 0) -> None:
+        if seed < 0:
+            raise InputError(f"seed is {seed}; expected 0 or more")
         self.seed = seed
         self.fired: Counter[Fault] = Counter()
         self._seen: Counter[Fault] = Counter()
         self._rules: dict[Fault, Rule] = {}
         for rule in rules:
+            if not isinstance(rule, Rule):
+                raise InputError(f"a fault is given by accel.fpga.Rule, not by {rule!r}")
             if rule.kind in self._rules:
                 raise InputError(f"two rules for {rule.kind.name}; merge them into one")
             self._rules[rule.kind] = rule

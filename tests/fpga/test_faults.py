@@ -291,5 +291,9 @@ def test_another_kind_of_fault_does_not_move_the_strikes() -> None:
 def test_impossible_rules_are_refused(rate: float, delay: float) -> None:
     with pytest.raises(InputError, match="expected 0"):
         Rule(Fault.HANG, rate=rate, delay=delay)
+    with pytest.raises(InputError, match="not by 'hang'"):
+        Faults(["hang"])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="seed is -1"):
+        Faults(seed=-1)
     with pytest.raises(InputError, match="two rules for HANG"):
         Faults([Rule(Fault.HANG), Rule(Fault.HANG)])
