@@ -2,7 +2,8 @@
 
 Our kernels take activations that are quantized in windows already, and give float32 (products)
 or the windows of the next layer (convolutions). The peers do the nearest thing they have, with
-one scale for the whole activation: MatMulInteger to int32, and Conv between quantize and dequantize nodes to uint8.
+one scale for the whole activation: MatMulInteger to int32, and Conv between DequantizeLinear and
+QuantizeLinear, which they fuse, to uint8.
 """
 
 from __future__ import annotations
@@ -193,7 +194,7 @@ def conv_model(layer: Layer) -> onnx.ModelProto:
         "wz": np.zeros(layer.oc, np.int8),
         "ys": np.float32(OUTPUT_SCALE),
     }
-    shape = {"pads": [layer.pad] * 4, "strides": [layer.stride] * 2, "group": layer.groups}
+    shape: dict[str, Any] = {"pads": [layer.pad] * 4, "strides": [layer.stride] * 2, "group": layer.groups}
     nodes = [
         helper.make_node("DequantizeLinear", ["x", "xs", "zero"], ["xf"]),
         helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wf"], axis=0),
