@@ -82,7 +82,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "spark.accel.backend, else cpu")  # fmt: skip
     add("--model", help="ONNX file; default: the digits model inside the package")
     add("--input", help="folder of images, or .npz with `image` and `label`; default: digits")
-    add("--labels", help="CSV with the columns file and class_index, for a folder")
+    add("--labels", help="CSV with the columns file and class_index")
     add("--batch-size", type=int, help="rows computed at once; default 32")
     add("--partitions", type=int, help="Spark tasks; default: one for each core")
     add("--master", default="local[2]", help="Spark master, where spark-submit does not set it")
@@ -151,7 +151,7 @@ def open_images(
         df = read_images(spark, options.input, partitions=options.partitions)
         return Images(df, "image", read_labels(options.labels) if options.labels else {})
     if options.input:
-        samples = load_input(options.input, chain=chain)
+        samples = load_input(options.input, labels=options.labels, chain=chain)
         x, labels = samples.x, samples.labels
     else:
         x, labels = digits_test()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any
 
+import numpy as np
 from pyspark.sql import Row, SparkSession
 
 from accel.errors import InputError
@@ -70,15 +70,38 @@ def map_partitions(
 
     def predict_partition(items: Iterable[Any]) -> Iterator[Any]:
         program = worker.program(spec)
-        iterator = iter(items)
-        while chunk := list(islice(iterator, core.batch_rows(spec))):
-            values = [{name: _content(item, spec.columns[name]) for name in spec.columns}
-                      for item in chunk]  # fmt: skip
-            results = core.predict_values(values, spec, program)
-            for item, result in zip(chunk, results, strict=True):
+        name, field = next(iter(spec.columns.items()))
+        pairs = ((item, _content(item, field)) for item in items)
+        for chunk in _chunks(pairs, core.batch_rows(spec), spec.settings.batch_bytes):
+            results = core.predict_values([{name: value} for _, value in chunk], spec, program)
+            for (item, _), result in zip(chunk, results, strict=True):
                 yield _answer(item, _to_row(result, spec), spec, key)
 
     return predict_partition
+
+
+def _chunks(
+    pairs: Iterable[tuple[Any, Any]], rows: int, max_bytes: int
+) -> Iterator[list[tuple[Any, Any]]]:
+    """Items with their content, a batch at a time, within the bounds (one larger stands alone)."""
+    held: list[tuple[Any, Any]] = []
+    size = 0
+    for pair in pairs:
+        content_size = _size(pair[1])
+        if held and (len(held) == rows or size + content_size > max_bytes):
+            yield held
+            held, size = [], 0
+        held.append(pair)
+        size += content_size
+    if held:
+        yield held
+
+
+def _size(content: Any) -> int:
+    """Bytes of one content; lists of numbers are not counted."""
+    if isinstance(content, (memoryview, np.ndarray)):
+        return content.nbytes
+    return len(content) if isinstance(content, (bytes, bytearray)) else 0
 
 
 def _content(item: Any, field: str) -> Any:

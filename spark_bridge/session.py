@@ -49,11 +49,15 @@ done
 exec "{java}" "$@"
 """
 
+_wrappers: set[Path] = set()
+
 
 def local_session(
     master: str = "local[2]", app: str = "lwaccel", conf: Mapping[str, str] | None = None
 ) -> SparkSession:
     """A quiet session on this machine: no web page, workers on this Python, Java found.
+
+    Sets JAVA_HOME, and PYSPARK_PYTHON and SPARK_LOCAL_IP where they are not set.
 
     Parameters
     ----------
@@ -97,7 +101,8 @@ def java_home() -> Path:
     for java in _candidates():
         version, modules = _probe(java)
         if version >= MIN_VERSION:
-            return java.parent.parent if MODULE in modules else _wrapped(java)
+            home = java.parent.parent
+            return home if MODULE in modules or home in _wrappers else _wrapped(java)
         tried.append(f"{java} ({f'Java {version}' if version else 'does not run'})")
     raise AccelError(
         f"no Java {MIN_VERSION} or newer; tried: {', '.join(tried) or 'nothing found'}; "
@@ -137,6 +142,7 @@ def _wrapped(java: Path) -> Path:
     script.parent.mkdir()
     script.write_text(WRAPPER.format(module=MODULE, java=java))
     script.chmod(0o755)
+    _wrappers.add(home)
     return home
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PREFIX = "spark.accel."
 ON_ERROR = ("keep", "fail")
+MAX_BATCH = 65536
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -122,6 +123,13 @@ def _count(value: Any) -> int:
     return number
 
 
+def _batch_size(value: Any) -> int:
+    number = _count(value)
+    if number > MAX_BATCH:
+        raise ValueError(f"expected at most {MAX_BATCH}, got {number}")
+    return number
+
+
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"expected a name, got {value!r}")
@@ -149,6 +157,7 @@ def _key(name: str) -> str:
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "backend": _name,
+    "batch_size": _batch_size,
     "on_error": _on_error,
     "fpga_card": _name,
     "fpga_fallback": _flag,

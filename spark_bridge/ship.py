@@ -15,7 +15,9 @@ import tempfile
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pyspark import SparkFiles
 
 import accel
 from accel.errors import InputError, ModelError
@@ -55,8 +57,6 @@ class ModelRef:
         ModelError
             The file did not arrive, or arrived with other content.
         """
-        from pyspark import SparkFiles
-
         path = Path(SparkFiles.get(self.filename))
         try:
             data = path.read_bytes()
@@ -87,8 +87,9 @@ def ship(spark: SparkSession, model: accel.Model) -> ModelRef:
     """
     data = model.to_bytes()
     ref = ModelRef(model.digest, len(data), model.name)
+    session: Any = spark
     connect = type(spark).__module__.startswith("pyspark.sql.connect")
-    application = str(id(spark)) if connect else str(spark.sparkContext.applicationId)
+    application = str(session.session_id if connect else spark.sparkContext.applicationId)
     if (application, ref.filename) in _shipped:
         return ref
     path = _write(ref, data)

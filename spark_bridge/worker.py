@@ -11,6 +11,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
+from pyspark import TaskContext
+
 import accel
 from spark_bridge.devices import device_name, open_device
 from spark_bridge.spec import Spec
@@ -73,8 +75,6 @@ def program(spec: Spec) -> accel.Program:
 
 def task_threads(wanted: int | None) -> int:
     """Threads a task may use: as many as Spark gave it cores, or fewer when asked for fewer."""
-    from pyspark import TaskContext
-
     context = TaskContext.get()
     cores = context.cpus() if context is not None else 1
     return min(wanted or cores, cores)

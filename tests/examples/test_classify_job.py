@@ -86,7 +86,7 @@ def test_classify_job_folder_under_spark_submit_counts_errors(run: Run, tmp_path
     truth = tmp_path / "labels.csv"
     truth.write_text("\n".join(["file,label", *lines, ""]))
     submit = str(Path(sys.executable).parent / "spark-submit")
-    done = run("--input", folder, "--labels", truth, "--partitions", 3, "--backend", "openvino",
+    done = run("--input", folder, "--labels", truth, "--partitions", 3, "--backend", "onnxruntime",
                command=(submit, "--master", "local[2]"))  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert re.search(r"rows +14\n +errors +2 \(1 DECODE, 1 EMPTY\)", done.stdout)

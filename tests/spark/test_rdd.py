@@ -10,7 +10,7 @@ from pyspark.sql import Row, SparkSession
 
 import accel
 from accel.errors import DeviceError
-from spark_bridge import map_partitions, predict
+from spark_bridge import map_partitions, predict, rdd
 
 
 @pytest.fixture
@@ -99,3 +99,10 @@ def test_map_partitions_item_of_another_form_says_so(
 ) -> None:
     with pytest.raises(Exception, match=message):
         run(spark, [item], map_partitions(cnn))
+
+
+def test_chunks_stay_within_rows_and_bytes() -> None:
+    contents = [b"12", b"34", b"5678901", b"1", None, [1.0], np.zeros(2, np.uint16), b"123"]
+    chunks = list(rdd._chunks([(i, c) for i, c in enumerate(contents)], 3, 5))
+    assert [[i for i, _ in chunk] for chunk in chunks] == [[0, 1], [2], [3, 4, 5], [6], [7]]
+    assert list(rdd._chunks([], 3, 5)) == []

@@ -55,6 +55,8 @@ def test_java_home_runtime_without_the_vector_module_is_wrapped(
     monkeypatch.setenv("JAVA_HOME", str(home))
     wrapped = session.java_home()
     assert wrapped != home
+    monkeypatch.setenv("JAVA_HOME", str(wrapped))
+    assert session.java_home() == wrapped  # not wrapped twice
     (home / "bin" / "java").write_text('#!/bin/sh\nfor a do echo "<$a>"; done\n')
     arguments = ["-cp", "a b", "--add-modules=jdk.incubator.vector", "-Dx=$y", "Main"]
     printed = subprocess.check_output([wrapped / "bin" / "java", *arguments], text=True)

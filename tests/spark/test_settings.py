@@ -51,7 +51,7 @@ def test_parse_count_other_text_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [("batch_size", 0), ("batch_size", True), ("batch_size", 1.5), ("threads", -1),
-     ("on_error", "drop"), ("backend", " "), ("backend", 3),
+     ("on_error", "drop"), ("backend", " "), ("backend", 3), ("batch_size", 65537),
      ("fpga_fallback", "no"), ("fpga_card", "")],
 )  # fmt: skip
 def test_resolve_wrong_argument_names_it(name: str, value: object) -> None:
