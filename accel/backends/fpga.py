@@ -180,12 +180,15 @@ class FpgaProgram(Program):
 
         scheduler = self.device.driver.card.scheduler
         assert scheduler is not None
+        card = self.device.driver.card.profile.name
         rate = images_per_second(self.network.layers, scheduler.spec)
         notes = [
-            f"card {self.device.driver.card.profile.name}: {n_layers} layers, "
+            f"card {card}: {n_layers} layers, "
             f"{image_ps / 1e9:.3f} ms an image on one engine, "
             f"{scheduler.spec.count} engines: at most {rate:.1f} images/s (simulated)",
         ]
+        if not n_layers:
+            notes = [f"card {card}: its engine runs none of this network's layers"]
         if self.network.host_seconds:
             notes.append(
                 f"the engine lacks some operators: the host adds "

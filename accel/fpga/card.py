@@ -33,6 +33,10 @@ ALL_ONES = 0xFFFF_FFFF
 CARD_BASE = 0x40_0000_0000
 
 
+class LoadError(CardError):
+    """A network could not be loaded this time; another attempt may succeed."""
+
+
 class Card:
     """One card.
 
@@ -118,8 +122,8 @@ class Card:
     def load(self, network: Network) -> int:
         """Load a network and its weights; return the program slot. Takes no simulated time.
 
-        Raises CardError when the card has no engine, its memory cannot hold the weights, or the
-        reconfiguration fails.
+        Raises CardError when the card has no engine or its memory cannot hold the weights, and
+        LoadError when the reconfiguration fails.
         """
         if self.scheduler is None:
             raise CardError(
@@ -127,7 +131,7 @@ class Card:
                 f"choose another card"
             )
         if self.faults.fires(Fault.LOAD_FAILURE):
-            raise CardError(f"{self.profile.name}: reconfiguration for {network.name} failed")
+            raise LoadError(f"{self.profile.name}: reconfiguration for {network.name} failed")
         if network.weight_bytes:
             self.memory.allocate(network.weight_bytes)
         return self.scheduler.load(network)

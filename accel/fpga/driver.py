@@ -13,15 +13,15 @@ import zlib
 from collections import Counter
 from typing import Literal
 
-from accel.errors import CardError, InputError
-from accel.fpga.card import ALL_ONES, Card
+from accel.errors import AccelError, CardError, InputError
+from accel.fpga.card import ALL_ONES, Card, LoadError
 from accel.fpga.clock import Server, call_at, seconds_to_ps
 from accel.fpga.interrupt import Interrupt
 from accel.fpga.network import Arrays, Network
 from accel.fpga.request import DriverSpec, Request, Slot
 from accel.fpga.ring import Completion, Flag, Status
 
-MAX_PIECE = 1 << 20
+MAX_PIECE = 4 << 20
 """Bytes of one descriptor at most; larger arrays take several."""
 
 
@@ -68,8 +68,8 @@ class Driver:
     def load(self, network: Network) -> int:
         """Load a network, trying again after a failure; return its program slot.
 
-        A card that cannot be loaded leaves the network to the CPU, or raises CardError without
-        fallback.
+        When no attempt succeeds the network is left to the CPU. Raises CardError without fallback,
+        and for a network this card can never hold.
         """
         pieces = len(_pieces(max(network.input_bytes, network.output_bytes)))
         if pieces > self.queue.ring_size:
@@ -81,10 +81,8 @@ class Driver:
         for _ in range(self.spec.attempts):
             try:
                 slot = self.card.load(network)
-            except CardError:
+            except LoadError:
                 self.counts["load failures"] += 1
-                if self.card.scheduler is None:
-                    raise
                 continue
             self._networks[slot] = network
             return slot
@@ -106,7 +104,7 @@ class Driver:
             request.steps.append("reset")
             self._reset()
         if program >= 0:
-            request.slot = self._new_slot(self._networks[program])
+            request.slot = self._room_for(self._networks[program])
         self.live[request.number] = request
         self._replay(request)
         return request
@@ -235,7 +233,7 @@ class Driver:
         """End a request once the host has done its share of the network."""
         end = self._host.reserve(seconds_to_ps(seconds), f"finish {request.number}")
         if seconds:
-            request.deadline_ps = end
+            request.deadline_ps = end + seconds_to_ps(self.spec.deadline)
             call_at(self.card.env, end, lambda: self._finish(request, "card"))
         else:
             self._finish(request, "card")
@@ -292,8 +290,10 @@ class Driver:
         self._replay_all()
 
     def _replay_all(self) -> None:
-        """Start everything again that was under way, oldest first."""
+        """Start everything again that was under way on the card, oldest first."""
         for request in list(self.live.values()):
+            if request.outputs:
+                continue  # only the host's share is left
             request.cid = None
             self._replay(request)
 
@@ -320,8 +320,11 @@ class Driver:
             )
             self._finish(request, "error")
             return
-        request.outputs = network.compute(request.inputs)
-        self._finish(request, "cpu")
+        try:
+            request.outputs = network.compute(request.inputs)
+        except Exception as error:  # it must end this request, not the event loop
+            request.error = error if isinstance(error, AccelError) else CardError(f"cpu: {error}")
+        self._finish(request, "error" if request.error else "cpu")
 
     def _finish(self, request: Request, outcome: Literal["card", "cpu", "error"]) -> None:
         if request.outcome:
@@ -337,13 +340,21 @@ class Driver:
         self.interrupt.clear()
         self.queue.context.on_completion = self.interrupt.completion
 
+    def _room_for(self, network: Network) -> Slot:
+        """Allocate buffers; when memory is full, wait for requests that give theirs back."""
+        while True:
+            try:
+                return self._new_slot(network)
+            except CardError:
+                if not self.live:
+                    raise
+            self._settle(next(iter(self.live.values())))
+
     def _new_slot(self, network: Network) -> Slot:
         host, memory = self.card.host, self.card.memory
-        return (
-            host.allocate(network.input_bytes, 4096),
-            host.allocate(network.output_bytes, 4096),
-            memory.allocate(network.frame_bytes, 4096),
-        )
+        frame = memory.allocate(network.frame_bytes, 4096)  # first: the card fills up, not the host
+        pinned = host.allocate(network.input_bytes, 4096)
+        return pinned, host.allocate(network.output_bytes, 4096), frame
 
     def _free(self, slot: Slot) -> None:
         pinned, results, frame = slot

@@ -138,8 +138,12 @@ def image_ps(times: Sequence[LayerTime], spec: EngineSpec) -> int:
 
 
 def images_per_second(layers: Sequence[Layer], spec: EngineSpec) -> float:
-    """Return the steady rate of all engines together, as capped by card memory."""
+    """Return the steady rate of all engines together, as capped by card memory.
+
+    It is infinite when the engines run none of the layers and have no overhead.
+    """
     times = time_layers(layers, spec)
-    by_engines = spec.count * PS_PER_S / image_ps(times, spec)
+    one = image_ps(times, spec)
+    by_engines = spec.count * PS_PER_S / one if one else math.inf
     moved = sum(t.n_bytes for t in times)
     return min(by_engines, spec.total_bandwidth / moved) if moved else by_engines

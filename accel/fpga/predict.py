@@ -69,12 +69,14 @@ def predict(
     Raises
     ------
     CardError
-        The card has no engine.
+        The card has no engine, or its engines run none of the layers.
     """
     if not profile.has_engine:
         raise CardError(f"card {profile.name} only moves bytes; it runs no network")
     spec = EngineSpec.from_profile(profile)
     times = time_layers(layers, spec)
+    if not times:
+        raise CardError(f"the engines of {profile.name} run none of the network's layers")
     one = image_ps(times, spec)
     limits = {"engines": spec.count * PS_PER_S / one}
     moved = sum(t.n_bytes for t in times)

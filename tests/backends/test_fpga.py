@@ -131,6 +131,18 @@ def test_what_the_engine_lacks_is_timed_on_the_host(shared: Path) -> None:
     assert "the engine lacks some operators: the host adds" in str(program.explain())
 
 
+def test_network_without_a_layer_for_the_engine_runs_on_the_host(
+    shared: Path, rng: np.random.Generator
+) -> None:
+    model = accel.load(shared / "data/models/text_classification.onnx").quantize()
+    program = compile_on_card(model, card="alveo-u250")  # its engine has no dense layers
+    assert "its engine runs none of this network's layers" in str(program.explain())
+    x = rng.integers(0, 10000, (2, 256)).astype(np.float32)
+    job = submit(program, x)
+    assert same(job.result(), accel.device("cpu").compile(model).run(x))
+    assert job.outcomes == ("card", "card")
+
+
 def test_stats_and_trace_show_the_work(
     digits: accel.Model, rng: np.random.Generator, tmp_path: Path
 ) -> None:

@@ -128,6 +128,14 @@ def test_replaced_quantity_is_no_longer_published() -> None:
     assert load_profile("alveo-u50")["engine.clock"].value == 3e8
 
 
+def test_network_the_engine_runs_nothing_of_is_refused() -> None:
+    gemm = [layer("Gemm", 1, 1, 16, 16, 1)]
+    with pytest.raises(CardError, match="run none of the network's layers"):
+        predict(gemm, load_profile("alveo-u250"))
+    bare = replace(SPEC, dense=False, image_overhead=0.0)
+    assert images_per_second(gemm, bare) == float("inf")
+
+
 def test_prediction_names_the_bottleneck() -> None:
     layers, card = topology("inception_v1"), load_profile("zcu102")
     free = predict(layers, card)

@@ -270,6 +270,64 @@ def test_any_mixture_of_faults_ends_every_request(
     run(rules, net, inputs, seed)
 
 
+def test_host_share_of_a_request_survives_a_reset(
+    network: Callable[..., Network], batch: Callable[..., Arrays]
+) -> None:
+    card = Card("alveo-u50")
+    guard_frames(card)
+    driver = Driver(card, spec=SPEC)
+    net = network()
+    net.host_seconds = 5e-4
+    slot = driver.load(net)
+    x = batch()
+    request = driver.submit(slot, x)
+    while not request.outputs:
+        driver.step()
+    card.reset()
+    assert driver.wait(request)["y"].tobytes() == net.compute(x)["y"].tobytes()
+    assert (request.outcome, request.steps, request.attempts) == ("card", [], 1)
+    alone = driver.submit(slot, x)
+    driver.wait(alone)
+    assert alone.simulated_ns > 2 * 5e5
+
+
+def test_failing_cpu_fallback_ends_the_request_in_an_error(batch: Callable[..., Arrays]) -> None:
+    def broken(arrays: Arrays) -> Arrays:
+        raise ZeroDivisionError("no")
+
+    net = Network("bad", [conv("c", 8, 16, 16)], {"x": ((2, 100), np.uint8)},
+                  {"y": ((2, 100), np.float32)}, broken)  # fmt: skip
+    driver = Driver(Card("alveo-u50", faults=[Rule(Fault.LOAD_FAILURE, rate=1.0)]), spec=SPEC)
+    request = driver.submit(driver.load(net), batch())
+    with pytest.raises(CardError, match="cpu: no"):
+        driver.wait(request)
+    assert request.outcome == "error"
+
+
+def test_small_card_memory_limits_how_much_is_under_way(
+    network: Callable[..., Network], batch: Callable[..., Arrays]
+) -> None:
+    net = network()
+    room = net.weight_bytes + 3 * 4096
+    card = Card(load_profile("alveo-u50").with_values(memory__capacity=room))
+    driver = Driver(card, spec=SPEC)
+    slot = driver.load(net)
+    inputs = [batch() for _ in range(10)]
+    requests = [driver.submit(slot, x) for x in inputs]
+    assert len(driver.live) <= 3
+    for request, x in zip(requests, inputs, strict=True):
+        assert driver.wait(request)["y"].tobytes() == net.compute(x)["y"].tobytes()
+        assert request.outcome == "card"
+
+
+def test_network_the_card_can_never_hold_is_an_error_not_a_fallback(
+    network: Callable[..., Network],
+) -> None:
+    card = Card(load_profile("alveo-u50").with_values(memory__capacity=1000.0))
+    with pytest.raises(CardError, match="card memory is full"):
+        Driver(card).load(network())
+
+
 def test_same_seed_strikes_the_same_places() -> None:
     def strikes(seed: int) -> list[bool]:
         faults = Faults([Rule(Fault.HANG, rate=0.5)], seed)

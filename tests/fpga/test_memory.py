@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accel.errors import CardError, InputError
@@ -57,6 +57,7 @@ def test_bad_allocation_is_refused(n_bytes: int, alignment: int) -> None:
         Memory("m", 1 << 20).allocate(n_bytes, alignment)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 300)), max_size=60))
 def test_live_buffers_never_overlap(steps: list[tuple[bool, int]]) -> None:
     memory = Memory("m", 1 << 16)

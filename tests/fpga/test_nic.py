@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accel.errors import CardError, InputError
@@ -36,6 +36,7 @@ def test_short_payloads_are_padded_to_the_shortest_frame() -> None:
             wire_bytes(payload)
 
 
+@settings(deadline=None)
 @given(size=st.integers(1, 5000), payload=st.integers(25, 2000))
 def test_packets_put_together_give_the_data(size: int, payload: int) -> None:
     data = np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8)
