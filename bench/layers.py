@@ -194,7 +194,11 @@ def conv_model(layer: Layer) -> onnx.ModelProto:
         "wz": np.zeros(layer.oc, np.int8),
         "ys": np.float32(OUTPUT_SCALE),
     }
-    shape: dict[str, Any] = {"pads": [layer.pad] * 4, "strides": [layer.stride] * 2, "group": layer.groups}
+    shape: dict[str, Any] = {
+        "pads": [layer.pad] * 4,
+        "strides": [layer.stride] * 2,
+        "group": layer.groups,
+    }
     nodes = [
         helper.make_node("DequantizeLinear", ["x", "xs", "zero"], ["xf"]),
         helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wf"], axis=0),
