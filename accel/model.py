@@ -218,12 +218,14 @@ class Model:
 
 
 def load(source: Source) -> Model:
-    """Load a model from a file, or from an ONNX model's bytes.
+    """Load a model from a file, or from a file's bytes.
 
     Parameters
     ----------
     source : ``.onnx``, ``.onnx.xz``; Caffe's ``.caffemodel`` or ``.prototxt``, or both as a pair
-        where their names do not tell that they belong together. See docs/formats.md.
+        where their names do not tell that they belong together; Keras's ``.h5``, ``.keras``;
+        TensorFlow's SavedModel folder or frozen ``.pb``; ``.tflite``; TorchScript's ``.pt``.
+        See docs/formats.md.
 
     Raises
     ------
@@ -231,6 +233,8 @@ def load(source: Source) -> Model:
         Missing, truncated, corrupt, or not a model.
     UnsupportedError
         A valid model with an operator that the importer does not know.
+    DeviceError
+        The package that reads this format is not installed.
     """
     graph_model, name = import_model(source)
     return Model.from_graph(graph_model, name)

@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # who may import a package that not everybody has, or that belongs to one part
 HOMES = {
-    "openvino": ("accel/backends/openvino.py",),
+    "openvino": ("accel/backends/openvino.py", "accel/importers/openvino.py"),
+    "torch": ("accel/importers/torchscript.py",),
+    "h5py": ("accel/importers/keras.py",),
     "mkl": ("accel/backends/mkl.py",),
     "onnxruntime": ("accel/backends/onnxruntime.py", "accel/host.py"),
     "cv2": ("accel/images.py", "spark_bridge/"),
@@ -28,7 +30,7 @@ HOMES = {
     "pyarrow": ("spark_bridge/",),
     "accel._kernels": ("accel/kernels.py",),
 }
-OPTIONAL = ("openvino", "mkl", "cv2", "PIL", "sklearn", "pyspark", "pyarrow")
+OPTIONAL = ("openvino", "mkl", "cv2", "PIL", "sklearn", "pyspark", "pyarrow", "torch", "h5py")
 
 
 def sources() -> list[Path]:

@@ -21,7 +21,12 @@ from accel import errors
 from accel import graph as g
 from accel.errors import AccelError, ModelError
 
-IMPORTERS = {"keras": "import_keras"}
+IMPORTERS = {
+    "keras": "import_keras",
+    "tensorflow": "import_tensorflow",
+    "tflite": "import_tflite",
+    "torchscript": "import_torchscript",
+}
 MAX_SECONDS = 300
 MEMORY_BYTES = 8 << 30  # address space, to which ten times the file is added
 ERROR_SUFFIX = ".error"

@@ -1,0 +1,24 @@
+"""TensorFlow: a SavedModel folder or a frozen .pb to a graph, through OpenVINO's frontend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from accel.importers.openvino import read_with_frontend
+
+
+def import_tensorflow(path: Path) -> ir.Model:
+    """Read a SavedModel folder or a frozen graph.
+
+    Raises
+    ------
+    ModelError
+        Truncated, corrupt, or not a TensorFlow model.
+    UnsupportedError
+        An operator that is not known.
+    DeviceError
+        OpenVINO is not installed.
+    """
+    return read_with_frontend(path, "TensorFlow")
