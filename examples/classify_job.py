@@ -105,6 +105,7 @@ def open_session(master: str) -> SparkSession:
     """The session of spark-submit, or a local one."""
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         return SparkSession.builder.getOrCreate()
+    print(f"starting Spark on {master}: this takes a few seconds", flush=True)
     return local_session(master, app="classify_job")
 
 
