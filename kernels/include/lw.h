@@ -151,7 +151,7 @@ typedef struct lw_conv_args {
     const float *bias; /* (oc) or NULL; copied */
     int64_t oh, ow;
     int64_t stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
-    const float *residual; /* f32 (n, oh, ow, oc) or NULL */
+    const float *residual;      /* f32 (n, oh, ow, oc) or NULL */
     int64_t residual_stride[3]; /* floats between n, oh, ow */
     lw_activation activation;
     float alpha, lo, hi;

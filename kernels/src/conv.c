@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum {
-    TILES = 4,           /* register tiles of pixels in a block */
+    TILES = 4,            /* register tiles of pixels in a block */
     BLOCK_CHANNELS = 128, /* output channels of a block, at least, unless the layer has fewer */
     MAX_PIXELS = 256,
     GEMM_PIXELS = 256, /* pixels of a block when a foreign product does the work */
@@ -24,15 +24,15 @@ typedef struct block {
 
 /* A foreign product: the weights of one list of chunks as row-major (k, n) matrices. */
 typedef struct product {
-    int64_t n0, n, ldn;  /* output channels; columns, padded */
-    size_t b, comp, sb;  /* offsets of the first chunk in the three arrays below */
+    int64_t n0, n, ldn; /* output channels; columns, padded */
+    size_t b, comp, sb; /* offsets of the first chunk in the three arrays below */
 } product;
 
 struct lw_conv {
     lw_conv_args args;
     const lw_isa *isa;
     float *sb, *bias; /* (oc); sb is 1 in mode AW: fma(f, 1, bias) = f + bias */
-    lw_win *win; /* one per chunk; one per (window, tap) for depthwise */
+    lw_win *win;      /* one per chunk; one per (window, tap) for depthwise */
     block *blocks;
     int64_t block_count, pixels, pixel_block, pixel_blocks;
     int64_t wide, high; /* of the bordered source */
@@ -269,9 +269,9 @@ static void sum_depthwise(const lw_conv *p, const pixel_set *set, float *c) {
     for (int64_t m = 0; m < set->count; m += LW_DEPTHWISE_ROWS) {
         int rows = (int)min64(LW_DEPTHWISE_ROWS, set->count - m);
         for (int64_t i = 0, c0 = 0; c0 < w->oc; i++, c0 += w->window)
-            p->isa->depthwise(rows, taps, p->win + i * taps, set->a + m, set->sa + m, w->comp,
-                              w->w, w->dw_sb, w->ldw, c0, min64(c0 + w->window, w->oc),
-                              c + m * p->ldc, p->ldc);
+            p->isa->depthwise(rows, taps, p->win + i * taps, set->a + m, set->sa + m, w->comp, w->w,
+                              w->dw_sb, w->ldw, c0, min64(c0 + w->window, w->oc), c + m * p->ldc,
+                              p->ldc);
     }
 }
 
@@ -338,11 +338,18 @@ static void locate_rows(const lw_conv *p, position at, int64_t n0, row_set *rows
 static lw_status finish_block(const lw_conv *p, const block *b, const pixel_set *set, float *c) {
     const lw_conv_args *g = &p->args;
     row_set rows;
-    lw_post post = {.activation = g->activation, .alpha = g->alpha, .lo = g->lo, .hi = g->hi,
-                    .n = b->n, .sb = p->sb + b->n0, .bias = p->bias + b->n0,
+    lw_post post = {.activation = g->activation,
+                    .alpha = g->alpha,
+                    .lo = g->lo,
+                    .hi = g->hi,
+                    .n = b->n,
+                    .sb = p->sb + b->n0,
+                    .bias = p->bias + b->n0,
                     .residual = g->residual ? rows.residual : NULL,
-                    .dst = g->dst ? rows.dst : NULL, .q = g->dst_q ? rows.q : NULL,
-                    .scale = rows.scale, .window = g->dst_q ? g->dst_q->window : 0,
+                    .dst = g->dst ? rows.dst : NULL,
+                    .q = g->dst_q ? rows.q : NULL,
+                    .scale = rows.scale,
+                    .window = g->dst_q ? g->dst_q->window : 0,
                     .zero_point = g->dst_q ? g->dst_q->zero_point : 0};
     lw_status status = LW_OK;
     position at = locate(p, set->first);

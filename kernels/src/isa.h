@@ -31,8 +31,8 @@ typedef struct lw_post {
 
 /* c[i, 0..nr) = f for mr pixels. a[i], sa[i] : base of pixel i; b : panel; ldc in floats.
  * Panel, per chunk: s32 comp[nr]; f32 sb[nr] (mode AW only); s8 q[k4][nr][4]. */
-typedef void lw_dot(int windows, const lw_win *win, const uint8_t *const *a,
-                    const float *const *sa, const uint8_t *b, float *c, ptrdiff_t ldc);
+typedef void lw_dot(int windows, const lw_win *win, const uint8_t *const *a, const float *const *sa,
+                    const uint8_t *b, float *c, ptrdiff_t ldc);
 
 /* `rows` pixels (at most LW_DEPTHWISE_ROWS) of a depthwise layer, channels [c0, c1) of one window:
  * f[i * ldf + c] for c in the range. Rows of comp, w (s32 each) and sb (f32; NULL in mode A) are
@@ -45,8 +45,8 @@ typedef void lw_depthwise(int rows, int taps, const lw_win *win, const uint8_t *
 /* rows (at most LW_FINISH_ROWS) of f, ldf apart, become y. Reads up to one vector beyond n. */
 typedef lw_status lw_finish(const lw_post *post, int rows, float *f, ptrdiff_t ldf);
 
-typedef lw_status lw_quantize(const float *x, int64_t n, int64_t window, int zero_point,
-                              uint8_t *q, float *scale);
+typedef lw_status lw_quantize(const float *x, int64_t n, int64_t window, int zero_point, uint8_t *q,
+                              float *scale);
 
 /* f[j] = fma((float)(acc[j] + comp[j]) (* sb[j] unless NULL), sa, f[j]). */
 typedef void lw_accumulate(int64_t n, const int32_t *acc, const int32_t *comp, const float *sb,
@@ -69,8 +69,8 @@ typedef int64_t lw_peak(int64_t steps);
 
 struct lw_isa {
     const char *name;
-    int vw;         /* float lanes of a vector */
-    int mr, nr, kr; /* register tile */
+    int vw;                           /* float lanes of a vector */
+    int mr, nr, kr;                   /* register tile */
     lw_dot *dot[LW_MODES][LW_MR_MAX]; /* [mode][rows - 1] */
     lw_depthwise *depthwise;
     lw_finish *finish;

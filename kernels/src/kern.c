@@ -5,7 +5,7 @@
 #include "isa.h"
 
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLLED(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
 
 #define HIDE(p) __asm__ volatile("" : : "r"(p) : "memory") /* what p points to may have changed */
 
@@ -18,45 +18,44 @@ INLINE void dot_tile(const int mr, const lw_mode mode, int windows, const lw_win
                      const uint8_t *const *a, const float *const *sa, const uint8_t *b, float *c,
                      ptrdiff_t ldc) {
     vf f[MR][NV];
-    UNROLL for (int i = 0; i < mr; i++)
-        UNROLL for (int j = 0; j < NV; j++) f[i][j] = vf_set(0.0f);
+    UNROLLED (i, mr)
+        UNROLLED (j, NV) f[i][j] = vf_set(0.0f);
 
     for (const lw_win *end = win + windows; win < end; win++) {
         const uint8_t *panel = b + win->b_off, *p[MR];
         vi acc[MR][NV];
-        UNROLL for (int i = 0; i < mr; i++) {
+        UNROLLED (i, mr) {
             p[i] = a[i] + win->a_off;
-            UNROLL for (int j = 0; j < NV; j++)
-                acc[i][j] = vi_load((const int32_t *)(const void *)panel + j * VW);
+            UNROLLED (j, NV) acc[i][j] = vi_load((const int32_t *)(const void *)panel + j * VW);
         }
         const float *sb = (const float *)(const void *)(panel + NR * 4);
         const uint8_t *w = panel + NR * 4 * (mode == LW_AW ? 2 : 1);
         for (ptrdiff_t k = 0, kend = 4 * (ptrdiff_t)win->k4; k < kend; k += 4, w += NR * 4) {
             vb bj[NV];
-            UNROLL for (int j = 0; j < NV; j++) bj[j] = vb_load(w + j * VW * 4);
-            UNROLL for (int i = 0; i < mr; i++) {
+            UNROLLED (j, NV) bj[j] = vb_load(w + j * VW * 4);
+            UNROLLED (i, mr) {
                 va ai = va_set(p[i] + k);
-                UNROLL for (int j = 0; j < NV; j++) acc[i][j] = v_dot4(acc[i][j], ai, bj[j]);
+                UNROLLED (j, NV) acc[i][j] = v_dot4(acc[i][j], ai, bj[j]);
             }
         }
-        UNROLL for (int i = 0; i < mr; i++) {
+        UNROLLED (i, mr) {
             vf s = vf_set(sa[i][win->s_off]);
-            UNROLL for (int j = 0; j < NV; j++) {
+            UNROLLED (j, NV) {
                 vf t = vf_from(acc[i][j]);
                 if (mode == LW_AW) t = vf_mul(t, vf_load(sb + j * VW));
                 f[i][j] = vf_fma(t, s, f[i][j]);
             }
         }
     }
-    UNROLL for (int i = 0; i < mr; i++)
-        UNROLL for (int j = 0; j < NV; j++) vf_store(c + i * ldc + j * VW, f[i][j]);
+    UNROLLED (i, mr)
+        UNROLLED (j, NV) vf_store(c + i * ldc + j * VW, f[i][j]);
 }
 
-#define DOT(mode, rows)                                                                           \
-    static void dot_##mode##_##rows(int windows, const lw_win *win, const uint8_t *const *a,      \
-                                    const float *const *sa, const uint8_t *b, float *c,           \
-                                    ptrdiff_t ldc) {                                              \
-        dot_tile(rows, mode, windows, win, a, sa, b, c, ldc);                                     \
+#define DOT(mode, rows)                                                                            \
+    static void dot_##mode##_##rows(int windows, const lw_win *win, const uint8_t *const *a,       \
+                                    const float *const *sa, const uint8_t *b, float *c,            \
+                                    ptrdiff_t ldc) {                                               \
+        dot_tile(rows, mode, windows, win, a, sa, b, c, ldc);                                      \
     }
 #define DOT_ROWS(rows) DOT(LW_A, rows) DOT(LW_AW, rows)
 
@@ -74,8 +73,8 @@ DOT_ROWS(5)
 DOT_ROWS(6)
 DOT_ROWS(7)
 #undef ROWS_OF
-#define ROWS_OF(mode)                                                                             \
-    dot_##mode##_1, dot_##mode##_2, dot_##mode##_3, dot_##mode##_4, dot_##mode##_5,               \
+#define ROWS_OF(mode)                                                                              \
+    dot_##mode##_1, dot_##mode##_2, dot_##mode##_3, dot_##mode##_4, dot_##mode##_5,                \
         dot_##mode##_6, dot_##mode##_7
 #endif
 
@@ -84,23 +83,23 @@ DOT_ROWS(7)
 /* Several pixels at once share the weights and give independent chains of sums. */
 INLINE void depthwise_tile(const int rows, const lw_mode mode, int taps, const lw_win *win,
                            const uint8_t *const *a, const float *const *sa, const int32_t *comp,
-                           const int32_t *w, const float *sb, ptrdiff_t ldw, int64_t c0,
-                           int64_t c1, float *f, ptrdiff_t ldf) {
+                           const int32_t *w, const float *sb, ptrdiff_t ldw, int64_t c0, int64_t c1,
+                           float *f, ptrdiff_t ldf) {
     for (int64_t c = c0; c < c1; c += VW) {
         vf sum[LW_DEPTHWISE_ROWS];
         const int32_t *comp_t = comp + c, *w_t = w + c;
         const float *sb_t = mode == LW_AW ? sb + c : NULL;
-        UNROLL for (int i = 0; i < rows; i++) sum[i] = vf_set(0.0f);
+        UNROLLED (i, rows) sum[i] = vf_set(0.0f);
         for (const lw_win *t = win, *end = win + taps; t < end; t++, comp_t += ldw, w_t += ldw) {
             vi start = vi_load(comp_t), weight = vi_load(w_t);
-            UNROLL for (int i = 0; i < rows; i++) {
+            UNROLLED (i, rows) {
                 vf y = vf_from(vi_dot1(start, vi_from_u8(a[i] + t->a_off + c), weight));
                 if (mode == LW_AW) y = vf_mul(y, vf_load(sb_t));
                 sum[i] = vf_fma(y, vf_set(sa[i][t->s_off]), sum[i]);
             }
             if (mode == LW_AW) sb_t += ldw;
         }
-        UNROLL for (int i = 0; i < rows; i++) vf_store(f + i * ldf + c, sum[i]);
+        UNROLLED (i, rows) vf_store(f + i * ldf + c, sum[i]);
     }
 }
 
@@ -218,8 +217,7 @@ INLINE void write_levels(const range range, const float *x, int64_t n, float fac
     if (j < n) vi_store_u8_n(q + j, to_levels(range, vf_load_n(x + j, n - j), by), n - j);
 }
 
-INLINE int quantize_window(const range range, const float *x, int64_t n, uint8_t *q,
-                           float *scale) {
+INLINE int quantize_window(const range range, const float *x, int64_t n, uint8_t *q, float *scale) {
     extremes e = {vi_set(0), vi_set(0)};
     float factor;
     int64_t j = 0;
@@ -246,8 +244,7 @@ static lw_status quantize(const float *x, int64_t n, int64_t window, int zero_po
 /* Window w, channels [first, end), of all rows: first the values of every row, then the levels of
  * every row, so that the search of one row's maximum overlaps the work on the next rows. */
 INLINE int finish_window(const lw_activation activation, const range range, const lw_post *p,
-                         int rows, float *f, ptrdiff_t ldf, int64_t w, int64_t first,
-                         int64_t end) {
+                         int rows, float *f, ptrdiff_t ldf, int64_t w, int64_t first, int64_t end) {
     float factor[LW_FINISH_ROWS];
     int bad = 0;
     for (int i = 0; i < rows; i++) {
@@ -359,18 +356,18 @@ static int64_t peak(int64_t steps) {
     vb b[NV];
     vi acc[MR][NV], sum = vi_set(0);
     HIDE(a);
-    UNROLL for (int j = 0; j < NV; j++) b[j] = vb_load(a);
-    UNROLL for (int i = 0; i < MR; i++)
-        UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vi_set(i + j);
+    UNROLLED (j, NV) b[j] = vb_load(a);
+    UNROLLED (i, MR)
+        UNROLLED (j, NV) acc[i][j] = vi_set(i + j);
     for (int64_t k = 0; k < steps; k++) {
         HIDE(a);
-        UNROLL for (int i = 0; i < MR; i++) {
+        UNROLLED (i, MR) {
             va ai = va_set(a + 4 * i);
-            UNROLL for (int j = 0; j < NV; j++) acc[i][j] = v_dot4(acc[i][j], ai, b[j]);
+            UNROLLED (j, NV) acc[i][j] = v_dot4(acc[i][j], ai, b[j]);
         }
     }
-    UNROLL for (int i = 0; i < MR; i++)
-        UNROLL for (int j = 0; j < NV; j++) sum = vi_add(sum, acc[i][j]);
+    UNROLLED (i, MR)
+        UNROLLED (j, NV) sum = vi_add(sum, acc[i][j]);
     return vi_hmax(sum) < 0 ? 0 : steps * MR * NR * 4;
 }
 

@@ -39,8 +39,8 @@ static int64_t chunk_end(const lw_weights *w, const source *s, int64_t c, int64_
 
 /* Chunks of one list; counts only if out is NULL. Returns the count, or -1 if a chunk is too long
  * or a panel exceeds 2^31 bytes. */
-static int64_t cut_list(const lw_weights *w, const source *s, int64_t c0, int64_t c1,
-                        lw_chunk *out, size_t *panel_bytes) {
+static int64_t cut_list(const lw_weights *w, const source *s, int64_t c0, int64_t c1, lw_chunk *out,
+                        size_t *panel_bytes) {
     int64_t count = 0;
     size_t offset = 0, step = (size_t)w->isa->nr * 4;
     for (int64_t tap = 0; tap < s->taps; tap++)
@@ -110,8 +110,7 @@ static lw_status pack_dense(lw_weights *w, const source *s) {
             w->panels[w->panel_count++] = (lw_panel){n0, n, l, offset};
             for (int64_t i = 0; i < count; i++)
                 for (int64_t lane = 0; lane < n; lane++)
-                    pack_lane(w, s, list + i, n0 + lane, lane,
-                              w->data + offset + list[i].b_off);
+                    pack_lane(w, s, list + i, n0 + lane, lane, w->data + offset + list[i].b_off);
         }
     }
     return LW_OK;

@@ -40,8 +40,8 @@ struct lw_pool {
     pthread_mutex_t sleep;      /* guards the two conditions */
     pthread_cond_t work, done;
     atomic_int sleepers, caller_sleeps;
-    atomic_uint epoch;   /* one more for every run */
-    atomic_int busy;     /* workers that have not ended this run */
+    atomic_uint epoch;    /* one more for every run */
+    atomic_int busy;      /* workers that have not ended this run */
     _Atomic int64_t next; /* next index to hand out */
     int64_t count;
     lw_task *task;

@@ -51,8 +51,8 @@ static void quantize_task(void *context, int64_t index, int worker) {
 
 lw_status lw_quantize_rows(const lw_isa *isa, lw_pool *pool, const float *x, int64_t rows,
                            int64_t c, int64_t window, int zero_point, uint8_t *q, float *scale) {
-    quantize_job j = {isa->quantize, x, NULL, rows, c, window, (c - 1) / window + 1, zero_point,
-                      q, scale, 0};
+    quantize_job j = {isa->quantize,        x,          NULL, rows,  c, window,
+                      (c - 1) / window + 1, zero_point, q,    scale, 0};
     lw_pool_run(pool, (rows - 1) / ROWS_PER_TASK + 1, quantize_task, &j);
     return atomic_load(&j.failed) ? LW_NONFINITE : LW_OK;
 }
@@ -119,12 +119,10 @@ static void transpose(lw_pool *pool, const float *src, float *dst, int64_t n, in
     lw_pool_run(pool, n * j.bands, transpose_task, &j);
 }
 
-void lw_to_nhwc(lw_pool *pool, const float *src, float *dst, int64_t n, int64_t c,
-                int64_t pixels) {
+void lw_to_nhwc(lw_pool *pool, const float *src, float *dst, int64_t n, int64_t c, int64_t pixels) {
     transpose(pool, src, dst, n, c, pixels);
 }
 
-void lw_to_nchw(lw_pool *pool, const float *src, float *dst, int64_t n, int64_t c,
-                int64_t pixels) {
+void lw_to_nchw(lw_pool *pool, const float *src, float *dst, int64_t n, int64_t c, int64_t pixels) {
     transpose(pool, src, dst, n, pixels, c);
 }

@@ -79,9 +79,7 @@ static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
     uint64_t bytes = vi_u8(x);
     memcpy(p, &bytes, (size_t)n);
 }
-static inline vi vi_dot1(vi c, vi a, vi w) {
-    return _mm256_add_epi32(c, _mm256_mullo_epi32(a, w));
-}
+static inline vi vi_dot1(vi c, vi a, vi w) { return _mm256_add_epi32(c, _mm256_mullo_epi32(a, w)); }
 
 static inline va va_set(const uint8_t *p) {
     int32_t bytes;

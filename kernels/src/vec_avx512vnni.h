@@ -15,9 +15,7 @@ typedef __m512i vi;
 typedef __m512i va; /* four u8, the same in all lanes */
 typedef __m512i vb; /* four s8 of sixteen output channels */
 
-static inline __mmask16 lanes(int64_t n) { /* n < 16 */
-    return (__mmask16)((1u << n) - 1);
-}
+static inline __mmask16 lanes(int64_t n) { /* n < 16 */ return (__mmask16)((1u << n) - 1); }
 
 static inline vf vf_set(float x) { return _mm512_set1_ps(x); }
 static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }

@@ -30,8 +30,8 @@ struct lw_weights {
     lw_panel *panels;
     int64_t list_count, chunk_count, panel_count;
     uint8_t *data;
-    float *sb;      /* (oc) in mode A, else NULL */
-    int64_t ldw;    /* depthwise: rows of comp, w, dw_sb, one per tap */
+    float *sb;   /* (oc) in mode A, else NULL */
+    int64_t ldw; /* depthwise: rows of comp, w, dw_sb, one per tap */
     int32_t *comp, *w;
     float *dw_sb;
     size_t bytes;

@@ -9,10 +9,17 @@ typedef struct shape {
 } shape;
 
 static shape random_shape(void) {
-    shape s = {.n = random_in(1, 2), .h = random_in(5, 8), .w = random_in(5, 9),
-               .groups = random_in(1, 3), .icg = random_in(1, 40), .ocg = random_in(1, 70),
-               .kh = random_in(1, 3), .kw = random_in(1, 3), .stride = random_in(1, 2),
-               .dilation = random_in(1, 2), .pad = random_in(0, 2),
+    shape s = {.n = random_in(1, 2),
+               .h = random_in(5, 8),
+               .w = random_in(5, 9),
+               .groups = random_in(1, 3),
+               .icg = random_in(1, 40),
+               .ocg = random_in(1, 70),
+               .kh = random_in(1, 3),
+               .kw = random_in(1, 3),
+               .stride = random_in(1, 2),
+               .dilation = random_in(1, 2),
+               .pad = random_in(0, 2),
                .zero_point = random_in(0, 1) ? 128 : 0};
     if (random_in(0, 3) == 0) {
         s.groups = random_in(2, 70);
@@ -27,11 +34,19 @@ static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* A tensor in guarded memory; q_guard and s_guard own it. */
 static lw_tensor make_tensor(int64_t n, int64_t h, int64_t w, int64_t c, int64_t window,
-                             int zero_point, int64_t border, guarded *q_guard,
-                             guarded *s_guard) {
-    lw_tensor t = {.n = n, .h = h, .w = w, .c = c, .top = border, .left = border,
-                   .bottom = border, .right = border, .pixel_bytes = ceil_div(c, 4) * 4,
-                   .window = window < c ? window : c, .zero_point = zero_point, .shared = 1};
+                             int zero_point, int64_t border, guarded *q_guard, guarded *s_guard) {
+    lw_tensor t = {.n = n,
+                   .h = h,
+                   .w = w,
+                   .c = c,
+                   .top = border,
+                   .left = border,
+                   .bottom = border,
+                   .right = border,
+                   .pixel_bytes = ceil_div(c, 4) * 4,
+                   .window = window < c ? window : c,
+                   .zero_point = zero_point,
+                   .shared = 1};
     t.windows = ceil_div(c, t.window);
     size_t pixels = (size_t)(n * (h + 2 * border) * (w + 2 * border));
     *q_guard = guard(pixels * (size_t)t.pixel_bytes + LW_SLACK);
@@ -84,9 +99,8 @@ static void release_inputs(inputs in) {
 
 /* A plain product in place of MKL's. */
 static void plain_gemm(int layout, int trans_a, int trans_b, int offset_c, int m, int n, int k,
-                       float alpha, const void *a, int lda, int8_t offset_a, const void *b,
-                       int ldb, int8_t offset_b, float beta, int32_t *c, int ldc,
-                       const int32_t *offset) {
+                       float alpha, const void *a, int lda, int8_t offset_a, const void *b, int ldb,
+                       int8_t offset_b, float beta, int32_t *c, int ldc, const int32_t *offset) {
     (void)layout, (void)trans_a, (void)trans_b, (void)offset_c, (void)alpha, (void)beta;
     (void)offset_a, (void)offset_b;
     for (int i = 0; i < m; i++)
@@ -107,16 +121,26 @@ static guarded run(const lw_isa *isa, lw_pool *pool, const inputs *in, lw_gemm *
     lw_tensor dst = make_tensor(s.n, in->oh, in->ow, oc, 24, 128, 1, &q_out, &scale_out);
     CHECK(lw_quantize_tensor(isa, pool, in->x.p, &src) == LW_OK);
     lw_status status;
-    lw_weights *w = lw_weights_pack(isa, in->qw.p, in->sb.p, oc, s.kh, s.kw, ic, s.groups,
-                                    s.window, s.weight_window, s.zero_point, gemm ? 16 : 0,
-                                    &status);
+    lw_weights *w = lw_weights_pack(isa, in->qw.p, in->sb.p, oc, s.kh, s.kw, ic, s.groups, s.window,
+                                    s.weight_window, s.zero_point, gemm ? 16 : 0, &status);
     CHECK(w && status == LW_OK);
     int64_t stride[3] = {in->oh * in->ow * oc, in->ow * oc, oc};
-    lw_conv_args args = {.src = &src, .weights = w, .bias = in->bias.p, .oh = in->oh,
-                         .ow = in->ow, .stride_h = s.stride, .stride_w = s.stride,
-                         .pad_top = s.pad, .pad_left = s.pad, .dilation_h = s.dilation,
-                         .dilation_w = s.dilation, .residual = in->residual.p,
-                         .activation = LW_SILU, .dst = y.p, .dst_q = &dst, .gemm = gemm};
+    lw_conv_args args = {.src = &src,
+                         .weights = w,
+                         .bias = in->bias.p,
+                         .oh = in->oh,
+                         .ow = in->ow,
+                         .stride_h = s.stride,
+                         .stride_w = s.stride,
+                         .pad_top = s.pad,
+                         .pad_left = s.pad,
+                         .dilation_h = s.dilation,
+                         .dilation_w = s.dilation,
+                         .residual = in->residual.p,
+                         .activation = LW_SILU,
+                         .dst = y.p,
+                         .dst_q = &dst,
+                         .gemm = gemm};
     memcpy(args.residual_stride, stride, sizeof stride);
     memcpy(args.dst_stride, stride, sizeof stride);
     lw_conv *conv = lw_conv_create(&args, lw_pool_threads(pool), &status);
