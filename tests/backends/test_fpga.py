@@ -207,7 +207,7 @@ def test_without_fallback_a_failed_card_is_an_error(
     assert job.done()
 
 
-def test_float_model_is_refused(shared: Path) -> None:
+def test_float_model_is_refused() -> None:
     with pytest.raises(ModelError, match="quantize"):
         accel.device("fpga").compile(accel.load(digits_model_path()))
 
