@@ -56,7 +56,8 @@ def predict(
     top_k : classes listed by "classify".
     labels : name of each class.
     chain : resize and crop of each image; default: shorter side to the model's size, then the
-        centre (the whole image where the model's input is not square).
+        centre (the whole image where the model's input is not square). A model of free height
+        and width needs one that leaves a fixed size.
     backend, batch_size, threads, on_error : default: the settings ``spark.accel.backend``,
         ``.batchSize``, ``.threads`` and ``.onError`` of the session, read now.
 

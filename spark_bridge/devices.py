@@ -17,6 +17,7 @@ from accel.errors import DeviceError
 from spark_bridge.settings import Settings
 
 RESOURCE = "fpga"
+Rows = tuple[accel.TensorSpec, ...]  # shape of one row of each input
 
 
 def open_device(settings: Settings) -> accel.Device:
@@ -46,8 +47,21 @@ def device_name(backend: str) -> str:
     return f"{RESOURCE}:{address}"
 
 
+def compile_rows(
+    device: accel.Device, model: accel.Model, rows: Rows, batch_size: int, threads: int = 1
+) -> accel.Program:
+    """Compile for rows of these shapes; a batch that is fixed in the model stays as it is."""
+    fixed = all(d is not None for row in rows for d in row.shape)
+    free = any(d is None for i in model.inputs for d in i.shape[1:])
+    if not (fixed and free):
+        return device.compile(model, batch_size, threads)
+    leading = {i.name: i.shape[0] or batch_size for i in model.inputs}
+    shapes = {r.name: [leading[r.name], *(d or 0 for d in r.shape)] for r in rows}
+    return device.compile(model, batch_size, threads, shapes=shapes)
+
+
 @lru_cache(maxsize=8)
-def chosen_backend(model: accel.Model, settings: Settings) -> str:
+def chosen_backend(model: accel.Model, settings: Settings, rows: Rows) -> str:
     """The backend all workers use; "auto" is settled here, once.
 
     The model is compiled for one row, so that a device refuses it before the job starts.
@@ -58,9 +72,9 @@ def chosen_backend(model: accel.Model, settings: Settings) -> str:
     """
     device = open_device(settings)
     if settings.backend != "auto":
-        device.compile(model, batch_size=1)
+        compile_rows(device, model, rows, batch_size=1)
         return settings.backend
-    program = device.compile(model, settings.batch_size, settings.threads or 1)
+    program = compile_rows(device, model, rows, settings.batch_size, settings.threads or 1)
     return program.chosen if isinstance(program, AutoProgram) else device.name
 
 

@@ -61,8 +61,9 @@ def build_spec(
     settings = resolve(spark, **arguments)
     if task == "classify":
         _check_classes(opened.outputs[0], top_k, labels)
-    settings = dataclasses.replace(settings, backend=chosen_backend(opened, settings))
-    inputs = {i.name: accel.TensorSpec(i.name, i.shape[1:], i.dtype) for i in opened.inputs}
+    inputs = {i.name: _row_spec(i, chain) for i in opened.inputs}
+    backend = chosen_backend(opened, settings, tuple(inputs.values()))
+    settings = dataclasses.replace(settings, backend=backend)
     return Spec(
         model=ship(spark, opened),
         kind=kind,
@@ -87,7 +88,18 @@ def choose_device(spark: SparkSession, model: ModelLike, backend: str | None = N
     DeviceError, ModelError, UnsupportedError
         The device is unknown or not installed, or refuses the model.
     """
-    return chosen_backend(open_model(model), resolve(spark, backend=backend))
+    opened = open_model(model)
+    rows = tuple(_row_spec(i, None) for i in opened.inputs)
+    return chosen_backend(opened, resolve(spark, backend=backend), rows)
+
+
+def _row_spec(spec: accel.TensorSpec, chain: ImageChain | None) -> accel.TensorSpec:
+    """Shape of one row; a free height and width are those the chain leaves."""
+    shape = spec.shape[1:]
+    if chain is not None and len(shape) == 3 and shape[:2] == (None, None):
+        fixed = (chain.crop, chain.crop) if chain.crop else chain.resize
+        shape = (*fixed, shape[2]) if isinstance(fixed, tuple) else shape
+    return accel.TensorSpec(spec.name, shape, spec.dtype)
 
 
 def _takes_images(model: accel.Model) -> bool:

@@ -14,14 +14,15 @@ from collections.abc import Callable
 from pyspark import TaskContext
 
 import accel
-from spark_bridge.devices import device_name, open_device
+from spark_bridge.devices import compile_rows, device_name, open_device
 from spark_bridge.spec import Spec
 
-Key = tuple[str, tuple[str, str | None, bool | None], int, int]
+DeviceKey = tuple[str, str | None, bool | None]
+Key = tuple[str, DeviceKey, tuple[tuple[int | None, ...], ...], int, int]
 
 
 class ProgramCache:
-    """Least recently used programs, by model hash, device, batch size and threads.
+    """Least recently used programs, by model hash, device, shapes, batch size and threads.
 
     Attributes
     ----------
@@ -65,11 +66,13 @@ def program(spec: Spec) -> accel.Program:
         _limit_opencv(threads)
 
     def make() -> accel.Program:
-        device = open_device(settings)
-        return device.compile(spec.model.load(), batch_size=settings.batch_size, threads=threads)
+        device, model = open_device(settings), spec.model.load()
+        return compile_rows(device, model, rows, settings.batch_size, threads)
 
+    rows = tuple(spec.inputs.values())
     device = (device_name(settings.backend), settings.fpga_card, settings.fpga_fallback)
-    key = (spec.model.digest, device, settings.batch_size, threads)
+    shapes = tuple(row.shape for row in rows)
+    key = (spec.model.digest, device, shapes, settings.batch_size, threads)
     return programs.get(key, make, settings.cache_slots)
 
 

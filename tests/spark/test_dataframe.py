@@ -88,6 +88,17 @@ def test_predict_chain_fits_images_of_any_size(
         assert [bytes(r.features) for r in found] == [row.tobytes() for row in expected]
 
 
+@pytest.mark.parametrize("backend", ["cpu", "onnxruntime"])
+def test_predict_model_of_free_size_takes_the_size_of_the_chain(
+    df: DataFrame, cnn: accel.Model, free_size: accel.Model, backend: str
+) -> None:
+    chain = ImageChain(resize=16, crop=16)
+    fixed = by_id(predict(df, cnn, task="features", chain=chain, backend=backend))
+    assert by_id(predict(df, free_size, task="features", chain=chain, backend=backend)) == fixed
+    with pytest.raises(ModelError, match="free dimensions"):
+        predict(df, free_size, backend=backend)
+
+
 @pytest.mark.parametrize("form", ["binary", "array<float>", "array<array<array<double>>>"])
 def test_predict_tensor_takes_bytes_and_arrays(
     spark: SparkSession, fp32: accel.Model, rng: np.random.Generator, form: str

@@ -25,7 +25,7 @@ def test_cache_keeps_the_most_recently_used() -> None:
     cache, made = worker.ProgramCache(), []
 
     def ask(name: str) -> object:
-        return cache.get((name, CPU, 1, 1), lambda: made.append(name) or object(), slots=2)  # type: ignore[arg-type,return-value]
+        return cache.get((name, CPU, (), 1, 1), lambda: made.append(name) or object(), slots=2)  # type: ignore[arg-type,return-value]
 
     first = ask("a")
     ask("b")
@@ -43,7 +43,7 @@ def test_cache_failed_compile_is_not_kept() -> None:
         raise ModelError("no")
 
     with pytest.raises(ModelError):
-        cache.get(("a", CPU, 1, 1), refuse, slots=2)
+        cache.get(("a", CPU, (), 1, 1), refuse, slots=2)
     assert len(cache) == 0 and cache.loads == 0
 
 
