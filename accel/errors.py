@@ -38,7 +38,7 @@ class ImageError(AccelError, ValueError):
     Attributes
     ----------
     code : str
-        ``EMPTY``, ``UNREADABLE``, ``TOO_LARGE``, ``TOO_MANY_PIXELS`` or ``DECODE``.
+        ``EMPTY``, ``UNREADABLE``, ``TOO_LARGE``, ``TOO_MANY_PIXELS``, ``TOO_SMALL`` or ``DECODE``.
     """
 
     def __init__(self, message: str, code: str = "DECODE") -> None:

@@ -70,6 +70,11 @@ class Program:
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
 
+    @property
+    def label(self) -> str:
+        """The device in words for a person: its name, and what it chose where it chooses."""
+        return self.device.name
+
     def run(self, x: Any) -> Array | Arrays:
         """Compute the outputs for any number of rows.
 

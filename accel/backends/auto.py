@@ -76,6 +76,10 @@ class AutoProgram(Program):
         self.seconds = seconds
         self.refused = refused
 
+    @property
+    def label(self) -> str:
+        return f"auto ({self.chosen})"
+
     def _execute(self, inputs: Arrays) -> Arrays:
         return self._taken._execute(inputs)
 
@@ -85,7 +89,7 @@ class AutoProgram(Program):
         notes = [f"auto took {self.chosen}; one batch: {timed}"]
         notes += [f"auto left out {n}: {reason}" for n, reason in self.refused.items()]
         inner = self._taken.explain()
-        return replace(inner, device=f"auto ({self.chosen})", notes=(*notes, *inner.notes))
+        return replace(inner, device=self.label, notes=(*notes, *inner.notes))
 
 
 def _installed() -> list[str]:

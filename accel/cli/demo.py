@@ -39,7 +39,7 @@ def demo(
     model = digits_model()
     quantized = model.quantize()
     runs = [_measured(model, "onnxruntime", images, threads)]
-    names = [d.name for d in accel.devices() if d.available and d.name != "auto"]
+    names = [d.name for d in accel.devices() if d.available]
     runs += [_measured(quantized, name, images, threads) for name in names]
     scores = [score(r.outputs, runs[0].outputs, labels) for r in runs]
     cpu = next(r for r in runs if r.device == "cpu")
@@ -142,6 +142,7 @@ def _print_meaning(console: Console, runs: list[Measurement], scores: list[Score
         count = runs[cpu].main.size
         lines += [f"{', '.join(equal)}: all {count} scores are the same, bit for bit."]
     lines += [f"one image: median time of one alone; images/s: in batches of {BATCH}."]
+    lines += ["auto times the installed devices on the model and takes the fastest."]
     if any(r.simulated for r in runs):
         lines += ["* time on the simulated card, not of this machine."]
     missing = [f"{d.name}: {d.detail}" for d in accel.devices() if not d.available]

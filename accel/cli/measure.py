@@ -65,7 +65,7 @@ def measure(
         program = target.compile(model, batch_size=batch_size, threads=threads)
     outputs, seconds = run_batches(program, x, advance)
     return Measurement(
-        device=program.device.name,
+        device=program.label,
         outputs=outputs,
         latency_s=float(np.median(times[WARM_UP:] or times)),
         rows_per_s=len(x) / seconds,

@@ -69,9 +69,9 @@ def run(
         _save(save, outputs)
     rows = _rows(outputs, samples)
     if as_json:
-        print_json({"device": program.device.name, "rows": rows})
+        print_json({"device": program.label, "rows": rows})
         return
-    _print(rows, samples, program.device.name)
+    _print(rows, samples, program.label)
 
 
 def _save(path: Path, outputs: dict[str, Array]) -> None:
