@@ -34,18 +34,20 @@ class GraphBuilder:
         self._constants: list[onnx.TensorProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: dict[str, tuple[str, int]] = {}
-        self._taken: set[str] = set()
+        self._taken: dict[str, int] = {}
 
     def input(
         self, name: str, shape: Sequence[int | str | None], dtype: int = TensorProto.FLOAT
     ) -> str:
         """Declare an input; a string names a free dimension."""
-        self._taken.add(name)
+        self._taken.setdefault(name, 0)
         self._inputs.append(helper.make_tensor_value_info(name, dtype, list(shape)))
         return name
 
     def output(self, name: str, value: str, dtype: int = TensorProto.FLOAT) -> None:
         """Declare an output: the value takes this name, an inner value that has it gives way."""
+        if any(name == declared.name for declared in self._inputs):
+            name = self.unique(f"{name}/output")
         self._outputs[name] = (value, dtype)
 
     def constant(self, array: Array, name: str) -> str:
@@ -77,10 +79,12 @@ class GraphBuilder:
 
     def unique(self, name: str) -> str:
         """Take a value name, with a number behind it where it is taken."""
-        made, n = name, 1
+        made, n = name, self._taken.get(name, 0)
         while made in self._taken:
-            made, n = f"{name}_{n}", n + 1
-        self._taken.add(made)
+            n += 1
+            made = f"{name}_{n}"
+        self._taken[name] = n  # where to go on counting: many values may ask for one name
+        self._taken.setdefault(made, 0)
         return made
 
     def build(self) -> ir.Model:

@@ -331,6 +331,8 @@ def _shape_of(op: Operator) -> Made:
 def _convert(op: Operator) -> Made:
     if op.dtype() not in TYPES:
         raise op.unsupported(f"type {op.dtype()}")
+    if op.node.get_input_element_type(0) == op.node.get_output_element_type(0):
+        return op.value(0)
     return op.emit("Cast", op.value(0), to=TYPES[op.dtype()])
 
 

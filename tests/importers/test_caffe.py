@@ -266,6 +266,14 @@ def test_training_layers_vanish_and_in_place_layers_keep_the_name(tmp_path: Path
     np.testing.assert_array_equal(got, np.maximum(-x, 0))
 
 
+@pytest.mark.parametrize("kind", ["ReLU", "Dropout"])
+def test_layer_in_place_of_the_input_gives_an_output(tmp_path: Path, kind: str) -> None:
+    text = f'layer {{ name: "l" type: "{kind}" bottom: "x0" top: "x0" }}'
+    x = np.array([[1, -2]], np.float32)
+    got = cf.run(cf.load(tmp_path, cf.net(text, x.shape)), x)
+    np.testing.assert_array_equal(got, np.maximum(x, 0) if kind == "ReLU" else x)
+
+
 def test_batchnorm_and_scale_fold_into_the_convolution(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 
 import accel
@@ -75,6 +76,29 @@ def test_shared_tflite_model_equals_its_onnx_form(shared: Path, rng: np.random.G
     np.testing.assert_allclose(int8, fp32, atol=0.02)
 
 
+def test_tflite_convolutions_meet_no_transpose(rng: np.random.Generator) -> None:
+    """The file holds, with random weights: strided and depthwise convolutions with ReLU6, a
+    residual, Pad, Concat, an enlargement, Mean and a matrix product."""
+    path = Path(__file__).with_name("convolutions.tflite")
+    model, x = accel.load(path), rng.standard_normal((1, 17, 17, 3)).astype(np.float32)
+    engine = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    (want,) = engine([x]).values()
+    fp32 = accel.device("onnxruntime").compile(model).run(x)
+    assert isinstance(fp32, np.ndarray)
+    np.testing.assert_allclose(fp32, want, rtol=1e-4, atol=1e-5)
+    program = accel.device("cpu").compile(model.quantize())
+    rows = program.explain().rows
+    assert program.explain().share == 1.0
+    assert [r.op for r in rows if r.macs] == [
+        "Conv+Clip", "Conv+Clip", "Conv+Add+Relu", "Conv+Relu", "MatMul+Add",
+    ]  # fmt: skip
+    last = max(i for i, r in enumerate(rows) if r.op.startswith("Conv+"))
+    assert [r.op for r in rows[:last]].count("Transpose") == 1  # of the input
+    int8 = program.run(x)
+    assert isinstance(int8, np.ndarray)
+    np.testing.assert_allclose(int8, want, atol=0.02)
+
+
 def test_shared_torchscript_equals_its_onnx_form_or_says_what_is_missing(shared: Path) -> None:
     path = shared / ORIGINAL / SCRIPT
     if not HAS_TORCH:
@@ -93,6 +117,22 @@ def test_shared_torchscript_equals_its_onnx_form_or_says_what_is_missing(shared:
 def test_shared_checkpoint_is_refused_unread(shared: Path) -> None:
     with pytest.raises(ModelError, match="TorchScript"):
         accel.load(shared / ORIGINAL / "torch" / "resnet20-12fca82f.th")
+
+
+def test_damaged_torchscript_is_a_typed_error(
+    shared: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    whole = (shared / ORIGINAL / SCRIPT).read_bytes()
+    path = tmp_path / "net.pt"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError):
+        accel.load(path)
+    damaged = bytearray(whole)
+    for place in rng.integers(0, len(whole), 300):
+        damaged[place] ^= 1 << int(rng.integers(8))
+    path.write_bytes(damaged)
+    with pytest.raises(ModelError if HAS_TORCH else AccelError):
+        accel.load(path)
 
 
 class Trap:

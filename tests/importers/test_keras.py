@@ -319,6 +319,20 @@ def test_cycle_and_weights_alone_are_refused(tmp_path: Path) -> None:
         import_keras(tmp_path / "deep.h5")
 
 
+def test_bytes_and_preprocessing(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Bytes are told by their signature; an input with channels last takes pixels as they are."""
+    w = rng.standard_normal((3, 3, 3, 4)).astype(np.float32)
+    layers: list[Described] = [
+        ("Conv2D", {"filters": 4, "kernel_size": [3, 3], "use_bias": False}, [w]),
+    ]
+    path = write_h5(tmp_path / "net.h5", configuration(layers, (6, 5, 3)), {"Conv2D_0": [w]})
+    model = accel.load(path.read_bytes()).with_preprocessing(mean=0.5, std=0.25, order="bgr")
+    pixels = rng.integers(0, 256, (2, 6, 5, 3), np.uint8)
+    got = accel.device("onnxruntime").compile(model, batch_size=2).run(pixels)
+    assert isinstance(got, np.ndarray)
+    check(got, convolve((pixels[..., ::-1] / 255 - 0.5) / 0.25, w, 1, "valid"))
+
+
 def test_damaged_file_is_a_typed_error(tmp_path: Path, rng: np.random.Generator) -> None:
     layers: list[Described] = [("Dense", {"units": 3, "use_bias": False}, [np.ones((4, 3))])]
     whole = write_h5(
