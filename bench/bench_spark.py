@@ -91,6 +91,6 @@ def bench_face(
     run = face(spark, model, files)
     assert run() == plain(spark, model, files)()
     benchmark.group = "spark faces"
-    benchmark.pedantic(run, rounds=5, warmup_rounds=1)
+    benchmark.pedantic(run, rounds=5, warmup_rounds=1)  # type: ignore[no-untyped-call]
     if benchmark.stats is not None:  # None where pytest-benchmark is disabled
         benchmark.extra_info["images_per_s"] = COUNT / benchmark.stats.stats.median
