@@ -1,8 +1,8 @@
 """The one door to the C kernels.
 
 What it is: the names of the compiled module `accel._kernels`, and an explanation when that module
-was not built. What it is not: arithmetic; that is in kernels/src, specified in
-kernels/include/lw.h.
+was not built, or was built from older sources. What it is not: arithmetic; that is in kernels/src,
+specified in kernels/include/lw.h.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ try:
         table,
         use_isa,
     )
-except ModuleNotFoundError as error:
+except ImportError as error:
     if error.name != "accel._kernels":
         raise
+    missing = isinstance(error, ModuleNotFoundError)
     raise ImportError(
-        "accel._kernels, the compiled part of lwaccel, was not built; "
+        "accel._kernels, the compiled part of lwaccel, was "
+        f"{'not built' if missing else f'built from older sources ({error})'}; "
         "in the source tree run: pip install -e ."
     ) from error
 
