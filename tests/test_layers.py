@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # who may import a package that not everybody has, or that belongs to one part
 HOMES = {
-    "openvino": ("accel/backends/openvino.py", "accel/importers/openvino.py"),
+    "openvino": ("accel/backends/openvino.py", "accel/importers/openvino/"),
     "torch": ("accel/importers/torchscript.py",),
-    "h5py": ("accel/importers/keras.py",),
+    "h5py": ("accel/importers/keras/",),
     "mkl": ("accel/backends/mkl.py",),
     "onnxruntime": ("accel/backends/onnxruntime.py", "accel/host.py"),
     "cv2": ("accel/images.py", "spark_bridge/"),
@@ -72,7 +72,7 @@ def test_imports_go_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["passes", "importers"])
 def test_graph_work_knows_no_device(folder: str) -> None:
-    paths = sorted((ROOT / "accel" / folder).glob("*.py"))
+    paths = sorted((ROOT / "accel" / folder).rglob("*.py"))
     assert paths
     for path in paths:
         for module in imports_of(path):

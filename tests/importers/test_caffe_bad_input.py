@@ -10,7 +10,7 @@ import pytest
 
 import accel
 from accel.errors import AccelError, ModelError, UnsupportedError
-from accel.importers.caffe_schema import MAX_DEPTH
+from accel.importers.caffe.schema import MAX_DEPTH
 
 CONV = """layer { name: "c" type: "Convolution" bottom: "x0" top: "y"
           convolution_param { num_output: 4 kernel_size: 3 } }"""

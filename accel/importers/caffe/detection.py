@@ -12,7 +12,7 @@ import numpy as np
 from onnx import TensorProto
 
 from accel.errors import UnsupportedError
-from accel.importers.caffe_layer import Blob, Layer
+from accel.importers.caffe.layer import Blob, Layer
 
 MAX_PRIORS = 1 << 20
 MAX_IMAGES = 64  # each image of a batch is selected by nodes of its own

@@ -1,15 +1,7 @@
-"""Keras: an .h5 or .keras file to a graph, without Keras. The configuration is JSON, the weights
-lie in HDF5; nothing stored in the file is executed.
-
-`.h5` (Keras 2 and the legacy form of Keras 3) holds both in one HDF5 file, weights by layer name.
-`.keras` is a zip of config.json and model.weights.h5, weights by class name and count.
-"""
+"""Keras: an .h5 or .keras file to a graph, without Keras; nothing stored in it is executed."""
 
 from __future__ import annotations
 
-import io
-import json
-import re
 import zipfile
 from collections.abc import Iterator
 from math import prod
@@ -19,13 +11,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from accel.errors import AccelError, DeviceError, ModelError, UnsupportedError
+from accel.errors import AccelError, ModelError, UnsupportedError
 from accel.importers.builder import MAX_ELEMENTS, GraphBuilder
-from accel.importers.files import MAX_MODEL_BYTES
-from accel.importers.keras_layers import LAYERS, Layer, Tensor
-
-MAX_JSON_BYTES = 64 << 20
-MAX_LAYERS = 10_000
+from accel.importers.keras.files import layers_of, read_h5, read_keras
+from accel.importers.keras.layer import Layer, Tensor
+from accel.importers.keras.layers import LAYERS
 
 Array = np.ndarray[Any, Any]
 Key = tuple[str, int, int]  # layer, which of its calls, which of the call's outputs
@@ -46,9 +36,9 @@ def import_keras(path: Path) -> ir.Model:
     source = str(path)
     try:
         if zipfile.is_zipfile(path):
-            config, weights = _read_keras(path)
+            config, weights = read_keras(path)
         else:
-            config, weights = _read_h5(path)
+            config, weights = read_h5(path)
         return _Network(config, weights, source).build()
     except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError,
             zipfile.BadZipFile, RecursionError, MemoryError) as err:  # fmt: skip
@@ -57,93 +47,6 @@ def import_keras(path: Path) -> ir.Model:
         raise ModelError(
             f"cannot read {source!r}: not a Keras model, or damaged ({type(err).__name__}: {err})"
         ) from None
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise DeviceError(
-            "Keras files need h5py, which is not installed; pip install 'lwaccel[keras]'"
-        ) from None
-    return h5py
-
-
-def _read_h5(path: Path) -> tuple[Any, dict[str, list[Array]]]:
-    with _h5py().File(path, "r") as file:
-        text = file.attrs.get("model_config")
-        if text is None:
-            raise ModelError(
-                f"cannot read {str(path)!r}: weights without a network; save the whole model "
-                "with model.save(...)"
-            )
-        config = _parse_json(text)
-        config["keras_version"] = _text(file.attrs.get("keras_version", b"2"))
-        groups = file["model_weights"]
-        weights = {}
-        for name in map(str, groups):
-            names = groups[name].attrs.get("weight_names", [])
-            weights[name] = [_array(groups[name][_text(n)]) for n in names]
-        return config, weights
-
-
-def _read_keras(path: Path) -> tuple[Any, dict[str, list[Array]]]:
-    with zipfile.ZipFile(path) as archive:
-        config = _parse_json(_member(archive, "config.json", MAX_JSON_BYTES))
-        config["keras_version"] = "3"
-        data = _member(archive, "model.weights.h5", MAX_MODEL_BYTES)
-    counts: dict[str, int] = {}
-    weights = {}
-    with _h5py().File(io.BytesIO(data), "r") as file:
-        for layer in _layers(config):
-            kind = _snake(str(layer["class_name"]))
-            counts[kind] = counts.get(kind, -1) + 1
-            group = f"layers/{kind}_{counts[kind]}" if counts[kind] else f"layers/{kind}"
-            variables = file.get(f"{group}/vars", {})
-            own = [_array(variables[str(i)]) for i in range(len(variables))]
-            weights[str(layer["config"]["name"])] = own
-    return config, weights
-
-
-def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    with archive.open(name) as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise ModelError(f"{archive.filename!r}: {name} unpacks to more than {limit} bytes")
-    return data
-
-
-def _parse_json(text: Any) -> dict[str, Any]:
-    if len(text) > MAX_JSON_BYTES:
-        raise ValueError(f"a configuration of {len(text)} bytes; at most {MAX_JSON_BYTES}")
-    found = json.loads(text)
-    if not isinstance(found, dict) or "config" not in found:
-        raise ValueError("the configuration describes no model")
-    return found
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-
-
-def _array(dataset: Any) -> Array:
-    if prod(dataset.shape) > MAX_ELEMENTS or dataset.dtype.kind not in "fiu":
-        raise ValueError(f"a weight of shape {dataset.shape} and dtype {dataset.dtype}")
-    return np.asarray(dataset[()], np.float32)
-
-
-def _snake(name: str) -> str:
-    """Keras's name of a class inside a weights file: ``depthwise_conv2d``."""
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
-
-
-def _layers(config: dict[str, Any]) -> list[Any]:
-    inner = config["config"]
-    layers = inner if isinstance(inner, list) else inner["layers"]  # old Sequential: a bare list
-    if len(layers) > MAX_LAYERS:
-        raise ValueError(f"{len(layers)} layers; at most {MAX_LAYERS}")
-    return list(layers)
 
 
 class _Network:
@@ -176,7 +79,7 @@ class _Network:
 
     def _run_sequence(self) -> Key:
         previous: Key | None = None
-        for i, layer in enumerate(_layers(self._config)):
+        for i, layer in enumerate(layers_of(self._config)):
             own = layer["config"]
             name = str(own.get("name", f"layer_{i}"))
             if layer["class_name"] != "InputLayer":
@@ -195,7 +98,7 @@ class _Network:
 
     def _run_graph(self) -> list[Key]:
         waiting = []
-        for layer in _layers(self._config):
+        for layer in layers_of(self._config):
             name, own = str(layer["name"]), layer["config"]
             if layer["class_name"] == "InputLayer":
                 self._add_input(name, _input_shape(own), own.get("dtype", "float32"))

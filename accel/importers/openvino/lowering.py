@@ -16,7 +16,9 @@ import onnx_ir as ir
 
 from accel.errors import DeviceError, ModelError, UnsupportedError
 from accel.importers.builder import MAX_ELEMENTS, GraphBuilder
-from accel.importers.openvino_ops import FOLDS, OPERATORS, TYPES, Operator
+from accel.importers.openvino.folds import FOLDS
+from accel.importers.openvino.operator import TYPES, Operator
+from accel.importers.openvino.operators import OPERATORS
 from accel.passes.fold_affine import fold_affine
 
 Array = np.ndarray[Any, Any]

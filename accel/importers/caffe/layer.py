@@ -10,12 +10,13 @@ import numpy as np
 
 from accel.errors import ModelError
 from accel.importers.builder import MAX_ELEMENTS
-from accel.importers.caffe_schema import layer_type
+from accel.importers.caffe.schema import layer_type
 
 if TYPE_CHECKING:
-    from accel.importers.caffe import Network
+    from accel.importers.caffe.network import Network
 
 MAX_RANK = 8
+MAX_SIDE = 1 << 16  # of a kernel, stride, pad or dilation
 
 Array = np.ndarray[Any, Any]
 
@@ -90,6 +91,36 @@ class Layer:
         """Add a node of this layer."""
         return self.net.graph.node(op_type, inputs, self.name or self.type, **attributes)
 
+    def image(self) -> Blob:
+        """The first input, checked to be (N, C, H, W)."""
+        if len(self.x.shape) != 4:
+            raise self.error(f"has an input of shape {self.x.shape}; expected (N, C, H, W)")
+        return self.x
+
+    def channels(self) -> int:
+        """Channels of the first input."""
+        if len(self.x.shape) < 2:
+            raise self.error(f"has an input of shape {self.x.shape}; expected (N, C, ...)")
+        return self.x.shape[1]
+
+    def sides(self, name: str, pair: list[int], least: int) -> list[int]:
+        """Two sides of a kernel, stride, pad or dilation, checked."""
+        if len(pair) != 2 or any(not least <= v <= MAX_SIDE for v in pair):
+            raise self.error(f"has {name} {pair}; expected two values in {least}..{MAX_SIDE}")
+        return pair
+
+    def affine(self, value: str, factor: float, shift: float) -> str:
+        """value * factor + shift, without what changes nothing."""
+        if factor != 1:
+            value = self.emit("Mul", value, self.constant(np.array(factor, np.float32), "factor"))
+        if shift != 0:
+            value = self.emit("Add", value, self.constant(np.array(shift, np.float32), "shift"))
+        return value
+
+    def same(self, value: str) -> list[Blob]:
+        """The layer's only output, of the shape of the first input."""
+        return [Blob(value, self.x.shape)]
+
     def result(self, value: str, *shape: int) -> list[Blob]:
         """The layer's only output, its shape checked."""
         return [Blob(value, self.checked(shape))]
@@ -122,3 +153,9 @@ def _without_leading_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     while dims and dims[0] == 1:
         dims.pop(0)
     return tuple(dims)
+
+
+def choice(parameters: Any, field: str) -> str:
+    """Name of the value of an enum field."""
+    values = parameters.DESCRIPTOR.fields_by_name[field].enum_type.values_by_number
+    return str(values[getattr(parameters, field)].name)

@@ -1,6 +1,6 @@
 """Caffe's network description: the message types behind a .prototxt, and reading one.
 
-Only text is read through these types (a .caffemodel gives weights alone, see `caffe_weights`), so
+Only text is read through these types (a .caffemodel gives weights alone, see `weights`), so
 names and types matter and field numbers are counted through. Source: Caffe's published interface,
 with the layers that SSD and the MobileNet forks added.
 """

@@ -15,10 +15,10 @@ import onnx_ir as ir
 
 from accel.errors import ModelError
 from accel.importers.builder import MAX_ELEMENTS, GraphBuilder
-from accel.importers.caffe_layer import MAX_RANK, Blob, Layer
-from accel.importers.caffe_layers import LAYERS
-from accel.importers.caffe_schema import layer_type, parse_prototxt, unknown_layer
-from accel.importers.caffe_weights import read_caffemodel
+from accel.importers.caffe.layer import MAX_RANK, Blob, Layer
+from accel.importers.caffe.layers import LAYERS
+from accel.importers.caffe.schema import layer_type, parse_prototxt, unknown_layer
+from accel.importers.caffe.weights import read_caffemodel
 from accel.importers.files import read_file
 
 MAX_LAYERS = 10_000

@@ -1,0 +1,103 @@
+"""Operators on elements and channels: arithmetic, activations, normalization."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from accel.importers.openvino.operator import TYPES, Made, Operator
+
+
+def same(op_type: str, *keys: str) -> Callable[[Operator], Made]:
+    """An operator that ONNX has too; `keys` are attributes of one name and meaning."""
+
+    def lower(op: Operator) -> Made:
+        given = {k: op.attributes[k] for k in keys}
+        return op.emit(op_type, *[op.value(i) for i in range(len(op))], **given)
+
+    return lower
+
+
+def squared_difference(op: Operator) -> Made:
+    """(a - b)^2."""
+    y = op.emit("Sub", op.value(0), op.value(1))
+    return op.emit("Mul", y, y)
+
+
+def swish(op: Operator) -> Made:
+    """x * sigmoid(beta * x)."""
+    x = op.value(0)
+    inner = op.emit("Mul", x, op.value(1)) if len(op) > 1 else x
+    return op.emit("Mul", x, op.emit("Sigmoid", inner))
+
+
+def gelu(op: Operator) -> Made:
+    """x times the normal distribution, exact or by tanh."""
+    mode = str(op.attributes.get("approximation_mode", "ERF")).lower()
+    return op.emit("Gelu", op.value(0), approximate="tanh" if mode == "tanh" else "none")
+
+
+def clamp(op: Operator) -> Made:
+    """Bounds below and above."""
+    if op.dtype() != "f32":
+        raise op.unsupported(f"type {op.dtype()}; expected f32")
+    low, high = float(op.attributes["min"]), float(op.attributes["max"])
+    return op.emit("Clip", op.value(0), op.float(low), op.float(high))
+
+
+def prelu(op: Operator) -> Made:
+    """A slope below zero; one dimension counts channels."""
+    rank, slope = len(op.shape(0)), op.constant(1)
+    if slope.ndim == 1 and rank > 1:  # per channel
+        slope = slope.reshape(-1, *[1] * (rank - 2))
+    return op.emit("PRelu", op.value(0), op.graph.constant(slope, f"{op.name}/slope"))
+
+
+def axis(op: Operator, op_type: str) -> Made:
+    """An operator along one axis."""
+    return op.emit(op_type, op.value(0), axis=int(op.attributes["axis"]))
+
+
+def convert(op: Operator) -> Made:
+    """Another element type."""
+    if op.dtype() not in TYPES:
+        raise op.unsupported(f"type {op.dtype()}")
+    if op.node.get_input_element_type(0) == op.node.get_output_element_type(0):
+        return op.value(0)
+    return op.emit("Cast", op.value(0), to=TYPES[op.dtype()])
+
+
+def fake_quantize(op: Operator) -> Made:
+    """round((clip(x) - low) / step) * output step + output low, as FakeQuantize defines it."""
+    x, low, high, out_low, out_high = (op.value(i) for i in range(5))
+    steps = op.float(float(op.attributes["levels"]) - 1)
+    y = op.emit("Min", op.emit("Max", x, low), high)
+    y = op.emit("Div", op.emit("Sub", y, low), op.emit("Sub", high, low))
+    y = op.emit("Div", op.emit("Round", op.emit("Mul", y, steps)), steps)
+    return op.emit("Add", op.emit("Mul", y, op.emit("Sub", out_high, out_low)), out_low)
+
+
+def batch_norm(op: Operator) -> Made:
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta."""
+    values = [op.value(i) for i in range(5)]
+    return op.emit("BatchNormalization", *values, epsilon=float(op.attributes["epsilon"]))
+
+
+def lrn(op: Operator) -> Made:
+    """Local response normalization over channels."""
+    if op.integers(1) != [1]:
+        raise op.unsupported(f"axes {op.integers(1)}; expected channels")
+    a = {k: float(op.attributes[k]) for k in ("alpha", "beta", "bias")}
+    return op.emit("LRN", op.value(0), size=int(op.attributes["size"]), **a)
+
+
+def hard_sigmoid(op: Operator) -> Made:
+    """clip(alpha x + beta, 0, 1)."""
+    if len(op) == 1:
+        return op.emit("HardSigmoid", op.value(0), alpha=1 / 6, beta=0.5)
+    alpha, beta = (float(op.constant(i).reshape(())) for i in (1, 2))
+    return op.emit("HardSigmoid", op.value(0), alpha=alpha, beta=beta)
+
+
+def elu(op: Operator) -> Made:
+    """x above zero, alpha (exp(x) - 1) below."""
+    return op.emit("Elu", op.value(0), alpha=float(op.attributes["alpha"]))
