@@ -99,6 +99,21 @@ def test_tflite_convolutions_meet_no_transpose(rng: np.random.Generator) -> None
     np.testing.assert_allclose(int8, want, atol=0.02)
 
 
+def test_int8_tflite_runs_on_own_code_within_a_few_steps(rng: np.random.Generator) -> None:
+    """Convolutions with int8 weights per channel, a depthwise one and a residual."""
+    path = Path(__file__).with_name("convolutions_int8.tflite")
+    model, x = accel.load(path), rng.integers(-128, 128, (1, 17, 17, 3), np.int8)
+    engine = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    (want,) = engine([x]).values()
+    program = accel.device("cpu").compile(model.quantize())
+    assert [r.op for r in program.explain().rows if r.macs] == ["Conv+Clip"] * 3
+    for device, version in (("onnxruntime", model), ("cpu", model.quantize())):
+        got = accel.device(device).compile(version).run(x)
+        assert isinstance(got, np.ndarray) and got.dtype == want.dtype == np.int8
+        steps = np.abs(got.astype(int) - want.astype(int))
+        assert steps.max() <= 3 and steps.mean() <= 0.3
+
+
 def test_shared_torchscript_equals_its_onnx_form_or_says_what_is_missing(shared: Path) -> None:
     path = shared / ORIGINAL / SCRIPT
     if not HAS_TORCH:

@@ -195,6 +195,23 @@ def test_chain_behind_a_convolution_folds_into_it(rng: np.random.Generator) -> N
     assert [row.op for row in program.explain().rows] == ["Conv+Relu"]
 
 
+def test_eight_bit_activations_keep_their_bounds(rng: np.random.Generator) -> None:
+    def chain(x: Any) -> Any:
+        y = ops.fake_quantize(x, f(-2.0), f(2.0), f(-1.0), f(3.0), 256)
+        y = ops.convolution(y, f(W), [1, 1], [1, 1], [1, 1], [1, 1])
+        return ops.fake_quantize(y, f(0.0), f(4.0), f(0.0), f(4.0), 256)
+
+    x = (2 * rng.standard_normal((2, 4, 7, 6))).astype(np.float32)
+    model = Model.from_graph(lower_openvino(model_of(chain, list(x.shape)), "net"), "net")
+    program = accel.device("cpu").compile(model.quantize())
+    assert [r.op for r in program.explain().rows if r.macs] == ["Conv+Clip"]
+    engine = ov.compile_model(model_of(chain, list(x.shape)), "CPU")
+    (want,) = engine([x]).values()
+    got = program.run(x)
+    assert isinstance(got, np.ndarray)
+    assert np.abs(got - want).mean() <= 0.02 * np.abs(want).mean()
+
+
 def test_names_of_inputs_and_outputs_are_kept() -> None:
     x = ops.parameter([1, 4], np.float32)
     x.output(0).set_names({"image:0"})

@@ -67,13 +67,39 @@ def convert(op: Operator) -> Made:
 
 
 def fake_quantize(op: Operator) -> Made:
-    """round((clip(x) - low) / step) * output step + output low, as FakeQuantize defines it."""
+    """round((clip(x) - low) / step) * output step + output low.
+
+    Of 8-bit activations only the bounds are kept, not the rounding: they get local windows of
+    their own, and a Clip runs behind the convolution.
+    """
+    bounds = [op.arrays[i] for i in range(1, 5)]
+    scalars = [float(b.reshape(())) for b in bounds if b is not None and b.size == 1]
+    if len(scalars) == 4 and op.attributes["levels"] in (255, 256) and not _becomes_integer(op):
+        return _bounded(op, *scalars)
     x, low, high, out_low, out_high = (op.value(i) for i in range(5))
     steps = op.float(float(op.attributes["levels"]) - 1)
     y = op.emit("Min", op.emit("Max", x, low), high)
     y = op.emit("Div", op.emit("Sub", y, low), op.emit("Sub", high, low))
     y = op.emit("Div", op.emit("Round", op.emit("Mul", y, steps)), steps)
     return op.emit("Add", op.emit("Mul", y, op.emit("Sub", out_high, out_low)), out_low)
+
+
+def _bounded(op: Operator, low: float, high: float, out_low: float, out_high: float) -> str:
+    y = op.emit("Clip", op.value(0), op.float(low), op.float(high))
+    if (low, high) == (out_low, out_high) or low == high:
+        return y
+    factor = (out_high - out_low) / (high - low)
+    y = op.emit("Mul", y, op.float(factor))
+    return op.emit("Add", y, op.float(out_low - low * factor))
+
+
+def _becomes_integer(op: Operator) -> bool:
+    """Whether a reader turns the result into integers, for which the rounding counts."""
+    readers = [i.get_node() for i in op.node.output(0).get_target_inputs()]
+    return any(
+        r.get_type_name() == "Convert" and r.get_output_element_type(0).is_integral()
+        for r in readers
+    )
 
 
 def batch_norm(op: Operator) -> Made:
