@@ -111,14 +111,12 @@ cdef class Conv:
 
 
 def _check_overlap(QTensor src, dst, QTensor dst_q):
-    inputs = [src.memory] + ([dst] if dst is not None else [])
-    outputs = ([dst] if dst is not None else []) + ([dst_q.memory] if dst_q is not None else [])
-    for x in inputs:
-        for y in outputs:
-            if x is not y and np.may_share_memory(x, y):
-                raise KernelError("src, dst and dst_q overlap in memory; expected separate arrays")
-    if dst_q is src:
-        raise KernelError("dst_q is src; expected separate tensors")
+    overlap = dst_q is not None and src.overlaps(dst_q)
+    if dst is not None:
+        overlap = overlap or np.may_share_memory(src.memory, dst)
+        overlap = overlap or (dst_q is not None and np.may_share_memory(dst_q.memory, dst))
+    if overlap:
+        raise KernelError("src, dst and dst_q overlap in memory; expected separate arrays")
 
 
 def _conv_shape(QTensor src, PackedWeights weights, strides, pads, dilations):

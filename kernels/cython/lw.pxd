@@ -15,7 +15,8 @@ cdef extern from "lw.h" nogil:
     ctypedef struct lw_tensor:
         uint8_t *q
         float *scale
-        int64_t n, h, w, c, top, left, bottom, right, pixel_bytes, window, windows
+        int64_t n, h, w, c, top, left, bottom, right
+        int64_t pixel_bytes, pixel_windows, window, windows
         int zero_point, shared
     ctypedef void lw_gemm(int, int, int, int, int, int, int, float, const void *, int, int8_t,
                           const void *, int, int8_t, float, int32_t *, int,

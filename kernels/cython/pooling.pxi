@@ -94,6 +94,10 @@ cdef class Pooling:
 
 def _check_separate(src, dst, QTensor dst_q):
     source = src.memory if isinstance(src, QTensor) else src
+    if isinstance(src, QTensor) and dst_q is not None:
+        if dst_q.overlaps(src):
+            raise KernelError("src and dst_q overlap in memory; expected separate arrays")
+        dst_q = None
     for name, target in (("dst", dst), ("dst_q", None if dst_q is None else dst_q.memory)):
         # exact: slices of one array by channel have overlapping bounds but no common element
         if target is not None and np.shares_memory(source, target):

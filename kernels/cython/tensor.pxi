@@ -80,6 +80,7 @@ def dequantize_windows(q, scale, window, object signed):
 cdef class QTensor:
     cdef lw_tensor t
     cdef readonly object q, scale, memory
+    cdef int64_t first  # channel of the whole tensor
 
     """Quantized activations, NHWC, with a border of zeros around every image.
 
@@ -102,6 +103,8 @@ cdef class QTensor:
         View without the border.
     scale : (N, H, W, ceil(C / window)) float32
         View without the border.
+    memory : (nbytes,) uint8
+        All of it, also of a range of channels.
     """
     @staticmethod
     def nbytes_for(shape, window, halo=(0, 0, 0, 0)):
@@ -133,9 +136,48 @@ cdef class QTensor:
         self.t.scale = <float *>cnp.PyArray_DATA(scales)
         self.t.n, self.t.h, self.t.w, self.t.c = n, h, w, c
         self.t.top, self.t.left, self.t.bottom, self.t.right = top, left, bottom, right
-        self.t.pixel_bytes, self.t.windows = pixel, windows
+        self.t.pixel_bytes, self.t.pixel_windows, self.t.windows = pixel, windows, windows
         self.t.window = min(_int("window", window, 1), c)
         self.t.zero_point = 128 if signed else 0
+
+    def channels(self, c0, c1):
+        """Channels [c0, c1) as a tensor of its own that shares this memory.
+
+        Parts of a concatenation are written in place: whoever makes a part writes the border of
+        its own channels only.
+
+        Parameters
+        ----------
+        c0, c1 : int
+            Multiples of the window; c1 may also be the last channel's end.
+
+        Returns
+        -------
+        QTensor
+
+        Raises
+        ------
+        KernelError
+            If the range is empty, exceeds the channels, or cuts a window.
+        """
+        _check_bound(self.t.q != NULL)
+        cdef QTensor part = QTensor.__new__(QTensor)
+        cdef int64_t start = _int("c0", c0, 0, self.t.c - 1)
+        cdef int64_t end = _int("c1", c1, start + 1, self.t.c), window = self.t.window
+        if start % window or (end % window and end != self.t.c):
+            raise KernelError(f"channels {start} to {end} cut a window of {window}; expected "
+                              f"multiples of {window}, or the end at {self.t.c}")
+        part.t = self.t
+        part.t.q += start
+        part.t.scale += start // window
+        part.t.c = end - start
+        part.t.windows = (part.t.c - 1) // window + 1
+        part.t.window = min(window, part.t.c)
+        part.first = self.first + start
+        part.memory = self.memory
+        part.q = self.q[..., start:end]
+        part.scale = self.scale[..., start // window:start // window + part.t.windows]
+        return part
 
     @property
     def shape(self):
@@ -155,7 +197,20 @@ cdef class QTensor:
 
     @property
     def nbytes(self):
-        return QTensor.nbytes_for(self.shape, self.window, self.halo)
+        """Bytes of the memory in use; of all channels."""
+        _check_bound(self.t.q != NULL)
+        n, h, w, _ = self.shape
+        pixels = n * (h + self.t.top + self.t.bottom) * (w + self.t.left + self.t.right)
+        return _tensor_bytes(pixels, self.t.pixel_bytes, self.t.pixel_windows)[1]
+
+    cdef bint overlaps(self, QTensor other):
+        """Whether the two share an element; ranges of channels of one tensor may not."""
+        cdef lw_tensor *a = &self.t
+        cdef lw_tensor *b = &other.t
+        if (a.q - self.first != b.q - other.first or a.pixel_bytes != b.pixel_bytes
+                or a.pixel_windows != b.pixel_windows):
+            return np.may_share_memory(self.memory, other.memory)
+        return self.first < other.first + b.c and other.first < self.first + a.c
 
 
 def _tensor_layout(shape, window, halo):
@@ -164,12 +219,17 @@ def _tensor_layout(shape, window, halo):
     top, left, bottom, right = _ints("halo", halo, 4, 0)
     windows = (c - 1) // _int("window", window, 1) + 1
     pixels = n * (h + top + bottom) * (w + left + right)
-    q_bytes = (pixels * ((c + 3) // 4 * 4) + LW_SLACK + LW_ALIGN - 1) // LW_ALIGN * LW_ALIGN
-    nbytes = (q_bytes + pixels * windows * 4 + LW_ALIGN - 1) // LW_ALIGN * LW_ALIGN
+    q_bytes, nbytes = _tensor_bytes(pixels, (c + 3) // 4 * 4, windows)
     if nbytes > _MAX_BYTES:
         raise KernelError(f"tensor of shape {tuple(shape)} with halo {tuple(halo)} needs {nbytes} "
                           f"bytes; expected at most {_MAX_BYTES}")
     return q_bytes, windows, nbytes
+
+
+def _tensor_bytes(pixels, pixel_bytes, windows):
+    """Bytes of q with slack, bytes of all."""
+    q_bytes = (pixels * pixel_bytes + LW_SLACK + LW_ALIGN - 1) // LW_ALIGN * LW_ALIGN
+    return q_bytes, (q_bytes + pixels * windows * 4 + LW_ALIGN - 1) // LW_ALIGN * LW_ALIGN
 
 
 def _aligned(nbytes):

@@ -82,22 +82,25 @@ void lw_pool_run(lw_pool *pool, int64_t count, lw_task *task, void *context);
 
 /* ---- tensors ---------------------------------------------------------------------------- */
 
-/* Quantized NHWC tensor with a border of zero_point around every image.
- * q     : u8 (n, h + top + bottom, w + left + right, pixel_bytes), pixel_bytes = c rounded up to 4;
- *         LW_SLACK readable bytes follow the last pixel.
- * scale : f32 (n, h + top + bottom, w + left + right, windows); 0 in the border.
+/* Quantized NHWC tensor with a border of zero_point around every image, or a range of the channels
+ * of one: then q and scale are at its first channel, which begins a window.
+ * q     : u8 (n, h + top + bottom, w + left + right, pixel_bytes), of which c count; pixel_bytes
+ *         is c of the whole rounded up to 4; LW_SLACK readable bytes follow the last pixel.
+ * scale : f32 (n, h + top + bottom, w + left + right, pixel_windows), of which windows count; 0 in
+ *         the border.
  * The caller owns the memory of both. */
 typedef struct lw_tensor {
     uint8_t *q;
     float *scale;
     int64_t n, h, w, c;
     int64_t top, left, bottom, right;
-    int64_t pixel_bytes, window, windows;
+    int64_t pixel_bytes, pixel_windows; /* from one pixel to the next */
+    int64_t window, windows;
     int zero_point;
     int shared; /* other tensors use the same memory: producers write the border again */
 } lw_tensor;
 
-void lw_tensor_fill_border(const lw_tensor *t, int64_t image); /* border and padding bytes */
+void lw_tensor_fill_border(const lw_tensor *t, int64_t image); /* of its own channels */
 
 /* x : f32 (rows, c) with `row_stride` floats between rows. q : u8 rows of q_stride bytes.
  * scale : f32 (rows, ceil(c / window)). m = max |x| over the window; below 2^-100 the scale is 0

@@ -66,7 +66,7 @@ static lw_status plan_windows(lw_conv *p) {
     const lw_tensor *src = p->args.src;
     int64_t taps = w->kh * w->kw;
     int64_t count = w->depthwise ? taps * src->windows : w->chunk_count;
-    int64_t reach = (tap_pixels(p, taps - 1) + 1) * max64(src->pixel_bytes, src->windows * 4);
+    int64_t reach = (tap_pixels(p, taps - 1) + 1) * max64(src->pixel_bytes, src->pixel_windows * 4);
     if (reach > INT32_MAX) return LW_INVALID;
     p->win = lw_alloc((size_t)count * sizeof *p->win);
     if (!p->win) return LW_NOMEM;
@@ -74,8 +74,9 @@ static lw_status plan_windows(lw_conv *p) {
         lw_chunk c = w->depthwise ? (lw_chunk){(int32_t)(i % taps), 0, 0, (int32_t)(i / taps), 0}
                                   : w->chunks[i];
         int64_t pixel = tap_pixels(p, c.tap);
-        p->win[i] = (lw_win){(int32_t)(pixel * src->pixel_bytes + c.c0),
-                             (int32_t)(pixel * src->windows + c.win), (c.len + 3) / 4, c.b_off};
+        p->win[i] =
+            (lw_win){(int32_t)(pixel * src->pixel_bytes + c.c0),
+                     (int32_t)(pixel * src->pixel_windows + c.win), (c.len + 3) / 4, c.b_off};
     }
     return LW_OK;
 }
@@ -242,7 +243,7 @@ static void collect_pixels(const lw_conv *p, int64_t index, pixel_set *set) {
         int64_t end = min64(set->count, i + p->args.ow - at.x);
         for (; i < end; i++, pixel += p->args.stride_w) {
             set->a[i] = src->q + pixel * src->pixel_bytes;
-            set->sa[i] = src->scale + pixel * src->windows;
+            set->sa[i] = src->scale + pixel * src->pixel_windows;
         }
         at = next_row(p, at);
     }
@@ -331,7 +332,7 @@ static void locate_rows(const lw_conv *p, position at, int64_t n0, row_set *rows
         if (dst) rows->dst[first + i] = dst + i * g->dst_stride[2];
         if (!q) continue;
         rows->q[first + i] = q->q + (pixel + i) * q->pixel_bytes + n0;
-        rows->scale[first + i] = q->scale + (pixel + i) * q->windows + n0 / q->window;
+        rows->scale[first + i] = q->scale + (pixel + i) * q->pixel_windows + n0 / q->window;
     }
 }
 

@@ -25,7 +25,7 @@ static lw_tap tap_at(const lw_pooling_args *g, int64_t n, int64_t y, int64_t x) 
     const lw_tensor *t = g->src_q;
     int64_t wide = t->w + t->left + t->right, high = t->h + t->top + t->bottom;
     int64_t pixel = (n * high + y + t->top) * wide + x + t->left;
-    return (lw_tap){NULL, t->q + pixel * t->pixel_bytes, t->scale + pixel * t->windows};
+    return (lw_tap){NULL, t->q + pixel * t->pixel_bytes, t->scale + pixel * t->pixel_windows};
 }
 
 /* Taps of an output pixel that lie inside the image; *count: those that the average counts. */
@@ -60,7 +60,7 @@ static lw_status store_pixel(const lw_pooling_plan *p, int64_t n, int64_t y, int
     int64_t wide = t->w + t->left + t->right, high = t->h + t->top + t->bottom;
     int64_t pixel = (n * high + y + t->top) * wide + x + t->left;
     return p->isa->quantize(f, g->c, t->window, t->zero_point, t->q + pixel * t->pixel_bytes,
-                            t->scale + pixel * t->windows);
+                            t->scale + pixel * t->pixel_windows);
 }
 
 /* One task is one output row. */

@@ -11,8 +11,15 @@ static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 /* ---- borders ---- */
 
 static void fill_pixels(const lw_tensor *t, int64_t pixel, int64_t count) {
-    memset(t->q + pixel * t->pixel_bytes, t->zero_point, (size_t)(count * t->pixel_bytes));
-    memset(t->scale + pixel * t->windows, 0, (size_t)(count * t->windows) * sizeof *t->scale);
+    if (t->windows == t->pixel_windows) { /* all channels: pixels are adjacent */
+        memset(t->q + pixel * t->pixel_bytes, t->zero_point, (size_t)(count * t->pixel_bytes));
+        memset(t->scale + pixel * t->windows, 0, (size_t)(count * t->windows) * sizeof *t->scale);
+        return;
+    }
+    for (int64_t i = pixel; i < pixel + count; i++) {
+        memset(t->q + i * t->pixel_bytes, t->zero_point, (size_t)t->c);
+        memset(t->scale + i * t->pixel_windows, 0, (size_t)t->windows * sizeof *t->scale);
+    }
 }
 
 void lw_tensor_fill_border(const lw_tensor *t, int64_t image) {
@@ -77,7 +84,7 @@ static void quantize_row_task(void *context, int64_t index, int worker) {
     if (t->shared && y == 0) lw_tensor_fill_border(t, image);
     for (int64_t i = 0; i < t->w; i++, pixel++, x += t->c)
         if (j->quantize(x, t->c, t->window, t->zero_point, t->q + pixel * t->pixel_bytes,
-                        t->scale + pixel * t->windows))
+                        t->scale + pixel * t->pixel_windows))
             atomic_store(&j->failed, 1);
 }
 
@@ -85,7 +92,7 @@ lw_status lw_quantize_tensor(const lw_isa *isa, lw_pool *pool, const float *src,
                              const lw_tensor *dst) {
     quantize_job j = {.quantize = isa->quantize, .x = src, .t = dst};
     if (dst->h == 1 && dst->n == 1 && dst->w > ROWS_PER_TASK && dst->pixel_bytes == dst->c &&
-        dst->top + dst->left + dst->bottom + dst->right == 0)
+        dst->pixel_windows == dst->windows && dst->top + dst->left + dst->bottom + dst->right == 0)
         return lw_quantize_rows(isa, pool, src, dst->w, dst->c, dst->window, dst->zero_point,
                                 dst->q, dst->scale);
     lw_pool_run(pool, dst->n * dst->h, quantize_row_task, &j);

@@ -135,3 +135,80 @@ def test_layout_round_trip(shape: tuple[int, int, int, int], threads: int) -> No
     ToNCHW(nhwc, back, pool)()
     assert np.array_equal(nhwc, x.transpose(0, 2, 3, 1))
     assert np.array_equal(back, x)
+
+
+def cut(whole: QTensor, sizes: list[int]) -> list[QTensor]:
+    """Ranges of channels of the given sizes, in order."""
+    ends = np.cumsum(sizes).tolist()
+    return [whole.channels(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+
+@given(conv_cases(), st.integers(1, 30), st.booleans(), st.booleans())
+def test_parts_of_a_concatenation_equal_quantizing_the_whole(
+    case: ConvCase, window: int, signed: bool, shared: bool
+) -> None:
+    """A convolution, a pooling and a quantization write their channels of one tensor."""
+    pool, y = Pool(case.threads), case.run(kernels.isa())
+    oc, sizes = y.shape[3], [window, 2 * window, y.shape[3]]
+    shape, halo = (*y.shape[:3], sum(sizes)), (1, 0, 2, 1)
+    memory = QTensor(shape, window, signed, halo).memory if shared else None
+    whole = QTensor(shape, window, signed, halo, memory)
+    parts = cut(whole, sizes)
+    x = np.random.default_rng(case.seed).standard_normal(shape, np.float32)
+    x[..., -oc:] = y
+    first, second, _ = (np.ascontiguousarray(p) for p in np.split(x, np.cumsum(sizes)[:2], 3))
+    if shared:
+        whole.memory[...] = 0xFF
+    Quantize(first, parts[0], pool)()
+    one: dict[str, Any] = {"kernel": (1, 1), "out_shape": y.shape[1:3], "pool": pool}
+    kernels.Pooling(second, "max", dst_q=parts[1], **one)()
+    bind(case, bind_source(case, pool), pool, dst_q=parts[2])()
+    want = QTensor(shape, window, signed, halo)
+    Quantize(x, want, pool)()
+    assert np.array_equal(whole.q, want.q)
+    pixels = y.shape[0] * (y.shape[1] + 3) * (y.shape[2] + 1)
+    scales = slice(-(-(pixels * -(-shape[3] // 4) * 4 + 64) // 64) * 64, None)
+    count = pixels * want.scale.shape[3]
+    assert np.array_equal(  # border too
+        whole.memory[scales].view(np.float32)[:count], want.memory[scales].view(np.float32)[:count]
+    )
+
+
+@given(conv_cases(), st.integers(0, 3))
+def test_conv_reads_a_range_of_channels(case: ConvCase, before: int) -> None:
+    d, pool = case.data(), Pool(case.threads)
+    window = min(case.window, d["x"].shape[3])
+    total = before * window + d["x"].shape[3]
+    whole = QTensor((*d["x"].shape[:3], total), window, case.signed, case.pads)
+    whole.q[...] = 255
+    Quantize(d["x"], whole.channels(before * window, total), pool)()
+    y = case.run(kernels.isa())
+    got = np.empty_like(y)
+    bind(case, whole.channels(before * window, total), pool, dst=got)()
+    assert got.tobytes() == y.tobytes()
+
+
+def test_conv_grows_the_tensor_that_it_reads() -> None:
+    """As in a dense block: the input is one range of channels, the output the next."""
+    case, pool = ConvCase(seed=2, icg=8, ocg=8, pads=(1, 1, 1, 1)), Pool(1)
+    d, y = case.data(), case.run(kernels.isa())
+    whole = QTensor((1, *case.size, 16), 8, True, case.pads)
+    src, dst = cut(whole, [8, 8])
+    Quantize(d["x"], src, pool)()
+    bind(case, src, pool, dst_q=dst)()
+    assert np.array_equal(dst.q, kernels.quantize_windows(y, 8)[0])
+    assert np.array_equal(src.q, d["q"])
+    with pytest.raises(KernelError, match="overlap"):
+        bind(case, src, pool, dst_q=whole.channels(0, 8))
+
+
+def test_range_of_a_range_and_its_lifetime(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((1, 2, 3, 10), np.float32)
+    whole = QTensor(x.shape, 4, True, (1, 1, 1, 1))
+    part = whole.channels(4, 10).channels(4, 6)
+    Quantize(x, whole, Pool(1))()
+    want, nbytes = whole.q[..., 8:].copy(), whole.nbytes
+    del whole
+    gc.collect()
+    assert np.array_equal(part.q, want)
+    assert (part.shape, part.window, part.nbytes) == ((1, 2, 3, 2), 2, nbytes)

@@ -5,6 +5,7 @@
 
 typedef struct shape {
     int64_t n, h, w, groups, icg, ocg, kh, kw, stride, dilation, pad, window, weight_window;
+    int64_t before;
     int zero_point;
 } shape;
 
@@ -20,6 +21,7 @@ static shape random_shape(void) {
                .stride = random_in(1, 2),
                .dilation = random_in(1, 2),
                .pad = random_in(0, 2),
+               .before = random_in(0, 2),
                .zero_point = random_in(0, 1) ? 128 : 0};
     if (random_in(0, 3) == 0) {
         s.groups = random_in(2, 70);
@@ -32,9 +34,11 @@ static shape random_shape(void) {
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* A tensor in guarded memory; q_guard and s_guard own it. */
+/* A tensor in guarded memory, which q_guard and s_guard own: the last c channels of a whole that
+ * has `before` windows more. */
 static lw_tensor make_tensor(int64_t n, int64_t h, int64_t w, int64_t c, int64_t window,
-                             int zero_point, int64_t border, guarded *q_guard, guarded *s_guard) {
+                             int zero_point, int64_t border, int64_t before, guarded *q_guard,
+                             guarded *s_guard) {
     lw_tensor t = {.n = n,
                    .h = h,
                    .w = w,
@@ -43,18 +47,21 @@ static lw_tensor make_tensor(int64_t n, int64_t h, int64_t w, int64_t c, int64_t
                    .left = border,
                    .bottom = border,
                    .right = border,
-                   .pixel_bytes = ceil_div(c, 4) * 4,
                    .window = window < c ? window : c,
                    .zero_point = zero_point,
                    .shared = 1};
     t.windows = ceil_div(c, t.window);
+    t.pixel_bytes = ceil_div(before * t.window + c, 4) * 4;
+    t.pixel_windows = before + t.windows;
     size_t pixels = (size_t)(n * (h + 2 * border) * (w + 2 * border));
     *q_guard = guard(pixels * (size_t)t.pixel_bytes + LW_SLACK);
-    *s_guard = guard(pixels * (size_t)t.windows * sizeof(float));
+    *s_guard = guard(pixels * (size_t)t.pixel_windows * sizeof(float));
     t.q = q_guard->p;
     t.scale = s_guard->p;
     memset(t.q, 0xff, pixels * (size_t)t.pixel_bytes);
-    memset(t.scale, 0xff, pixels * (size_t)t.windows * sizeof(float));
+    memset(t.scale, 0xff, pixels * (size_t)t.pixel_windows * sizeof(float));
+    t.q += before * t.window;
+    t.scale += before;
     return t;
 }
 
@@ -117,8 +124,9 @@ static guarded run(const lw_isa *isa, lw_pool *pool, const inputs *in, lw_gemm *
     shape s = in->s;
     guarded q, scale, q_out, scale_out, y = guard(in->outputs * sizeof(float));
     int64_t ic = s.groups * s.icg, oc = s.groups * s.ocg;
-    lw_tensor src = make_tensor(s.n, s.h, s.w, ic, s.window, s.zero_point, s.pad, &q, &scale);
-    lw_tensor dst = make_tensor(s.n, in->oh, in->ow, oc, 24, 128, 1, &q_out, &scale_out);
+    lw_tensor src =
+        make_tensor(s.n, s.h, s.w, ic, s.window, s.zero_point, s.pad, s.before, &q, &scale);
+    lw_tensor dst = make_tensor(s.n, in->oh, in->ow, oc, 24, 128, 1, s.before, &q_out, &scale_out);
     CHECK(lw_quantize_tensor(isa, pool, in->x.p, &src) == LW_OK);
     lw_status status;
     lw_weights *w = lw_weights_pack(isa, in->qw.p, in->sb.p, oc, s.kh, s.kw, ic, s.groups, s.window,
@@ -147,10 +155,11 @@ static guarded run(const lw_isa *isa, lw_pool *pool, const inputs *in, lw_gemm *
     CHECK(conv && status == LW_OK);
     CHECK(lw_conv_run(conv, pool) == LW_OK);
     guarded q_two, scale_two;
-    lw_tensor two = make_tensor(s.n, in->oh, in->ow, oc, 24, 128, 1, &q_two, &scale_two);
+    lw_tensor two = make_tensor(s.n, in->oh, in->ow, oc, 24, 128, 1, s.before, &q_two, &scale_two);
     CHECK(lw_quantize_tensor(isa, pool, y.p, &two) == LW_OK);
     size_t pixels = (size_t)(s.n * (in->oh + 2) * (in->ow + 2));
-    CHECK(memcmp(dst.scale, two.scale, pixels * (size_t)dst.windows * 4) == 0);
+    size_t scales = pixels * (size_t)dst.pixel_windows * sizeof(float);
+    CHECK(memcmp(scale_out.p, scale_two.p, scales) == 0); /* also that of the other channels */
     for (size_t i = 0; i < pixels; i++)
         CHECK(memcmp(dst.q + i * (size_t)dst.pixel_bytes, two.q + i * (size_t)dst.pixel_bytes,
                      (size_t)oc) == 0);
