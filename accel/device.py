@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,10 +27,16 @@ class DeviceInfo:
 
 
 class Device:
-    """A target; subclasses implement `_compile`."""
+    """A target.
 
-    def __init__(self, name: str) -> None:
+    Parameters
+    ----------
+    program : makes the Program for (device, model, batch_size, threads, strict, shapes).
+    """
+
+    def __init__(self, name: str, program: Callable[..., Program]) -> None:
         self.name = name
+        self._program = program
 
     def __repr__(self) -> str:
         return f"<Device {self.name}>"
@@ -64,17 +70,7 @@ class Device:
             raise InputError(f"batch_size is {batch_size}; expected 1..65536")
         if not 1 <= threads <= 256:
             raise InputError(f"threads is {threads}; expected 1..256")
-        return self._compile(model, batch_size, threads, strict, shapes)
-
-    def _compile(
-        self,
-        model: Model,
-        batch_size: int | None,
-        threads: int,
-        strict: bool,
-        shapes: Mapping[str, Sequence[int]] | None,
-    ) -> Program:
-        raise NotImplementedError
+        return self._program(self, model, batch_size, threads, strict, shapes)
 
 
 class Backend(Protocol):

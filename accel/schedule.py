@@ -14,13 +14,36 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class ProductCall:
+class OneCall:
+    """A call of our kernels on one value.
+
+    Attributes
+    ----------
+    name, op : of the node, with what is fused behind it (``Conv+Add+Relu``).
+    x, y : names of the value read and the value made.
+    """
+
+    name: str
+    op: str
+    x: str
+    y: str
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.x,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return (self.y,)
+
+
+@dataclass(frozen=True)
+class ProductCall(OneCall):
     """One convolution or matrix product on our kernels, with its fused epilogue.
 
     Attributes
     ----------
-    x, y : value names. `x` is an image (N, C, H, W) or (N, C, W), or, where `rows`, a matrix
-        (..., K).
+    rows : `x` is a matrix (..., K); else an image (N, C, H, W) or (N, C, W).
     qw : int8, OHWI (OC, KH, KW, IC / groups) or (N, K).
     scale : float32, one per output channel, or one per output channel and weight window.
     window, weight_window : activation and weight windows.
@@ -29,10 +52,6 @@ class ProductCall:
     macs : multiplications per batch.
     """
 
-    name: str
-    op: str
-    x: str
-    y: str
     rows: bool
     qw: Array
     scale: Array
@@ -52,19 +71,11 @@ class ProductCall:
         residual = self.epilogue.residual
         return (self.x,) if residual is None else (self.x, residual)
 
-    @property
-    def writes(self) -> tuple[str, ...]:
-        return (self.y,)
-
 
 @dataclass(frozen=True)
-class PoolCall:
+class PoolCall(OneCall):
     """A maximum or average pooling of an image (N, C, H, W) on our kernels."""
 
-    name: str
-    op: str
-    x: str
-    y: str
     average: bool
     count_pads: bool
     kernel: tuple[int, int]
@@ -72,13 +83,10 @@ class PoolCall:
     pads: tuple[int, int, int, int]
     dilations: tuple[int, int]
 
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return (self.x,)
 
-    @property
-    def writes(self) -> tuple[str, ...]:
-        return (self.y,)
+@dataclass(frozen=True)
+class ViewCall(OneCall):
+    """The same bytes under another shape: Flatten, Reshape, Squeeze and the like."""
 
 
 @dataclass(frozen=True)
@@ -93,24 +101,6 @@ class JoinCall:
     @property
     def reads(self) -> tuple[str, ...]:
         return self.parts
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        return (self.y,)
-
-
-@dataclass(frozen=True)
-class ViewCall:
-    """The same bytes under another shape: Flatten, Reshape, Squeeze and the like."""
-
-    name: str
-    op: str
-    x: str
-    y: str
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return (self.x,)
 
     @property
     def writes(self) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from accel.device import Device, device, device_info
+from accel.device import Device, device_info
+from accel.device import device as open_by_name
 from accel.errors import AccelError, UnsupportedError
 from accel.explain import Explanation
 from accel.model import Model
@@ -25,37 +26,9 @@ def availability() -> tuple[bool, str]:
     return True, f"the fastest of {', '.join(_installed())} on the model at hand"
 
 
-def open_device(index: int, **options: Any) -> Device:
+def open_device(index: int) -> Device:
     """Open the device."""
-    if options:
-        raise TypeError("no options")
-    return AutoDevice("auto")
-
-
-class AutoDevice(Device):
-    """Chooses among the CPU devices at compile time."""
-
-    def _compile(
-        self,
-        model: Model,
-        batch_size: int | None,
-        threads: int,
-        strict: bool,
-        shapes: Mapping[str, Sequence[int]] | None,
-    ) -> Program:
-        programs: dict[str, Program] = {}
-        refused: dict[str, str] = {}
-        for name in _installed():
-            try:
-                programs[name] = device(name).compile(model, batch_size, threads, strict, shapes)
-            except AccelError as err:
-                refused[name] = str(err)
-        if not programs:
-            reasons = "; ".join(f"{n}: {r}" for n, r in refused.items())
-            raise UnsupportedError(f"model {model.name!r}: no CPU device runs it: {reasons}")
-        seconds = {n: _time(p, BUDGET_S / len(programs)) for n, p in programs.items()}
-        best = min(seconds, key=lambda n: seconds[n])
-        return AutoProgram(self, programs[best], seconds, refused)
+    return Device("auto", AutoProgram)
 
 
 class AutoProgram(Program):
@@ -68,13 +41,29 @@ class AutoProgram(Program):
     """
 
     def __init__(
-        self, device: Device, taken: Program, seconds: dict[str, float], refused: dict[str, str]
+        self,
+        device: Device,
+        model: Model,
+        batch_size: int | None,
+        threads: int,
+        strict: bool,
+        shapes: Mapping[str, Sequence[int]] | None,
     ) -> None:
-        super().__init__(device, taken.model, taken.batch_size, taken.threads, taken.shapes)
-        self._taken = taken
-        self.chosen = taken.device.name
-        self.seconds = seconds
-        self.refused = refused
+        super().__init__(device, model, batch_size, threads, shapes)
+        programs: dict[str, Program] = {}
+        self.refused: dict[str, str] = {}
+        for name in _installed():
+            try:
+                candidate = open_by_name(name)
+                programs[name] = candidate.compile(model, batch_size, threads, strict, shapes)
+            except AccelError as err:
+                self.refused[name] = str(err)
+        if not programs:
+            reasons = "; ".join(f"{n}: {r}" for n, r in self.refused.items())
+            raise UnsupportedError(f"model {model.name!r}: no CPU device runs it: {reasons}")
+        self.seconds = {n: _time(p, BUDGET_S / len(programs)) for n, p in programs.items()}
+        self.chosen = min(self.seconds, key=lambda n: self.seconds[n])
+        self._taken = programs[self.chosen]
 
     @property
     def label(self) -> str:

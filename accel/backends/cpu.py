@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from accel import kernels
 from accel.device import Device
@@ -21,25 +20,9 @@ def availability() -> tuple[bool, str]:
     return True, f"own int8 kernels, {kernels.isa()}"
 
 
-def open_device(index: int, **options: Any) -> Device:
+def open_device(index: int) -> Device:
     """Open the device."""
-    if options:
-        raise TypeError("no options")
-    return CpuDevice("cpu")
-
-
-class CpuDevice(Device):
-    """Our kernels on this CPU."""
-
-    def _compile(
-        self,
-        model: Model,
-        batch_size: int | None,
-        threads: int,
-        strict: bool,
-        shapes: Mapping[str, Sequence[int]] | None,
-    ) -> Program:
-        return PlanProgram(self, model, batch_size, threads, strict, shapes)
+    return Device("cpu", PlanProgram)
 
 
 class PlanProgram(Program):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accel.backends.cpu import CpuDevice
+from accel.backends.cpu import PlanProgram
 from accel.device import Device
 from accel.errors import DeviceError, InputError
 from accel.explain import Explanation, Row
@@ -79,19 +79,9 @@ class FpgaDevice(Device):
     """One simulated card with its driver; its programs share the card and its clock."""
 
     def __init__(self, name: str, driver: Driver) -> None:
-        super().__init__(name)
+        super().__init__(name, FpgaProgram)
         self.driver = driver
         self.lock = threading.RLock()
-
-    def _compile(
-        self,
-        model: Model,
-        batch_size: int | None,
-        threads: int,
-        strict: bool,
-        shapes: Mapping[str, Sequence[int]] | None,
-    ) -> Program:
-        return FpgaProgram(self, model, batch_size, threads, strict, shapes)
 
 
 class FpgaProgram(Program):
@@ -110,10 +100,10 @@ class FpgaProgram(Program):
     ) -> None:
         from accel.fpga import Network
 
-        super().__init__(device, model, batch_size, threads)
-        self._cpu = CpuDevice(device.name).compile(model, batch_size, threads, strict, shapes)
-        self.inputs, self.outputs = self._cpu.inputs, self._cpu.outputs
-        layers = workload_of(model.with_shapes(self.batch_size, shapes))
+        super().__init__(device, model, batch_size, threads, shapes)
+        cpu = Device(device.name, PlanProgram)
+        self._cpu = cpu.compile(model, batch_size, threads, strict, shapes)
+        layers = workload_of(model.with_shapes(self.batch_size, self.shapes))
         scheduler = device.driver.card.scheduler
         assert scheduler is not None
         spec = scheduler.spec

@@ -7,18 +7,14 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
-from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from accel import kernels
 from accel.backends.cpu import PlanProgram
 from accel.device import Device
 from accel.errors import DeviceError
-from accel.model import Model
-from accel.program import Program
 
 _SEQUENTIAL = 1  # MKL_THREADING_SEQUENTIAL: our pool is the only one
 _INSTALL = "run: pip install 'lwaccel[mkl]'"
@@ -35,26 +31,9 @@ def availability() -> tuple[bool, str]:
         return True, f"oneMKL from {Path(path).name}"
 
 
-def open_device(index: int, **options: Any) -> Device:
+def open_device(index: int) -> Device:
     """Open the device; refuses an MKL whose products are not exact."""
-    if options:
-        raise TypeError("no options")
-    _gemm_address()
-    return MklDevice("mkl")
-
-
-class MklDevice(Device):
-    """oneMKL's int8 product on this CPU."""
-
-    def _compile(
-        self,
-        model: Model,
-        batch_size: int | None,
-        threads: int,
-        strict: bool,
-        shapes: Mapping[str, Sequence[int]] | None,
-    ) -> Program:
-        return PlanProgram(self, model, batch_size, threads, strict, shapes, _gemm_address())
+    return Device("mkl", partial(PlanProgram, gemm=_gemm_address()))
 
 
 def _library_path() -> str | None:

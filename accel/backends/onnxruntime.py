@@ -4,7 +4,6 @@ activations stay float32. Also the fp32 reference of all comparisons."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import onnxruntime
 
@@ -21,25 +20,9 @@ def availability() -> tuple[bool, str]:
     return True, f"ONNX Runtime {onnxruntime.__version__}"
 
 
-def open_device(index: int, **options: Any) -> Device:
+def open_device(index: int) -> Device:
     """Open the device."""
-    if options:
-        raise TypeError("no options")
-    return OnnxRuntimeDevice("onnxruntime")
-
-
-class OnnxRuntimeDevice(Device):
-    """ONNX Runtime on the CPU."""
-
-    def _compile(
-        self,
-        model: Model,
-        batch_size: int | None,
-        threads: int,
-        strict: bool,
-        shapes: Mapping[str, Sequence[int]] | None,
-    ) -> Program:
-        return OnnxRuntimeProgram(self, model, batch_size, threads, shapes)
+    return Device("onnxruntime", OnnxRuntimeProgram)
 
 
 class OnnxRuntimeProgram(Program):
@@ -51,6 +34,7 @@ class OnnxRuntimeProgram(Program):
         model: Model,
         batch_size: int | None,
         threads: int,
+        strict: bool,
         shapes: Mapping[str, Sequence[int]] | None,
     ) -> None:
         super().__init__(device, model, batch_size, threads, shapes)

@@ -32,25 +32,9 @@ def availability() -> tuple[bool, str]:
         return False, "broken installation; run: pip install --force-reinstall openvino"
 
 
-def open_device(index: int, **options: Any) -> Device:
+def open_device(index: int) -> Device:
     """Open the device."""
-    if options:
-        raise TypeError("no options")
-    return OpenVinoDevice("openvino")
-
-
-class OpenVinoDevice(Device):
-    """OpenVINO on the CPU."""
-
-    def _compile(
-        self,
-        model: Model,
-        batch_size: int | None,
-        threads: int,
-        strict: bool,
-        shapes: Mapping[str, Sequence[int]] | None,
-    ) -> Program:
-        return OpenVinoProgram(self, model, batch_size, threads, shapes)
+    return Device("openvino", OpenVinoProgram)
 
 
 class OpenVinoProgram(Program):
@@ -62,6 +46,7 @@ class OpenVinoProgram(Program):
         model: Model,
         batch_size: int | None,
         threads: int,
+        strict: bool,
         shapes: Mapping[str, Sequence[int]] | None,
     ) -> None:
         super().__init__(device, model, batch_size, threads, shapes)
