@@ -46,9 +46,11 @@ class GraphBuilder:
 
     def output(self, name: str, value: str, dtype: int = TensorProto.FLOAT) -> None:
         """Declare an output: the value takes this name, an inner value that has it gives way."""
-        if any(name == declared.name for declared in self._inputs):
-            name = self.unique(f"{name}/output")
-        self._outputs[name] = (value, dtype)
+        taken = {declared.name for declared in self._inputs} | set(self._outputs)
+        unique, n = name, 1
+        while unique in taken:
+            unique, n = f"{name}_{n}", n + 1
+        self._outputs[unique] = (value, dtype)
 
     def constant(self, array: Array, name: str) -> str:
         """Register a constant; returns its name."""

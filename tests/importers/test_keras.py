@@ -351,3 +351,47 @@ def test_damaged_file_is_a_typed_error(tmp_path: Path, rng: np.random.Generator)
             accel.load(path)
         except AccelError as err:
             assert str(err)
+
+
+def siamese(newer: bool) -> Any:
+    """Two calls of one model, their outputs in order; references as each version counts them."""
+    own = functional([("Dense", "d", ["x"], {"units": 3, "use_bias": False})], newer)
+    key = "batch_shape" if newer else "batch_input_shape"
+    own["config"]["layers"][0]["config"][key] = [None, 4]
+    base = {"class_name": "Functional", "name": "base",
+            "config": {**own["config"], "name": "base"}}  # fmt: skip
+    config = functional([("ReLU", "r", ["x"], {})], newer)
+    config["config"]["layers"][0]["config"][key] = [None, 4]
+
+    def call(name: str) -> Any:
+        if newer:
+            tensor = {"class_name": "__keras_tensor__", "config": {"keras_history": [name, 0, 0]}}
+            return {"args": [tensor], "kwargs": {}}
+        return [[name, 0, 0, {}]]
+
+    config["config"]["layers"].append({**base, "inbound_nodes": [call("x"), call("r")]})
+    config["config"]["output_layers"] = [["base", 1, 0], ["base", 2, 0]]
+    return config
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_model_inside_a_model_is_called_twice(
+    tmp_path: Path, rng: np.random.Generator, newer: bool
+) -> None:
+    w, x = rng.standard_normal((4, 3)), rng.standard_normal((2, 4)).astype(np.float32)
+    config = siamese(newer)
+    if newer:
+        path = write_keras(tmp_path / "net.keras", config, {"functional/layers/dense": [w]})
+    else:
+        path = tmp_path / "net.h5"
+        write_h5(path, config, {"x": []})
+        with h5py.File(path, "a") as file:
+            group = file.create_group("model_weights/base")
+            group.attrs["weight_names0"] = ["d/kernel:0"]  # as a long list is kept
+            group["d/kernel:0"] = w.astype(np.float32)
+    model = Model.from_graph(import_keras(path), "net")
+    y = accel.device("onnxruntime").compile(model, batch_size=2).run(x)
+    assert isinstance(y, dict)
+    first, second = y.values()
+    check(first, x @ w)
+    check(second, np.maximum(x, 0) @ w)

@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from accel.errors import DeviceError, ModelError
+from accel.errors import DeviceError, ModelError, UnsupportedError
 from accel.importers.builder import MAX_ELEMENTS
 from accel.importers.files import MAX_MODEL_BYTES
 
 MAX_JSON_BYTES = 64 << 20
 MAX_LAYERS = 10_000
+MAX_DEPTH = 8  # of models inside models
+MODELS = ("Functional", "Model", "Sequential")
 
 Array = np.ndarray[Any, Any]
 
@@ -48,11 +50,37 @@ def read_h5(path: Path) -> tuple[Any, dict[str, list[Array]]]:
         config = _parse_json(text)
         config["keras_version"] = _text(file.attrs.get("keras_version", b"2"))
         groups = file["model_weights"]
-        weights = {}
-        for name in map(str, groups):
-            names = groups[name].attrs.get("weight_names", [])
-            weights[name] = [_array(groups[name][_text(n)]) for n in names]
+        weights: dict[str, list[Array]] = {}
+        for layer in layers_of(config):
+            name = str(layer["config"]["name"])
+            if name in groups:
+                inner = layer["class_name"] in MODELS
+                weights.update(_layer_weights(groups[name], name, inner))
         return config, weights
+
+
+def _layer_weights(group: Any, name: str, inner: bool) -> dict[str, list[Array]]:
+    """Weights of a layer; those of a model inside by ``model/layer``, as their names tell."""
+    found: dict[str, list[Array]] = {}
+    homes: dict[str, str] = {}
+    for stored in _weight_names(group):
+        home = stored.rpartition("/")[0]
+        key = f"{name}/{home.rpartition('/')[2]}" if inner else name
+        if homes.setdefault(key, home) != home and inner:
+            raise UnsupportedError(f"{key!r} is the name of two layers; save the model as .keras")
+        found.setdefault(key, []).append(_array(group[stored]))
+    return found
+
+
+def _weight_names(group: Any) -> list[str]:
+    """Names in order; long lists are kept in numbered parts."""
+    keys = ["weight_names"] if "weight_names" in group.attrs else []
+    while not keys or keys[0] != "weight_names":
+        part = f"weight_names{len(keys)}"
+        if part not in group.attrs:
+            break
+        keys.append(part)
+    return [_text(n) for key in keys for n in group.attrs[key]]
 
 
 def read_keras(path: Path) -> tuple[Any, dict[str, list[Array]]]:
@@ -61,17 +89,28 @@ def read_keras(path: Path) -> tuple[Any, dict[str, list[Array]]]:
         config = _parse_json(_member(archive, "config.json", MAX_JSON_BYTES))
         config["keras_version"] = "3"
         data = _member(archive, "model.weights.h5", MAX_MODEL_BYTES)
-    counts: dict[str, int] = {}
-    weights = {}
+    weights: dict[str, list[Array]] = {}
     with _h5py().File(io.BytesIO(data), "r") as file:
-        for layer in layers_of(config):
-            kind = _snake(str(layer["class_name"]))
-            counts[kind] = counts.get(kind, -1) + 1
-            group = f"layers/{kind}_{counts[kind]}" if counts[kind] else f"layers/{kind}"
-            variables = file.get(f"{group}/vars", {})
-            own = [_array(variables[str(i)]) for i in range(len(variables))]
-            weights[str(layer["config"]["name"])] = own
+        _collect(file, layers_of(config), "", weights)
     return config, weights
+
+
+def _collect(group: Any, layers: list[Any], path: str, weights: dict[str, list[Array]]) -> None:
+    """Weights of these layers by ``model/.../layer``; a layer lies under its class and count."""
+    if path.count("/") > MAX_DEPTH:
+        raise ValueError(f"models inside models deeper than {MAX_DEPTH}")
+    counts: dict[str, int] = {}
+    for layer in layers:
+        kind, name = _snake(str(layer["class_name"])), path + str(layer["config"]["name"])
+        counts[kind] = counts.get(kind, -1) + 1
+        own = group.get(f"layers/{kind}_{counts[kind]}" if counts[kind] else f"layers/{kind}")
+        if own is None:
+            continue
+        if layer["class_name"] in MODELS:
+            _collect(own, layers_of(layer), f"{name}/", weights)
+        else:
+            variables = own.get("vars", {})
+            weights[name] = [_array(variables[str(i)]) for i in range(len(variables))]
 
 
 def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
