@@ -43,6 +43,7 @@ class Values:
         self.plain: dict[str, Array] = dict(schedule.constants)
         self._nhwc: dict[str, Array] = {}
         self._windows: dict[Key, kernels.QTensor] = {}
+        self._slices: dict[str, kernels.QTensor] = {}  # parts written into the whole's windows
         self._readers: dict[str, list[ProductCall]] = {}
         self._images: dict[str, bool] = {}  # wanted as nhwc; True: as a matrix
         self._wanted_plain: set[str] = set(schedule.outputs)
@@ -68,7 +69,9 @@ class Values:
             self.make_plain(name)
         if name in self._wanted_plain or name in self._images or len(keys) > bool(direct):
             self._make_nhwc(name, rows)
-        dst_q = None if direct is None else self._make_windows(name, direct)
+        dst_q = self._slices.get(name)
+        if dst_q is None and direct is not None:
+            dst_q = self._make_windows(name, direct)
         return Target(self._nhwc.get(name), dst_q)
 
     def convert(self, name: str, rows: bool | None = None) -> None:
@@ -115,14 +118,14 @@ class Values:
 
     def join(self, call: JoinCall) -> None:
         """Copy the parts that were not written in place, then convert the whole."""
-        whole, start = self._nhwc[call.y], 0
-        for part in call.parts:
-            source = self.nhwc(part)
-            place = whole[..., start : start + source.shape[3]]
-            start += source.shape[3]
-            if not np.shares_memory(source, place):
-                self._steps.append(_copy(place, source))
-        self._convert(call.y, set(), from_nhwc=True)
+        whole = self._nhwc.get(call.y)
+        if whole is not None:
+            for part, start, end in self._ranges(call):
+                source, place = self.nhwc(part), whole[..., start:end]
+                if not np.shares_memory(source, place):
+                    self._steps.append(_copy(place, source))
+        made = {key for key in self._windows if key[0] == call.y}
+        self._convert(call.y, made, from_nhwc=True)
 
     def view(self, call: ViewCall) -> None:
         """Give the same bytes another shape."""
@@ -137,8 +140,8 @@ class Values:
                 self._readers.setdefault(call.x, []).append(call)
                 if call.epilogue.residual is not None:
                     self._images[call.epilogue.residual] = call.rows
-            else:
-                self._images.update(dict.fromkeys(call.reads, False))
+            elif isinstance(call, PoolCall):
+                self._images[call.x] = False
         for call in self._schedule.calls:
             if isinstance(call, ProductCall) and self._changes_form(call.y, call.rows):
                 self._wanted_plain.add(call.y)
@@ -158,17 +161,45 @@ class Values:
         for call in reversed(self._schedule.calls):
             if not isinstance(call, JoinCall):
                 continue
-            if call.y not in self._nhwc:
-                shape = nhwc_shape(self._shape(call.y), False)
-                self._nhwc[call.y] = np.zeros(shape, np.float32)
-            start = 0
-            for part in call.parts:
-                channels = self._shape(part)[1]
-                if part in made and part not in self._nhwc:
-                    self._nhwc[part] = self._nhwc[call.y][..., start : start + channels]
-                start += channels
+            sliced = self._slice_windows(call, made)
+            if not sliced or call.y in self._images or call.y in self._wanted_plain:
+                self._slice_floats(call, made)
             if call.y in self._wanted_plain:
                 self.make_plain(call.y)
+
+    def _slice_floats(self, call: JoinCall, made: set[str]) -> None:
+        if call.y not in self._nhwc:
+            self._nhwc[call.y] = np.zeros(nhwc_shape(self._shape(call.y), False), np.float32)
+        for part, start, end in self._ranges(call):
+            self._images.setdefault(part, False)
+            if part in made and part not in self._nhwc:
+                self._nhwc[part] = self._nhwc[call.y][..., start:end]
+
+    def _slice_windows(self, call: JoinCall, made: set[str]) -> bool:
+        """Let the parts write into the windows of the whole, where all of them can."""
+        readers = self._readers.get(call.y, [])
+        ranges, whole = self._ranges(call), self._shape(call.y)[1]
+        if len({self._key(call.y, r) for r in readers}) != 1 or readers[0].rows:
+            return False
+        reader = readers[0]
+        aligned = all(
+            start % reader.window == 0 and (end % reader.window == 0 or end == whole)
+            for _, start, end in ranges
+        )
+        once = len(set(call.parts)) == len(call.parts)
+        free = all(p in made and p not in self._slices and not self._readers.get(p)
+                   for p in call.parts)  # fmt: skip
+        if not (aligned and once and free) or call.y in self._slices:
+            return False
+        windows = self._make_windows(call.y, reader)
+        for part, start, end in ranges:
+            self._slices[part] = windows.channels(start, end)
+        return True
+
+    def _ranges(self, call: JoinCall) -> list[tuple[str, int, int]]:
+        """Each part with its first and last channel in the whole."""
+        ends = np.cumsum([self._shape(part)[1] for part in call.parts]).tolist()
+        return list(zip(call.parts, [0, *ends[:-1]], ends, strict=True))
 
     def _direct_reader(self, name: str, rows: bool) -> ProductCall | None:
         """The reader whose windows the producer's epilogue can write itself."""

@@ -250,3 +250,30 @@ def test_pooling_that_gives_indices_runs_on_the_host() -> None:
     data = net.model({"x": [1, 3, 8, 8]}, {"y": [1, 8, 5, 5]})
     data = with_output(data, "i", [1, 8, 5, 5])
     assert any(isinstance(call, HostGroup) for call in schedule(data).calls)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("window", [8, 32])
+def test_parts_of_a_concatenation_are_written_in_place(
+    pooled: bool, window: int, rng: np.random.Generator
+) -> None:
+    """Windows of 8 end where the parts do, those of 32 do not; a pool wants floats as well."""
+    net = Net()
+    a = net.op("Relu", net.conv("x", 16, 3, pads=[1] * 4))
+    b = net.op("Relu", net.conv(a, 24, 16, k=1))
+    c = net.op("Relu", net.conv(a, 16, 16, pads=[1] * 4))
+    d = net.op("Concat", b, c, axis=1)
+    e = net.conv(d, 8, 40, pads=[1] * 4)
+    outputs = {e: ["N", 8, 9, 9]}
+    if pooled:
+        outputs[net.op("GlobalMaxPool", d)] = ["N", 40, 1, 1]
+    data = net.model({"x": ["N", 3, 9, 9]}, outputs)
+    model = accel.load(data)
+    x = rng.standard_normal((2, 3, 9, 9)).astype(np.float32)
+    expected: Any = accel.device("onnxruntime").compile(model).run(x)
+    program = accel.device("cpu").compile(model.quantize(window=window), strict=True)
+    for _ in range(2):
+        got: Any = program.run(x)
+        for name in outputs:
+            want, have = (v[name] if isinstance(v, dict) else v for v in (expected, got))
+            assert np.linalg.norm(have - want) <= CLOSE * np.linalg.norm(want)
