@@ -319,6 +319,20 @@ def test_cycle_and_weights_alone_are_refused(tmp_path: Path) -> None:
         import_keras(tmp_path / "deep.h5")
 
 
+def test_weights_claimed_but_not_stored_are_refused_before_they_are_allocated(
+    tmp_path: Path,
+) -> None:
+    layers: list[Described] = [("Dense", {"units": 1 << 20, "use_bias": False}, [])]
+    path = write_h5(tmp_path / "net.h5", configuration(layers, (1 << 20,)), {})
+    with h5py.File(path, "a") as file:
+        group = file.create_group("model_weights/Dense_0")
+        group.attrs["weight_names"] = ["k"]
+        group.create_dataset("k", shape=(1 << 20, 1 << 20), dtype="f4", chunks=True)
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(ModelError, match="a weight of shape"):
+        import_keras(path)
+
+
 def test_bytes_and_preprocessing(tmp_path: Path, rng: np.random.Generator) -> None:
     """Bytes are told by their signature; an input with channels last takes pixels as they are."""
     w = rng.standard_normal((3, 3, 3, 4)).astype(np.float32)
