@@ -21,6 +21,7 @@ from accel.importers import Source, import_model
 from accel.passes.choose_windows import WINDOW_KEY, choose_windows
 from accel.passes.fold_batchnorm import fold_batchnorm
 from accel.passes.fold_constants import fold_constants
+from accel.passes.fold_pixels import fold_pixels
 from accel.passes.quantize_weights import quantize_weights
 from accel.workload import Layer, workload_of
 
@@ -117,7 +118,7 @@ class Model:
                 raise InputError(f"{key} is {value}; expected 1..{MAX_WINDOW}, or None")
         if self.is_quantized:
             raise ModelError(f"model {self.name!r} is quantized already; quantize the fp32 model")
-        graph_model = fold_batchnorm(fold_constants(self.graph()))
+        graph_model = fold_pixels(fold_batchnorm(fold_constants(self.graph())))
         choose_windows(graph_model, window)
         quantize_weights(graph_model, weight_window)
         graph_model.metadata_props[QUANTIZED_KEY] = "1"
