@@ -34,7 +34,7 @@ def dequantize_windows(
 def pack_weights(
     qw: NDArray[np.int8],
     scale: NDArray[np.float32],
-    window: int,
+    window: int | None,
     *,
     weight_window: int | None = None,
     signed: bool = True,
@@ -42,7 +42,7 @@ def pack_weights(
 ) -> PackedWeights: ...
 def qgemm(
     q: NDArray[np.uint8],
-    scale: NDArray[np.float32],
+    scale: NDArray[np.float32] | None,
     weights: PackedWeights,
     bias: NDArray[np.float32] | None = None,
     *,
@@ -57,7 +57,7 @@ def qgemm(
 ) -> NDArray[np.float32]: ...
 def qconv2d(
     q: NDArray[np.uint8],
-    scale: NDArray[np.float32],
+    scale: NDArray[np.float32] | None,
     weights: PackedWeights,
     bias: NDArray[np.float32] | None = None,
     *,
@@ -78,7 +78,7 @@ class PackedWeights:
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
-    def window(self) -> int: ...
+    def window(self) -> int | None: ...
     @property
     def weight_window(self) -> int | None: ...
     @property
@@ -121,26 +121,28 @@ class QTensor:
     def __init__(
         self,
         shape: Sequence[int],
-        window: int,
+        window: int | None,
         signed: bool,
         halo: Sequence[int] = (0, 0, 0, 0),
         memory: NDArray[np.uint8] | None = None,
+        *,
+        border: Sequence[int] | None = None,
     ) -> None: ...
     @staticmethod
     def nbytes_for(
-        shape: Sequence[int], window: int, halo: Sequence[int] = (0, 0, 0, 0)
+        shape: Sequence[int], window: int | None, halo: Sequence[int] = (0, 0, 0, 0)
     ) -> int: ...
     def channels(self, c0: int, c1: int) -> QTensor: ...
     @property
     def q(self) -> NDArray[np.uint8]: ...
     @property
-    def scale(self) -> NDArray[np.float32]: ...
+    def scale(self) -> NDArray[np.float32]: ...  # None if window is None
     @property
     def memory(self) -> NDArray[np.uint8]: ...
     @property
     def shape(self) -> tuple[int, int, int, int]: ...
     @property
-    def window(self) -> int: ...
+    def window(self) -> int | None: ...
     @property
     def signed(self) -> bool: ...
     @property
@@ -150,6 +152,10 @@ class QTensor:
 
 class Quantize:
     def __init__(self, src: NDArray[np.float32], dst: QTensor, pool: Pool) -> None: ...
+    def __call__(self) -> None: ...
+
+class Pixels:
+    def __init__(self, src: NDArray[np.uint8], dst: QTensor, pool: Pool) -> None: ...
     def __call__(self) -> None: ...
 
 class Conv:

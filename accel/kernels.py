@@ -11,6 +11,7 @@ try:
     from accel._kernels import (
         Conv,
         PackedWeights,
+        Pixels,
         Pool,
         Pooling,
         QTensor,
@@ -42,6 +43,7 @@ except ImportError as error:
 __all__ = [
     "Conv",
     "PackedWeights",
+    "Pixels",
     "Pool",
     "Pooling",
     "QTensor",

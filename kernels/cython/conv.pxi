@@ -86,6 +86,7 @@ cdef class Conv:
         if dst_q is not None:
             if dst_q.shape != self.shape:
                 raise KernelError(f"dst_q has shape {dst_q.shape}; expected {self.shape}")
+            _windowed("dst_q", dst_q)
             a.dst_q = &dst_q.t
         _check_overlap(src, dst, dst_q)
         if activation not in _ACTIVATIONS:
@@ -149,7 +150,7 @@ def qconv2d(q, scale, PackedWeights weights not None, bias=None, *, strides=(1, 
     Parameters
     ----------
     q : (N, H, W, C) uint8, C-contiguous
-    scale : (N, H, W, ceil(C / window)) float32
+    scale : (N, H, W, ceil(C / window)) float32, or None in mode C
         Finite, >= 0.
     weights : PackedWeights
     bias : (OC,) float32, optional
@@ -175,11 +176,15 @@ def qconv2d(q, scale, PackedWeights weights not None, bias=None, *, strides=(1, 
     """
     _array("q", q, np.uint8, 4)
     src = QTensor(q.shape, weights.window, weights.signed, _ints("pads", pads, 4, 0))
-    _shaped("scale", scale, np.float32, src.scale.shape)
-    if not (np.isfinite(scale).all() and float(scale.min()) >= 0):
-        raise KernelError("scale holds negative or non-finite numbers; expected scale >= 0")
+    if (scale is None) != (weights.window is None):
+        raise KernelError(f"scale is {type(scale).__name__} for weights of mode {weights.mode}; "
+                          "expected None in mode C and an array otherwise")
     src.q[...] = q
-    src.scale[...] = scale
+    if scale is not None:
+        _shaped("scale", scale, np.float32, src.scale.shape)
+        if not (np.isfinite(scale).all() and float(scale.min()) >= 0):
+            raise KernelError("scale holds negative or non-finite numbers; expected scale >= 0")
+        src.scale[...] = scale
     if out is None:
         out = np.empty(_conv_shape(src, weights, _ints("strides", strides, 2, 1), pads,
                                    _ints("dilations", dilations, 2, 1)), np.float32)
@@ -196,7 +201,7 @@ def qgemm(q, scale, PackedWeights weights not None, bias=None, *, residual=None,
     Parameters
     ----------
     q : (M, K) uint8, C-contiguous
-    scale : (M, ceil(K / window)) float32
+    scale : (M, ceil(K / window)) float32, or None in mode C
     weights : PackedWeights
         Of a matrix (N, K).
     bias : (N,) float32, optional
@@ -214,14 +219,15 @@ def qgemm(q, scale, PackedWeights weights not None, bias=None, *, residual=None,
         For a wrong dtype, shape, layout or value.
     """
     _array("q", q, np.uint8, 2)
-    _array("scale", scale, np.float32, 2)
+    if scale is not None:
+        scale = _array("scale", scale, np.float32, 2)[None, None]
     if len(weights.shape) != 2:
         raise KernelError(f"weights have shape {weights.shape}; expected a packed matrix (N, K)")
     if residual is not None:
         residual = _array("residual", residual, np.float32, 2)[None, None]
     if out is not None:
         out = _array("out", out, np.float32, 2)[None, None]
-    y = qconv2d(q[None, None], scale[None, None], weights, bias, residual=residual,
+    y = qconv2d(q[None, None], scale, weights, bias, residual=residual,
                 activation=activation, alpha=alpha, lo=lo, hi=hi, threads=threads, out=out,
                 gemm=gemm)
     return y[0, 0]

@@ -71,13 +71,13 @@ def table():
     -------
     list of dict
         Keys ``name`` (``lw_<op>_<mode>_<MR>x<NR>c<KR>__<isa>``), ``op``, ``mode`` ("a": one weight
-        scale per output channel; "aw": weight windows), ``mr``, ``nr``, ``kr`` and ``isa``.
+        scale per output channel; "aw": weight windows; "c": one activation scale too), ``mr``, ``nr``, ``kr`` and ``isa``.
     """
     cdef int mr, nr, kr
     rows = []
     for name in isas():
         lw_isa_tile(_find(name), &mr, &nr, &kr)
-        for mode in ("a", "aw"):
+        for mode in ("a", "aw", "c"):
             rows.append({"name": f"lw_dot_{mode}_{mr}x{nr}c{kr}__{name}", "op": "dot",
                          "mode": mode, "mr": mr, "nr": nr, "kr": kr, "isa": name})
         for mode in ("a", "aw"):

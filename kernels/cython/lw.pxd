@@ -3,7 +3,7 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 cdef extern from "lw.h" nogil:
-    enum: LW_SLACK, LW_ALIGN, LW_MAX_CHUNK
+    enum: LW_SLACK, LW_ALIGN, LW_MAX_CHUNK, LW_MAX_DEPTH
     ctypedef enum lw_status:
         LW_OK, LW_NONFINITE, LW_NOMEM, LW_INVALID
     ctypedef enum lw_activation:
@@ -18,6 +18,7 @@ cdef extern from "lw.h" nogil:
         int64_t n, h, w, c, top, left, bottom, right
         int64_t pixel_bytes, pixel_windows, window, windows
         int zero_point, shared
+        uint8_t border[4]
     ctypedef void lw_gemm(int, int, int, int, int, int, int, float, const void *, int, int8_t,
                           const void *, int, int8_t, float, int32_t *, int,
                           const int32_t *) noexcept nogil
@@ -48,6 +49,7 @@ cdef extern from "lw.h" nogil:
                                int, uint8_t *, float *)
     void lw_dequantize_rows(const uint8_t *, const float *, int64_t, int64_t, int64_t, int, float *)
     lw_status lw_quantize_tensor(const lw_isa *, lw_pool *, const float *, const lw_tensor *)
+    void lw_copy_pixels(lw_pool *, const uint8_t *, const lw_tensor *)
     void lw_to_nhwc(lw_pool *, const float *, float *, int64_t, int64_t, int64_t)
     void lw_to_nchw(lw_pool *, const float *, float *, int64_t, int64_t, int64_t)
     lw_weights *lw_weights_pack(const lw_isa *, const int8_t *, const float *, int64_t, int64_t,

@@ -22,6 +22,7 @@ cdef class Quantize:
 
     def __init__(self, src, QTensor dst not None, Pool pool not None):
         _check_unbound(self.x == NULL)
+        _windowed("dst", dst)
         self.src = _shaped("src", src, np.float32, dst.shape)
         self.x = <const float *>cnp.PyArray_DATA(src)
         self.dst, self.pool, self.isa = dst, pool, _current
@@ -33,6 +34,47 @@ cdef class Quantize:
             status = lw_quantize_tensor(self.isa, self.pool.p, self.x, &self.dst.t)
         if status != LW_OK:
             raise _where_nonfinite("src", self.src)
+
+
+cdef class Pixels:
+    """Bound operator: copies raw pixels into a QTensor of one scale at every call.
+
+    The first layer of a network reads bytes as they come, without rounding. For an input
+    x = (q / 255 - mean) / std of each channel, divide the weights by 255 * std before they are
+    rounded to sb * qw, subtract the sum of 255 * mean * sb * qw from the bias, and let border
+    pixels be 255 * mean, rounded.
+
+    Parameters
+    ----------
+    src : (N, H, W, C) uint8, C-contiguous
+    dst : QTensor of the same shape
+        With window None, so that it has one scale, and a border of its own.
+    pool : Pool
+
+    Raises
+    ------
+    KernelError
+        For a wrong dtype, shape or layout.
+    """
+    cdef QTensor dst
+    cdef Pool pool
+    cdef object src
+    cdef const uint8_t *x
+
+    def __init__(self, src, QTensor dst not None, Pool pool not None):
+        _check_unbound(self.x == NULL)
+        if dst.scale is not None:
+            raise KernelError(f"dst has windows of {dst.window}; expected one scale (window None)")
+        self.src = _shaped("src", src, np.uint8, dst.shape)
+        if np.may_share_memory(src, dst.memory):
+            raise KernelError("src and dst overlap in memory; expected separate arrays")
+        self.x = <const uint8_t *>cnp.PyArray_DATA(src)
+        self.dst, self.pool = dst, pool
+
+    def __call__(self):
+        _check_bound(self.x != NULL)
+        with nogil:
+            lw_copy_pixels(self.pool.p, self.x, &self.dst.t)
 
 
 cdef class _Transpose:

@@ -87,8 +87,9 @@ cdef class QTensor:
     Parameters
     ----------
     shape : (N, H, W, C)
-    window : int
-        Channels that share a scale, counted from channel 0; at most C is used.
+    window : int or None
+        Channels that share a scale, counted from channel 0; at most C is used. None: the whole
+        tensor has one scale (mode C), which the scales of the weights contain.
     signed : bool
         Zero point 128 if true, else 0.
     halo : (top, left, bottom, right)
@@ -96,12 +97,14 @@ cdef class QTensor:
     memory : (nbytes,) uint8, optional
         Where to live, aligned to 64 bytes, at least `nbytes_for(shape, window, halo)` long. Other
         tensors may use the same memory at other times: producers then write the border again.
+    border : C values of uint8, optional
+        Border pixel of a tensor of one scale and at most four channels; default: the zero point.
 
     Attributes
     ----------
     q : (N, H, W, C) uint8
         View without the border.
-    scale : (N, H, W, ceil(C / window)) float32
+    scale : (N, H, W, ceil(C / window)) float32, or None
         View without the border.
     memory : (nbytes,) uint8
         All of it, also of a range of channels.
@@ -111,7 +114,8 @@ cdef class QTensor:
         """Bytes of memory that such a tensor needs."""
         return _tensor_layout(shape, window, halo)[2]
 
-    def __init__(self, shape, window, object signed, halo=(0, 0, 0, 0), memory=None):
+    def __init__(self, shape, window, object signed, halo=(0, 0, 0, 0), memory=None, *,
+                 border=None):
         _check_unbound(self.t.q == NULL)
         n, h, w, c = _ints("shape", shape, 4, 1)
         top, left, bottom, right = _ints("halo", halo, 4, 0)
@@ -125,20 +129,30 @@ cdef class QTensor:
                               f"expected at least {nbytes}, aligned to {LW_ALIGN}")
         high, wide, pixel = top + h + bottom, left + w + right, (c + 3) // 4 * 4
         plane = memory[:n * high * wide * pixel].reshape(n, high, wide, pixel)
-        plane[...] = 128 if signed else 0
-        scales = memory[q_bytes:q_bytes + n * high * wide * windows * 4].view(np.float32)
-        scales[...] = 0.0
-        scales = scales.reshape(n, high, wide, windows)
+        zero_point = 128 if signed else 0
+        pattern = np.full(4, zero_point, np.uint8)
+        if border is not None:
+            if window is not None or c > 4:
+                raise KernelError(f"border is given for {c} channels and window {window}; expected "
+                                  "at most 4 channels and window None")
+            pattern[:c] = [_int("border", v, 0, 255) for v in _ints("border", border, c, 0)]
+        plane[...] = np.tile(pattern, pixel // 4)
+        for i in range(4):
+            self.t.border[i] = pattern[i]
         self.memory = memory
         self.q = plane[:, top:top + h, left:left + w, :c]
-        self.scale = scales[:, top:top + h, left:left + w]
+        if windows:
+            scales = memory[q_bytes:q_bytes + n * high * wide * windows * 4].view(np.float32)
+            scales[...] = 0.0
+            scales = scales.reshape(n, high, wide, windows)
+            self.scale = scales[:, top:top + h, left:left + w]
+            self.t.scale = <float *>cnp.PyArray_DATA(scales)
         self.t.q = <uint8_t *>cnp.PyArray_DATA(plane)
-        self.t.scale = <float *>cnp.PyArray_DATA(scales)
         self.t.n, self.t.h, self.t.w, self.t.c = n, h, w, c
         self.t.top, self.t.left, self.t.bottom, self.t.right = top, left, bottom, right
         self.t.pixel_bytes, self.t.pixel_windows, self.t.windows = pixel, windows, windows
-        self.t.window = min(_int("window", window, 1), c)
-        self.t.zero_point = 128 if signed else 0
+        self.t.window = c if window is None else min(window, c)
+        self.t.zero_point = zero_point
 
     def channels(self, c0, c1):
         """Channels [c0, c1) as a tensor of its own that shares this memory.
@@ -161,6 +175,7 @@ cdef class QTensor:
             If the range is empty, exceeds the channels, or cuts a window.
         """
         _check_bound(self.t.q != NULL)
+        _windowed("the tensor", self)
         cdef QTensor part = QTensor.__new__(QTensor)
         cdef int64_t start = _int("c0", c0, 0, self.t.c - 1)
         cdef int64_t end = _int("c1", c1, start + 1, self.t.c), window = self.t.window
@@ -185,7 +200,7 @@ cdef class QTensor:
 
     @property
     def window(self):
-        return self.t.window
+        return None if self.scale is None else self.t.window
 
     @property
     def signed(self):
@@ -217,13 +232,19 @@ def _tensor_layout(shape, window, halo):
     """Bytes of q with slack, windows of a pixel, bytes of all."""
     n, h, w, c = _ints("shape", shape, 4, 1)
     top, left, bottom, right = _ints("halo", halo, 4, 0)
-    windows = (c - 1) // _int("window", window, 1) + 1
+    windows = 0 if window is None else (c - 1) // _int("window", window, 1) + 1
     pixels = n * (h + top + bottom) * (w + left + right)
     q_bytes, nbytes = _tensor_bytes(pixels, (c + 3) // 4 * 4, windows)
     if nbytes > _MAX_BYTES:
         raise KernelError(f"tensor of shape {tuple(shape)} with halo {tuple(halo)} needs {nbytes} "
                           f"bytes; expected at most {_MAX_BYTES}")
     return q_bytes, windows, nbytes
+
+
+def _windowed(name, QTensor x):
+    if x.scale is None:
+        raise KernelError(f"{name} has one scale for the whole tensor; expected windows")
+    return x
 
 
 def _tensor_bytes(pixels, pixel_bytes, windows):

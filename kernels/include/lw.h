@@ -9,13 +9,16 @@
  *
  *   mode A   f = fma((float)acc, scale[chunk], f);                    y = fma(f, sb[n], bias[n])
  *   mode AW  f = fma((float)acc * sb[n, chunk], scale[chunk], f);     y = f + bias[n]
+ *   mode C   f = (float)acc, one chunk being the whole of K;          y = fma(f, sb[n], bias[n])
  *
- * Taps outside the image contribute exactly 0. Then y += residual, the activation, the store as
- * float and, in the same pass, the quantization into the windows of the next layer. There is no
- * other rounding, so that every instruction set gives the same bits.
+ * In mode C the whole activation has one scale, which the caller multiplies into sb, and a border
+ * of any bytes. In the others taps outside the image contribute exactly 0. Then y += residual, the
+ * activation, the store as float and, in the same pass, the quantization into the windows of the
+ * next layer. There is no other rounding, so that every instruction set gives the same bits.
  *
  * Overflow: a chunk holds at most LW_MAX_CHUNK = 512 products of at most 255 * 127 < 2^24 / 512,
- * hence acc fits in int32 and (float)acc is exact.
+ * hence acc fits in int32 and (float)acc is exact. In mode C, K <= LW_MAX_DEPTH keeps acc in int32;
+ * (float)acc rounds to nearest, ties to even.
  *
  * Thread safety: functions that take const objects may run at once from several threads; two runs
  * of one lw_conv, or two runs on one lw_pool, exclude each other by the lock of the pool.
@@ -30,17 +33,21 @@
 extern "C" {
 #endif
 
-enum { LW_MAX_CHUNK = 512, LW_SLACK = 64, LW_ALIGN = 64 };
+enum {
+    LW_MAX_CHUNK = 512,
+    LW_MAX_DEPTH = 66311, /* INT32_MAX / (255 * 127) */
+    LW_SLACK = 64,
+    LW_ALIGN = 64
+};
 
 typedef enum lw_status {
     LW_OK = 0,
     LW_NONFINITE = 1, /* a value to be quantized is NaN or infinite */
     LW_NOMEM = 2,     /* an allocation failed */
-    LW_INVALID = 3    /* a chunk is longer than LW_MAX_CHUNK, or a size overflows */
+    LW_INVALID = 3    /* LW_MAX_CHUNK or LW_MAX_DEPTH is exceeded, or a size overflows */
 } lw_status;
 
-/* How scales apply. LW_C (one scale for the whole activation) is a row of its own to come. */
-typedef enum lw_mode { LW_A = 0, LW_AW = 1, LW_MODES = 2 } lw_mode;
+typedef enum lw_mode { LW_A = 0, LW_AW = 1, LW_C = 2, LW_MODES = 3 } lw_mode;
 
 typedef enum lw_activation {
     LW_NONE = 0,
@@ -87,7 +94,8 @@ void lw_pool_run(lw_pool *pool, int64_t count, lw_task *task, void *context);
  * q     : u8 (n, h + top + bottom, w + left + right, pixel_bytes), of which c count; pixel_bytes
  *         is c of the whole rounded up to 4; LW_SLACK readable bytes follow the last pixel.
  * scale : f32 (n, h + top + bottom, w + left + right, pixel_windows), of which windows count; 0 in
- *         the border.
+ *         the border. NULL in mode C: no windows, and border pixels are `border`, repeated every
+ *         four channels.
  * The caller owns the memory of both. */
 typedef struct lw_tensor {
     uint8_t *q;
@@ -97,7 +105,8 @@ typedef struct lw_tensor {
     int64_t pixel_bytes, pixel_windows; /* from one pixel to the next */
     int64_t window, windows;
     int zero_point;
-    int shared; /* other tensors use the same memory: producers write the border again */
+    uint8_t border[4]; /* of mode C */
+    int shared;        /* other tensors use the same memory: producers write the border again */
 } lw_tensor;
 
 void lw_tensor_fill_border(const lw_tensor *t, int64_t image); /* of its own channels */
@@ -118,6 +127,9 @@ void lw_dequantize_rows(const uint8_t *q, const float *scale, int64_t rows, int6
 lw_status lw_quantize_tensor(const lw_isa *isa, lw_pool *pool, const float *src,
                              const lw_tensor *dst);
 
+/* src : u8 NHWC, C-contiguous, the shape of dst, a tensor of mode C. */
+void lw_copy_pixels(lw_pool *pool, const uint8_t *src, const lw_tensor *dst);
+
 /* f32 (n, c, h * w) <-> (n, h * w, c), both C-contiguous, not overlapping. */
 void lw_to_nhwc(lw_pool *pool, const float *src, float *dst, int64_t n, int64_t c, int64_t pixels);
 void lw_to_nchw(lw_pool *pool, const float *src, float *dst, int64_t n, int64_t c, int64_t pixels);
@@ -129,7 +141,8 @@ typedef struct lw_weights lw_weights;
 /* qw    : s8 (oc, kh, kw, ic / groups), C-contiguous, values in [-127, 127].
  * scale : f32, (oc) if weight_window is 0 (mode A), else
  *         (oc, kh, kw, ceil(ic / groups / weight_window)) (mode AW).
- * window: channels of one activation window, counted from channel 0 of all ic channels.
+ * window: channels of one activation window, counted from channel 0 of all ic channels; 0: mode C,
+ *         without weight windows.
  * merge : at most this many output columns are filled from several groups (block diagonal
  *         products); 0 lets the packer choose. A depthwise layer is packed for the depthwise kernel
  *         if merge is 0.

@@ -32,7 +32,8 @@ struct lw_conv {
     lw_conv_args args;
     const lw_isa *isa;
     float *sb, *bias; /* (oc); sb is 1 in mode AW: fma(f, 1, bias) = f + bias */
-    lw_win *win;      /* one per chunk; one per (window, tap) for depthwise */
+    lw_win *win;      /* one per chunk or run of chunks; one per (window, tap) for depthwise */
+    lw_list *lists;   /* into win, where not depthwise */
     block *blocks;
     int64_t block_count, pixels, pixel_block, pixel_blocks;
     int64_t wide, high; /* of the bordered source */
@@ -45,8 +46,8 @@ struct lw_conv {
     int8_t *gemm_b;
     int32_t *gemm_comp, *gemm_acc; /* acc: per worker (pixel_block, gemm_ld) */
     float *gemm_sb;
-    uint8_t *gemm_a; /* per worker: (pixel_block, LW_MAX_CHUNK) */
-    int64_t gemm_ld;
+    uint8_t *gemm_a; /* per worker: (pixel_block, gemm_lda) */
+    int64_t gemm_ld, gemm_lda;
 };
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -61,6 +62,33 @@ static int64_t tap_pixels(const lw_conv *p, int64_t tap) {
     return tap / w->kw * p->args.dilation_h * p->wide + tap % w->kw * p->args.dilation_w;
 }
 
+/* In mode C the taps of a kernel row that lie side by side in memory are one chunk. */
+static int continues(const lw_conv *p, const lw_chunk *last, const lw_chunk *next) {
+    const lw_weights *w = p->args.weights;
+    return w->mode == LW_C && !p->args.gemm && p->args.dilation_w == 1 &&
+           next->tap / w->kw == last->tap / w->kw && next->len == w->ic &&
+           round_up(w->ic, 4) == p->args.src->pixel_bytes;
+}
+
+/* The windows of list l go to p->win from `first` on; returns their end. */
+static int64_t plan_list(lw_conv *p, int64_t l, int64_t first) {
+    const lw_weights *w = p->args.weights;
+    const lw_tensor *src = p->args.src;
+    const lw_chunk *c = w->chunks + w->lists[l].first;
+    int64_t at = first;
+    for (int64_t i = 0; i < w->lists[l].count; i++, c++) {
+        int64_t pixel = tap_pixels(p, c->tap);
+        if (i && continues(p, c - 1, c))
+            p->win[at - 1].k4 += (c->len + 3) / 4;
+        else
+            p->win[at++] = (lw_win){(int32_t)(pixel * src->pixel_bytes + c->c0),
+                                    (int32_t)(pixel * src->pixel_windows + c->win),
+                                    (c->len + 3) / 4, c->b_off};
+    }
+    p->lists[l] = (lw_list){first, at - first};
+    return at;
+}
+
 static lw_status plan_windows(lw_conv *p) {
     const lw_weights *w = p->args.weights;
     const lw_tensor *src = p->args.src;
@@ -69,15 +97,14 @@ static lw_status plan_windows(lw_conv *p) {
     int64_t reach = (tap_pixels(p, taps - 1) + 1) * max64(src->pixel_bytes, src->pixel_windows * 4);
     if (reach > INT32_MAX) return LW_INVALID;
     p->win = lw_alloc((size_t)count * sizeof *p->win);
-    if (!p->win) return LW_NOMEM;
-    for (int64_t i = 0; i < count; i++) {
-        lw_chunk c = w->depthwise ? (lw_chunk){(int32_t)(i % taps), 0, 0, (int32_t)(i / taps), 0}
-                                  : w->chunks[i];
-        int64_t pixel = tap_pixels(p, c.tap);
-        p->win[i] =
-            (lw_win){(int32_t)(pixel * src->pixel_bytes + c.c0),
-                     (int32_t)(pixel * src->pixel_windows + c.win), (c.len + 3) / 4, c.b_off};
+    p->lists = lw_alloc((size_t)w->list_count * sizeof *p->lists);
+    if (!p->win || !p->lists) return LW_NOMEM;
+    for (int64_t i = 0; w->depthwise && i < count; i++) {
+        int64_t pixel = tap_pixels(p, i % taps);
+        p->win[i] = (lw_win){(int32_t)(pixel * src->pixel_bytes),
+                             (int32_t)(pixel * src->pixel_windows + i / taps), 0, 0};
     }
+    for (int64_t l = 0, at = 0; l < w->list_count; l++) at = plan_list(p, l, at);
     return LW_OK;
 }
 
@@ -149,10 +176,10 @@ static lw_status plan_channels(lw_conv *p) {
 static void unpack_chunk(const lw_weights *w, const lw_panel *panel, const lw_chunk *chunk,
                          int64_t column, int64_t ldn, int8_t *b, int32_t *comp, float *sb) {
     int64_t nr = w->isa->nr;
-    const uint8_t *at = w->data + panel->offset + chunk->b_off;
+    const uint8_t *data = w->data + panel->offset, *at = data + chunk->b_off;
     const int8_t *q = (const int8_t *)at + lw_chunk_head(w);
     for (int64_t lane = 0; lane < panel->n; lane++) {
-        comp[column + lane] = ((const int32_t *)(const void *)at)[lane];
+        comp[column + lane] = ((const int32_t *)(const void *)(data + lw_comp_at(w, chunk)))[lane];
         if (sb) sb[column + lane] = ((const float *)(const void *)at)[nr + lane];
         for (int64_t k = 0; k < chunk->len; k++)
             b[k * ldn + column + lane] = q[(k / 4 * nr + lane) * 4 + k % 4];
@@ -174,7 +201,9 @@ static void size_products(lw_conv *p, size_t *b, size_t *columns) {
         f->comp = f->sb = *columns;
         p->gemm_ld = max64(p->gemm_ld, f->ldn);
         for (int64_t i = 0; i < w->lists[l].count; i++) {
-            *b += (size_t)(w->chunks[w->lists[l].first + i].len * f->ldn);
+            int64_t len = w->chunks[w->lists[l].first + i].len;
+            p->gemm_lda = max64(p->gemm_lda, len);
+            *b += (size_t)(len * f->ldn);
             *columns += (size_t)f->ldn;
         }
     }
@@ -189,7 +218,7 @@ static lw_status plan_products(lw_conv *p) {
     p->gemm_b = lw_alloc(b);
     p->gemm_comp = lw_alloc(columns * sizeof *p->gemm_comp);
     p->gemm_acc = lw_alloc(rows * (size_t)p->gemm_ld * sizeof *p->gemm_acc);
-    p->gemm_a = lw_alloc(rows * LW_MAX_CHUNK);
+    p->gemm_a = lw_alloc(rows * (size_t)p->gemm_lda);
     if (w->mode == LW_AW) p->gemm_sb = lw_alloc(columns * sizeof *p->gemm_sb);
     if (!p->gemm_b || !p->gemm_comp || !p->gemm_acc || !p->gemm_a ||
         (w->mode == LW_AW && !p->gemm_sb))
@@ -253,7 +282,7 @@ static void sum_dense(const lw_conv *p, const block *b, const pixel_set *set, fl
     const lw_weights *w = p->args.weights;
     for (int64_t i = b->first; i < b->last; i++) {
         const lw_panel *panel = w->panels + i;
-        const lw_list *list = w->lists + panel->list;
+        const lw_list *list = p->lists + panel->list;
         float *column = c + (panel->n0 - b->n0);
         for (int64_t m = 0; m < set->count; m += p->isa->mr) {
             int64_t rows = min64(p->isa->mr, set->count - m);
@@ -283,23 +312,25 @@ static void gather(const pixel_set *set, int64_t a_off, int64_t len, uint8_t *to
 
 static void sum_foreign(const lw_conv *p, const pixel_set *set, float *c, int worker) {
     const lw_weights *w = p->args.weights;
-    uint8_t *a = p->gemm_a + worker * p->pixel_block * LW_MAX_CHUNK;
+    uint8_t *a = p->gemm_a + worker * p->pixel_block * p->gemm_lda;
     int32_t *acc = p->gemm_acc + worker * p->pixel_block * p->gemm_ld, zero = 0;
+    int whole = w->mode == LW_C; /* the product adds up all chunks */
     memset(c, 0, (size_t)(set->count * p->ldc) * sizeof *c);
     for (int64_t l = 0; l < w->list_count; l++) {
         const product *f = p->products + l;
         size_t b_at = f->b, column_at = f->comp;
-        for (int64_t i = 0; i < w->lists[l].count; i++) {
+        int64_t last = w->lists[l].count - 1;
+        for (int64_t i = 0; i <= last; i++) {
             const lw_win *win = p->win + w->lists[l].first + i;
             int len = w->chunks[w->lists[l].first + i].len;
             gather(set, win->a_off, len, a);
             p->args.gemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_NO_TRANS, CBLAS_FIX_OFFSET,
                          (int)set->count, (int)f->n, len, 1.0f, a, len, 0, p->gemm_b + b_at,
-                         (int)f->ldn, 0, 0.0f, acc, (int)f->ldn, &zero);
-            for (int64_t m = 0; m < set->count; m++)
+                         (int)f->ldn, 0, whole && i ? 1.0f : 0.0f, acc, (int)f->ldn, &zero);
+            for (int64_t m = 0; m < set->count && (!whole || i == last); m++)
                 p->isa->accumulate(f->n, acc + m * f->ldn, p->gemm_comp + column_at,
                                    p->gemm_sb ? p->gemm_sb + column_at : NULL,
-                                   set->sa[m][win->s_off], c + m * p->ldc + f->n0);
+                                   whole ? 1.0f : set->sa[m][win->s_off], c + m * p->ldc + f->n0);
             b_at += (size_t)(len * f->ldn);
             column_at += (size_t)f->ldn;
         }
@@ -423,6 +454,7 @@ void lw_conv_destroy(lw_conv *p) {
     free(p->bias);
     free(p->sb);
     free(p->win);
+    free(p->lists);
     free(p->blocks);
     free(p->scratch);
     free(p->products);

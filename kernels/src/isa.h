@@ -30,7 +30,8 @@ typedef struct lw_post {
 } lw_post;
 
 /* c[i, 0..nr) = f for mr pixels. a[i], sa[i] : base of pixel i; b : panel; ldc in floats.
- * Panel, per chunk: s32 comp[nr]; f32 sb[nr] (mode AW only); s8 q[k4][nr][4]. */
+ * Panel, per chunk: s32 comp[nr]; f32 sb[nr] (mode AW only); s8 q[k4][nr][4]. In mode C: one
+ * comp[nr] for all chunks at the base of the panel, and sa is not read. */
 typedef void lw_dot(int windows, const lw_win *win, const uint8_t *const *a, const float *const *sa,
                     const uint8_t *b, float *c, ptrdiff_t ldc);
 

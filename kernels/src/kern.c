@@ -13,6 +13,19 @@ enum { NV = NR / VW };
 
 /* ---- dense product ------------------------------------------------------------------------ */
 
+/* acc += the products of k4 steps of four channels. */
+INLINE void dot_steps(const int mr, ptrdiff_t k4, const uint8_t *const *p, const uint8_t *w,
+                      vi acc[MR][NV]) {
+    for (ptrdiff_t k = 0; k < 4 * k4; k += 4, w += NR * 4) {
+        vb bj[NV];
+        UNROLLED (j, NV) bj[j] = vb_load(w + j * VW * 4);
+        UNROLLED (i, mr) {
+            va ai = va_set(p[i] + k);
+            UNROLLED (j, NV) acc[i][j] = v_dot4(acc[i][j], ai, bj[j]);
+        }
+    }
+}
+
 /* The int32 sums of one chunk live in registers beside the float sums of all chunks so far. */
 INLINE void dot_tile(const int mr, const lw_mode mode, int windows, const lw_win *win,
                      const uint8_t *const *a, const float *const *sa, const uint8_t *b, float *c,
@@ -30,14 +43,7 @@ INLINE void dot_tile(const int mr, const lw_mode mode, int windows, const lw_win
         }
         const float *sb = (const float *)(const void *)(panel + NR * 4);
         const uint8_t *w = panel + NR * 4 * (mode == LW_AW ? 2 : 1);
-        for (ptrdiff_t k = 0, kend = 4 * (ptrdiff_t)win->k4; k < kend; k += 4, w += NR * 4) {
-            vb bj[NV];
-            UNROLLED (j, NV) bj[j] = vb_load(w + j * VW * 4);
-            UNROLLED (i, mr) {
-                va ai = va_set(p[i] + k);
-                UNROLLED (j, NV) acc[i][j] = v_dot4(acc[i][j], ai, bj[j]);
-            }
-        }
+        dot_steps(mr, win->k4, p, w, acc);
         UNROLLED (i, mr) {
             vf s = vf_set(sa[i][win->s_off]);
             UNROLLED (j, NV) {
@@ -51,13 +57,35 @@ INLINE void dot_tile(const int mr, const lw_mode mode, int windows, const lw_win
         UNROLLED (j, NV) vf_store(c + i * ldc + j * VW, f[i][j]);
 }
 
+/* Mode C: one int32 sum over all chunks. */
+INLINE void dot_tile_c(const int mr, int windows, const lw_win *win, const uint8_t *const *a,
+                       const uint8_t *b, float *c, ptrdiff_t ldc) {
+    vi acc[MR][NV];
+    UNROLLED (i, mr)
+        UNROLLED (j, NV) acc[i][j] = vi_load((const int32_t *)(const void *)b + j * VW);
+    for (const lw_win *end = win + windows; win < end; win++) {
+        const uint8_t *w = b + win->b_off, *p[MR];
+        UNROLLED (i, mr) p[i] = a[i] + win->a_off;
+        dot_steps(mr, win->k4, p, w, acc);
+    }
+    UNROLLED (i, mr)
+        UNROLLED (j, NV) vf_store(c + i * ldc + j * VW, vf_from(acc[i][j]));
+}
+
 #define DOT(mode, rows)                                                                            \
     static void dot_##mode##_##rows(int windows, const lw_win *win, const uint8_t *const *a,       \
                                     const float *const *sa, const uint8_t *b, float *c,            \
                                     ptrdiff_t ldc) {                                               \
         dot_tile(rows, mode, windows, win, a, sa, b, c, ldc);                                      \
     }
-#define DOT_ROWS(rows) DOT(LW_A, rows) DOT(LW_AW, rows)
+#define DOT_C(rows)                                                                                \
+    static void dot_LW_C_##rows(int windows, const lw_win *win, const uint8_t *const *a,           \
+                                const float *const *sa, const uint8_t *b, float *c,                \
+                                ptrdiff_t ldc) {                                                   \
+        (void)sa;                                                                                  \
+        dot_tile_c(rows, windows, win, a, b, c, ldc);                                              \
+    }
+#define DOT_ROWS(rows) DOT(LW_A, rows) DOT(LW_AW, rows) DOT_C(rows)
 
 DOT_ROWS(1)
 DOT_ROWS(2)
@@ -384,7 +412,7 @@ const lw_isa TABLE(LW_ISA) = {
     .mr = MR,
     .nr = NR,
     .kr = 4,
-    .dot = {[LW_A] = {ROWS_OF(LW_A)}, [LW_AW] = {ROWS_OF(LW_AW)}},
+    .dot = {[LW_A] = {ROWS_OF(LW_A)}, [LW_AW] = {ROWS_OF(LW_AW)}, [LW_C] = {ROWS_OF(LW_C)}},
     .depthwise = depthwise,
     .finish = finish,
     .quantize = quantize,

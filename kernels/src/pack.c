@@ -37,16 +37,17 @@ static int64_t chunk_end(const lw_weights *w, const source *s, int64_t c, int64_
     return end;
 }
 
-/* Chunks of one list; counts only if out is NULL. Returns the count, or -1 if a chunk is too long
- * or a panel exceeds 2^31 bytes. */
+/* Chunks of one list; counts only if out is NULL. Returns the count, or -1 if a chunk or K is too
+ * long or a panel exceeds 2^31 bytes. */
 static int64_t cut_list(const lw_weights *w, const source *s, int64_t c0, int64_t c1, lw_chunk *out,
                         size_t *panel_bytes) {
     int64_t count = 0;
-    size_t offset = 0, step = (size_t)w->isa->nr * 4;
+    size_t offset = lw_panel_head(w), step = (size_t)w->isa->nr * 4;
+    if (w->mode == LW_C && s->taps * s->icg > LW_MAX_DEPTH) return -1;
     for (int64_t tap = 0; tap < s->taps; tap++)
         for (int64_t c = c0, end; c < c1; c = end, count++) {
             end = chunk_end(w, s, c, c0, c1);
-            if (end - c > LW_MAX_CHUNK) return -1;
+            if (w->mode != LW_C && end - c > LW_MAX_CHUNK) return -1;
             if (out)
                 out[count] = (lw_chunk){(int32_t)tap, (int32_t)c, (int32_t)(end - c),
                                         (int32_t)(c / w->window), (int32_t)offset};
@@ -59,7 +60,8 @@ static int64_t cut_list(const lw_weights *w, const source *s, int64_t c0, int64_
 
 /* One output channel into lane `lane` of one chunk of its panel. */
 static void pack_lane(const lw_weights *w, const source *s, const lw_chunk *chunk, int64_t n,
-                      int64_t lane, uint8_t *at) {
+                      int64_t lane, uint8_t *panel) {
+    uint8_t *at = panel + chunk->b_off;
     int64_t nr = w->isa->nr, group = n / s->ocg, g0 = group * s->icg;
     int64_t first = chunk->c0 > g0 ? chunk->c0 : g0;
     int64_t last = min64(chunk->c0 + chunk->len, g0 + s->icg);
@@ -71,7 +73,7 @@ static void pack_lane(const lw_weights *w, const source *s, const lw_chunk *chun
         q[(k / 4 * nr + lane) * 4 + k % 4] = row[c - g0];
         sum += row[c - g0];
     }
-    ((int32_t *)(void *)at)[lane] = -w->zero_point * sum;
+    ((int32_t *)(void *)(panel + lw_comp_at(w, chunk)))[lane] -= w->zero_point * sum;
     if (w->mode == LW_AW && first < last) {
         int64_t per_tap = ceil_div(s->icg, w->weight_window);
         ((float *)(void *)at)[nr + lane] =
@@ -81,7 +83,7 @@ static void pack_lane(const lw_weights *w, const source *s, const lw_chunk *chun
 
 static lw_status pack_dense(lw_weights *w, const source *s) {
     int64_t nr = w->isa->nr, lists = ceil_div(w->groups, s->merge), chunks = 0, panels = 0;
-    size_t bytes = 0, one;
+    size_t bytes = 0, one = 0;
     for (int64_t l = 0; l < lists; l++) {
         int64_t g0 = l * s->merge, g1 = min64(g0 + s->merge, w->groups);
         int64_t count = cut_list(w, s, g0 * s->icg, g1 * s->icg, NULL, &one);
@@ -110,7 +112,7 @@ static lw_status pack_dense(lw_weights *w, const source *s) {
             w->panels[w->panel_count++] = (lw_panel){n0, n, l, offset};
             for (int64_t i = 0; i < count; i++)
                 for (int64_t lane = 0; lane < n; lane++)
-                    pack_lane(w, s, list + i, n0 + lane, lane, w->data + offset + list[i].b_off);
+                    pack_lane(w, s, list + i, n0 + lane, lane, w->data + offset);
         }
     }
     return LW_OK;
@@ -141,14 +143,14 @@ lw_weights *lw_weights_pack(const lw_isa *isa, const int8_t *qw, const float *sc
     if (!w) return NULL;
     w->isa = isa;
     w->oc = oc, w->kh = kh, w->kw = kw, w->ic = ic, w->groups = groups;
-    w->window = min64(window, ic), w->weight_window = weight_window;
+    w->window = window ? min64(window, ic) : ic, w->weight_window = weight_window;
     w->zero_point = zero_point;
-    w->mode = weight_window ? LW_AW : LW_A;
+    w->mode = !window ? LW_C : weight_window ? LW_AW : LW_A;
     source s = {.qw = qw, .scale = scale, .icg = ic / groups, .ocg = oc / groups, .taps = kh * kw};
     s.merge = merged_groups(w, &s, merge);
-    w->depthwise = s.icg == 1 && s.ocg == 1 && !merge;
+    w->depthwise = s.icg == 1 && s.ocg == 1 && !merge && w->mode != LW_C;
     *status = w->depthwise ? pack_depthwise(w, &s) : pack_dense(w, &s);
-    if (*status == LW_OK && w->mode == LW_A) {
+    if (*status == LW_OK && w->mode != LW_AW) {
         w->sb = lw_alloc((size_t)oc * sizeof *w->sb);
         if (w->sb)
             memcpy(w->sb, scale, (size_t)oc * sizeof *w->sb);

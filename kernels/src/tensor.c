@@ -11,6 +11,11 @@ static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 /* ---- borders ---- */
 
 static void fill_pixels(const lw_tensor *t, int64_t pixel, int64_t count) {
+    if (!t->scale) { /* mode C */
+        for (int64_t i = pixel * t->pixel_bytes; i < (pixel + count) * t->pixel_bytes; i += 4)
+            memcpy(t->q + i, t->border, sizeof t->border);
+        return;
+    }
     if (t->windows == t->pixel_windows) { /* all channels: pixels are adjacent */
         memset(t->q + pixel * t->pixel_bytes, t->zero_point, (size_t)(count * t->pixel_bytes));
         memset(t->scale + pixel * t->windows, 0, (size_t)(count * t->windows) * sizeof *t->scale);
@@ -97,6 +102,34 @@ lw_status lw_quantize_tensor(const lw_isa *isa, lw_pool *pool, const float *src,
                                 dst->q, dst->scale);
     lw_pool_run(pool, dst->n * dst->h, quantize_row_task, &j);
     return atomic_load(&j.failed) ? LW_NONFINITE : LW_OK;
+}
+
+/* ---- pixels ---- */
+
+typedef struct pixels_job {
+    const uint8_t *src;
+    const lw_tensor *t;
+} pixels_job;
+
+/* One task is one image row. What lies beyond the last channel of a pixel does not count: pixels of
+ * three channels take along one byte of the next, but the last. */
+static void pixels_task(void *context, int64_t index, int worker) {
+    const pixels_job *j = context;
+    const lw_tensor *t = j->t;
+    (void)worker;
+    int64_t wide = t->w + t->left + t->right, high = t->h + t->top + t->bottom;
+    int64_t image = index / t->h, y = index % t->h, i = 0;
+    const uint8_t *src = j->src + index * t->w * t->c;
+    uint8_t *q = t->q + ((image * high + y + t->top) * wide + t->left) * t->pixel_bytes;
+    if (t->shared && y == 0) lw_tensor_fill_border(t, image);
+    if (t->c == 3)
+        for (; i < t->w - 1; i++) memcpy(q + i * 4, src + i * 3, 4);
+    for (; i < t->w; i++) memcpy(q + i * t->pixel_bytes, src + i * t->c, (size_t)t->c);
+}
+
+void lw_copy_pixels(lw_pool *pool, const uint8_t *src, const lw_tensor *dst) {
+    pixels_job j = {src, dst};
+    lw_pool_run(pool, dst->n * dst->h, pixels_task, &j);
 }
 
 /* ---- layout ---- */

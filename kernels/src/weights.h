@@ -30,7 +30,7 @@ struct lw_weights {
     lw_panel *panels;
     int64_t list_count, chunk_count, panel_count;
     uint8_t *data;
-    float *sb;   /* (oc) in mode A, else NULL */
+    float *sb;   /* (oc); NULL in mode AW */
     int64_t ldw; /* depthwise: rows of comp, w, dw_sb, one per tap */
     int32_t *comp, *w;
     float *dw_sb;
@@ -39,7 +39,17 @@ struct lw_weights {
 
 /* Bytes of a chunk ahead of its weights: comp and, in mode AW, sb. */
 static inline size_t lw_chunk_head(const lw_weights *w) {
-    return (size_t)w->isa->nr * 4 * (w->mode == LW_AW ? 2 : 1);
+    return w->mode == LW_C ? 0 : (size_t)w->isa->nr * 4 * (w->mode == LW_AW ? 2 : 1);
+}
+
+/* Bytes of a panel ahead of its chunks: comp in mode C. */
+static inline size_t lw_panel_head(const lw_weights *w) {
+    return w->mode == LW_C ? (size_t)w->isa->nr * 4 : 0;
+}
+
+/* Where comp of a chunk lies in its panel. */
+static inline size_t lw_comp_at(const lw_weights *w, const lw_chunk *chunk) {
+    return w->mode == LW_C ? 0 : (size_t)chunk->b_off;
 }
 
 void *lw_alloc(size_t bytes); /* zeroed, LW_ALIGN aligned, LW_SLACK bytes longer; free() it */

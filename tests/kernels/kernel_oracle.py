@@ -64,21 +64,21 @@ class ConvCase:
     strides: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (1, 1, 1, 1)
     dilations: tuple[int, int] = (1, 1)
-    window: int = 8
+    window: int | None = 8  # None: mode C
     weight_window: int | None = None
     signed: bool = True
     activation: str = "none"
     values: str = "normal"
     threads: int = 1
-    arrays: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
+    arrays: dict[str, Any] = field(default_factory=dict, compare=False)
 
-    def data(self) -> dict[str, np.ndarray]:
-        """x, q, scale, qw, sw, bias; made once."""
+    def data(self) -> dict[str, Any]:
+        """x, q, scale (None in mode C), qw, sw, bias; made once."""
         if not self.arrays:
             self.arrays.update(self._make(np.random.default_rng(self.seed)))
         return self.arrays
 
-    def _make(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def _make(self, rng: np.random.Generator) -> dict[str, Any]:
         shape = (self.n, *self.size, self.groups * self.icg)
         oc = self.groups * self.ocg
         x = make_values(rng, shape, self.values)
@@ -90,7 +90,10 @@ class ConvCase:
         sw_shape: tuple[int, ...] = (oc,)
         if self.weight_window is not None:
             sw_shape = (oc, *self.kernel, -(-self.icg // min(self.weight_window, self.icg)))
-        q, scale = kernels.quantize_windows(x, self.window, self.signed)
+        if self.window is None:
+            q, scale = kernels.quantize_windows(x, shape[3], self.signed)[0], None
+        else:
+            q, scale = kernels.quantize_windows(x, self.window, self.signed)
         sw = rng.random(sw_shape, np.float32)
         bias = rng.standard_normal(oc, np.float32)
         return {"x": x, "q": q, "scale": scale, "qw": qw, "sw": sw, "bias": bias}
@@ -136,7 +139,9 @@ class ConvCase:
         d = self.data()
         channels = self.groups * self.icg
         zero = 128.0 if self.signed else 0.0
-        x = (d["q"] - zero) * spread(d["scale"], min(self.window, channels), channels)
+        x = d["q"] - zero
+        if self.window is not None:
+            x = x * spread(d["scale"], min(self.window, channels), channels)
         sw = d["sw"][:, None, None, None].astype(np.float64)
         if self.weight_window is not None:
             sw = spread(d["sw"], min(self.weight_window, self.icg), self.icg)
@@ -165,8 +170,8 @@ ACTIVATIONS = ("none", "relu", "clip", "leaky", "hardswish", "silu")
 
 
 @st.composite
-def conv_cases(draw: st.DrawFn, depthwise: bool = False) -> ConvCase:
-    """Convolutions with tails in every direction."""
+def conv_cases(draw: st.DrawFn, depthwise: bool = False, windows: bool = True) -> ConvCase:
+    """Convolutions with tails in every direction; without windows: mode C."""
     pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
     icg = 1 if depthwise else draw(st.integers(1, 70))
     groups = draw(st.integers(2, 70)) if depthwise else draw(st.sampled_from((1, 1, 2, 3, 5)))
@@ -181,8 +186,8 @@ def conv_cases(draw: st.DrawFn, depthwise: bool = False) -> ConvCase:
         strides=draw(pair),
         pads=draw(st.tuples(*[st.integers(0, 2)] * 4)),
         dilations=draw(st.tuples(st.integers(1, 2), st.integers(1, 2))),
-        window=draw(st.integers(1, groups * icg + 3)),
-        weight_window=draw(st.none() | st.integers(1, icg + 1)),
+        window=draw(st.integers(1, groups * icg + 3)) if windows else None,
+        weight_window=draw(st.none() | st.integers(1, icg + 1)) if windows else None,
         signed=draw(st.booleans()),
         activation=draw(st.sampled_from(ACTIVATIONS)),
         values=draw(st.sampled_from(VALUES)),

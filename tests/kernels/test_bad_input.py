@@ -13,7 +13,7 @@ import pytest
 
 from accel import kernels
 from accel.errors import KernelError
-from accel.kernels import Conv, Pool, QTensor, Quantize, ToNHWC
+from accel.kernels import Conv, Pixels, Pool, Pooling, QTensor, Quantize, ToNHWC
 
 F32 = np.float32
 X = np.ones((2, 8), F32)
@@ -22,6 +22,8 @@ SB = np.ones(4, F32)
 CUBE = np.ones((1, 2, 2, 2), F32)
 TENSOR = QTensor((1, 2, 3, 4), 4, True)
 IMAGE = np.ones((1, 5, 5, 8), F32)
+RAW = QTensor((1, 5, 5, 3), None, False)
+FLAT = QTensor((1, 5, 5, 4), None, False)
 
 
 def pack(**more: Any) -> kernels.PackedWeights:
@@ -45,6 +47,10 @@ def conv(**more: Any) -> Conv:
         **more,
     }
     return Conv(args.pop("src"), args.pop("weights"), **args)
+
+
+def pooling(src: Any, **more: Any) -> Pooling:
+    return Pooling(src, "max", kernel=(1, 1), out_shape=(5, 5), pool=Pool(1), **more)
 
 
 KERNEL_ERRORS: dict[str, Callable[[], Any]] = {
@@ -76,6 +82,10 @@ KERNEL_ERRORS: dict[str, Callable[[], Any]] = {
     "pack groups of matrix": lambda: pack(groups=2),
     "pack chunk too long": lambda: pack(qw=np.ones((4, 600), np.int8), window=600),
     "pack weight window 0": lambda: pack(weight_window=0),
+    "pack too deep": lambda: pack(qw=np.ones((1, 66312), np.int8), scale=SB[:1], window=None),
+    "pack weight window alone": lambda: pack(window=None, weight_window=4),
+    "gemm scale missing": lambda: gemm(scale=None),
+    "gemm scale of one scale": lambda: gemm(weights=pack(window=None)),
     "gemm scale shape": lambda: gemm(scale=np.ones((2, 2), F32)),
     "gemm scale NaN": lambda: gemm(scale=np.full((2, 1), np.nan, F32)),
     "gemm scale negative": lambda: gemm(scale=np.full((2, 1), -1, F32)),
@@ -97,6 +107,22 @@ KERNEL_ERRORS: dict[str, Callable[[], Any]] = {
     "channels beyond": lambda: TENSOR.channels(0, 5),
     "channels negative": lambda: TENSOR.channels(-4, 4),
     "channels unbound": lambda: QTensor.__new__(QTensor).channels(0, 1),
+    "border of windows": lambda: QTensor((1, 2, 2, 3), 3, False, border=(1, 2, 3)),
+    "border of 5 channels": lambda: QTensor((1, 2, 2, 5), None, False, border=(1,) * 5),
+    "border length": lambda: QTensor((1, 2, 2, 3), None, False, border=(1, 2)),
+    "border value": lambda: QTensor((1, 2, 2, 3), None, False, border=(1, 2, 256)),
+    "channels of one scale": lambda: RAW.channels(0, 3),
+    "pixels float": lambda: Pixels(np.ones(RAW.shape, F32), RAW, Pool(1)),
+    "pixels shape": lambda: Pixels(np.ones((1, 5, 5, 4), np.uint8), RAW, Pool(1)),
+    "pixels strided": lambda: Pixels(np.ones((1, 5, 5, 6), np.uint8)[..., ::2], RAW, Pool(1)),
+    "pixels into windows": lambda: Pixels(np.ones(TENSOR.shape, np.uint8), TENSOR, Pool(1)),
+    "pixels in place": lambda: Pixels(FLAT.memory[:100].reshape(FLAT.shape), FLAT, Pool(1)),
+    "pixels unbound": lambda: Pixels.__new__(Pixels)(),
+    "quantize into one scale": lambda: Quantize(np.ones(RAW.shape, F32), RAW, Pool(1)),
+    "conv into one scale": lambda: conv(dst_q=QTensor((1, 3, 3, 4), None, True)),
+    "conv from one scale": lambda: conv(src=FLAT),
+    "pool from one scale": lambda: pooling(FLAT, dst=np.ones((1, 5, 5, 4), F32)),
+    "pool into one scale": lambda: pooling(np.ones((1, 5, 5, 4), F32), dst_q=FLAT),
     "quantize op shape": lambda: Quantize(IMAGE, QTensor((1, 5, 5, 9), 4, True), Pool(1)),
     "quantize op unbound": lambda: Quantize.__new__(Quantize)(),
     "conv pads over halo": lambda: conv(pads=(2, 0, 0, 0)),

@@ -38,7 +38,7 @@ def loops(lines: list[str]) -> list[list[str]]:
 
 
 @pytest.mark.skipif("avx512vnni" not in kernels.isas(), reason="hardware: no AVX512-VNNI")
-@pytest.mark.parametrize("mode", ["A", "AW"])
+@pytest.mark.parametrize("mode", ["A", "AW", "C"])
 def test_dot_loop_has_no_spills(mode: str) -> None:
     hot = [loop for loop in loops(disassembly(f"dot_LW_{mode}_7")) if "vpdpbusd" in "".join(loop)]
     assert len(hot) == 1

@@ -29,6 +29,7 @@ static shape random_shape(void) {
     }
     s.window = random_in(1, s.groups * s.icg + 2);
     s.weight_window = random_in(0, 1) ? random_in(1, s.icg) : 0;
+    if (random_in(0, 3) == 0) s.window = s.weight_window = 0; /* mode C */
     return s;
 }
 
@@ -50,18 +51,19 @@ static lw_tensor make_tensor(int64_t n, int64_t h, int64_t w, int64_t c, int64_t
                    .window = window < c ? window : c,
                    .zero_point = zero_point,
                    .shared = 1};
-    t.windows = ceil_div(c, t.window);
+    if (!window) t.window = c, before = 0;
+    t.windows = window ? ceil_div(c, t.window) : 0;
     t.pixel_bytes = ceil_div(before * t.window + c, 4) * 4;
     t.pixel_windows = before + t.windows;
     size_t pixels = (size_t)(n * (h + 2 * border) * (w + 2 * border));
     *q_guard = guard(pixels * (size_t)t.pixel_bytes + LW_SLACK);
     *s_guard = guard(pixels * (size_t)t.pixel_windows * sizeof(float));
     t.q = q_guard->p;
-    t.scale = s_guard->p;
+    t.scale = window ? s_guard->p : NULL;
     memset(t.q, 0xff, pixels * (size_t)t.pixel_bytes);
-    memset(t.scale, 0xff, pixels * (size_t)t.pixel_windows * sizeof(float));
+    if (window) memset(t.scale, 0xff, pixels * (size_t)t.pixel_windows * sizeof(float));
     t.q += before * t.window;
-    t.scale += before;
+    if (window) t.scale += before;
     return t;
 }
 
@@ -73,7 +75,7 @@ static guarded random_floats(size_t count) {
 
 typedef struct inputs {
     shape s;
-    guarded x, qw, sb, bias, residual;
+    guarded x, pixels, qw, sb, bias, residual;
     int64_t oh, ow;
     size_t outputs;
 } inputs;
@@ -85,6 +87,9 @@ static inputs make_inputs(shape s) {
     in.ow = (s.w + 2 * s.pad - (s.kw - 1) * s.dilation - 1) / s.stride + 1;
     in.outputs = (size_t)(s.n * in.oh * in.ow * oc);
     in.x = random_floats((size_t)(s.n * s.h * s.w * ic));
+    in.pixels = guard((size_t)(s.n * s.h * s.w * ic));
+    for (int64_t i = 0; i < s.n * s.h * s.w * ic; i++)
+        ((uint8_t *)in.pixels.p)[i] = (uint8_t)random_in(0, 255);
     in.qw = guard((size_t)(oc * taps * s.icg));
     for (int64_t i = 0; i < oc * taps * s.icg; i++)
         ((int8_t *)in.qw.p)[i] = (int8_t)random_in(-127, 127);
@@ -98,6 +103,7 @@ static inputs make_inputs(shape s) {
 
 static void release_inputs(inputs in) {
     release(in.x);
+    release(in.pixels);
     release(in.qw);
     release(in.sb);
     release(in.bias);
@@ -108,11 +114,11 @@ static void release_inputs(inputs in) {
 static void plain_gemm(int layout, int trans_a, int trans_b, int offset_c, int m, int n, int k,
                        float alpha, const void *a, int lda, int8_t offset_a, const void *b, int ldb,
                        int8_t offset_b, float beta, int32_t *c, int ldc, const int32_t *offset) {
-    (void)layout, (void)trans_a, (void)trans_b, (void)offset_c, (void)alpha, (void)beta;
+    (void)layout, (void)trans_a, (void)trans_b, (void)offset_c, (void)alpha;
     (void)offset_a, (void)offset_b;
     for (int i = 0; i < m; i++)
         for (int j = 0; j < n; j++) {
-            int32_t sum = *offset;
+            int32_t sum = *offset + (beta == 1.0f ? c[i * ldc + j] : 0);
             for (int l = 0; l < k; l++)
                 sum += ((const uint8_t *)a)[i * lda + l] * ((const int8_t *)b)[l * ldb + j];
             c[i * ldc + j] = sum;
@@ -127,7 +133,10 @@ static guarded run(const lw_isa *isa, lw_pool *pool, const inputs *in, lw_gemm *
     lw_tensor src =
         make_tensor(s.n, s.h, s.w, ic, s.window, s.zero_point, s.pad, s.before, &q, &scale);
     lw_tensor dst = make_tensor(s.n, in->oh, in->ow, oc, 24, 128, 1, s.before, &q_out, &scale_out);
-    CHECK(lw_quantize_tensor(isa, pool, in->x.p, &src) == LW_OK);
+    if (s.window)
+        CHECK(lw_quantize_tensor(isa, pool, in->x.p, &src) == LW_OK);
+    else
+        lw_copy_pixels(pool, in->pixels.p, &src);
     lw_status status;
     lw_weights *w = lw_weights_pack(isa, in->qw.p, in->sb.p, oc, s.kh, s.kw, ic, s.groups, s.window,
                                     s.weight_window, s.zero_point, gemm ? 16 : 0, &status);
