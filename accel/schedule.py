@@ -47,6 +47,8 @@ class ProductCall(OneCall):
     qw : int8, OHWI (OC, KH, KW, IC / groups) or (N, K).
     scale : float32, one per output channel, or one per output channel and weight window.
     window, weight_window : activation and weight windows.
+    border : where the input is raw pixels, uint8 (N, H, W, C): what stands for zero in each
+        channel; the window is None then.
     signed : whether the activations need a sign (zero point 128, else 0).
     pads : top, left, bottom, right.
     macs : multiplications per batch.
@@ -55,7 +57,7 @@ class ProductCall(OneCall):
     rows: bool
     qw: Array
     scale: Array
-    window: int
+    window: int | None
     weight_window: int | None
     signed: bool
     groups: int
@@ -65,6 +67,7 @@ class ProductCall(OneCall):
     bias: Array | None
     epilogue: Epilogue
     macs: int
+    border: tuple[int, ...] | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from accel import kernels
 from accel.schedule import HostGroup, JoinCall, PoolCall, ProductCall, Schedule, ViewCall
 
 Array = np.ndarray[Any, Any]
-Key = tuple[str, bool, int, bool]
+Key = tuple[str, bool, int | None, bool]
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,18 @@ class Values:
             key = self._key(name, reader)
             if key not in made:
                 made.add(key)
-                source = self._contiguous(self.nhwc(name, reader.rows))
                 target = self._make_windows(name, reader)
-                self._steps.append(kernels.Quantize(source, target, self._pool))
+                self._steps.append(self._quantize(name, reader, target))
         if name in self._images:
             self.nhwc(name, self._images[name])
+
+    def _quantize(
+        self, name: str, reader: ProductCall, target: kernels.QTensor
+    ) -> Callable[[], None]:
+        if reader.border is not None:
+            return kernels.Pixels(self.plain[name], target, self._pool)
+        source = self._contiguous(self.nhwc(name, reader.rows))
+        return kernels.Quantize(source, target, self._pool)
 
     def windows(self, call: ProductCall) -> kernels.QTensor:
         """The quantized input of a product."""
@@ -181,10 +188,9 @@ class Values:
         ranges, whole = self._ranges(call), self._shape(call.y)[1]
         if len({self._key(call.y, r) for r in readers}) != 1 or readers[0].rows:
             return False
-        reader = readers[0]
+        reader, window = readers[0], readers[0].window or whole
         aligned = all(
-            start % reader.window == 0 and (end % reader.window == 0 or end == whole)
-            for _, start, end in ranges
+            start % window == 0 and (end % window == 0 or end == whole) for _, start, end in ranges
         )
         once = len(set(call.parts)) == len(call.parts)
         free = all(p in made and p not in self._slices and not self._readers.get(p)
@@ -213,9 +219,12 @@ class Values:
         if key not in self._windows:
             halos = [r.pads for r in self._readers[name] if self._key(name, r) == key]
             top, left, bottom, right = (max(p) for p in zip(*halos, strict=True))
-            shape = nhwc_shape(self._shape(name), reader.rows)
-            halo = (top, left, bottom, right)
-            self._windows[key] = kernels.QTensor(shape, reader.window, reader.signed, halo)
+            shape, halo = self._shape(name), (top, left, bottom, right)
+            if reader.border is None:
+                shape = nhwc_shape(shape, reader.rows)
+            self._windows[key] = kernels.QTensor(
+                shape, reader.window, reader.signed, halo, border=reader.border
+            )
         return self._windows[key]
 
     def _make_nhwc(self, name: str, rows: bool) -> None:

@@ -79,8 +79,9 @@ def _rows(call: Call, where: str, kernel: str) -> list[Row]:
 
 
 def _product_row(call: ProductCall, where: str, kernel: str) -> Row:
-    mode = "AW" if call.weight_window else "A"
+    mode = "C" if call.window is None else "AW" if call.weight_window else "A"
     note = f"weight window {call.weight_window}" if call.weight_window else ""
+    note = "reads raw pixels" if call.border is not None else note
     return Row(
         call.name, call.op, where, f"{kernel}, {mode}", call.window, call.macs, own=True, note=note
     )

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from accel import graph as g
 from accel.lower.geometry import resolved_pads
+from accel.lower.pixels import read_pixels
 from accel.passes.choose_windows import WINDOW_KEY
 from accel.passes.fuse_epilogue import fuse_epilogue
 from accel.passes.quantize_weights import weight_axes
@@ -42,7 +43,7 @@ def product_call(node: ir.Node, nonnegative: set[str], claimed: set[ir.Node]) ->
     if epilogue.bias is not None:
         bias = epilogue.bias
     qw, scale = _layout(q, scale, image, axes.channel == 0)
-    return ProductCall(
+    call = ProductCall(
         name=node.name or y.name or "",
         op="+".join(n.op_type for n in (node, *fused)),
         x=x.name or "",
@@ -58,6 +59,7 @@ def product_call(node: ir.Node, nonnegative: set[str], claimed: set[ir.Node]) ->
         macs=node_macs(node),
         **geometry,
     )
+    return read_pixels(call, node, claimed) if image else call
 
 
 _MATRIX: dict[str, Any] = {

@@ -79,6 +79,23 @@ def test_quantized_network_on_pixels_is_close_to_fp32(rng: np.random.Generator) 
     model = network(pads=[1, 0, 1, 1]).with_preprocessing(0.5, 0.5, order="bgr")
     x = rng.integers(0, 256, (2, 9, 9, 3), dtype=np.uint8)
     want = run(model, x)
-    got = accel.device("cpu").compile(model.quantize()).run(x)
+    quantized = model.quantize()
+    program = accel.device("cpu").compile(quantized, strict=True)  # nothing left to the host
+    got = program.run(x)
+    assert isinstance(got, np.ndarray)
+    assert np.linalg.norm(got - want) <= 0.02 * np.linalg.norm(want)
+    assert program.explain().rows[0].note == "reads raw pixels"
+    for name in ("mkl", "fpga"):
+        np.testing.assert_array_equal(accel.device(name).compile(quantized).run(x), got)
+
+
+def test_weight_windows_and_pixels_go_together(rng: np.random.Generator) -> None:
+    net = Net()
+    y = net.conv(net.op("Relu", net.conv("image", 32, 3)), 8, 32)
+    model = accel.load(net.model({"image": ["N", 3, 9, 9]}, {y: ["N", 8, 5, 5]}))
+    model = model.with_preprocessing()
+    x = rng.integers(0, 256, (2, 9, 9, 3), dtype=np.uint8)
+    got = accel.device("cpu").compile(model.quantize(weight_window=16), strict=True).run(x)
+    want = run(model, x)
     assert isinstance(got, np.ndarray)
     assert np.linalg.norm(got - want) <= 0.02 * np.linalg.norm(want)
