@@ -16,7 +16,7 @@ import pyarrow as pa
 import accel
 from accel.errors import CardError, InputError
 from spark_bridge.batcher import is_list, rebatch
-from spark_bridge.results import Result, to_arrow, to_error, to_result
+from spark_bridge.results import Answer, to_arrow
 from spark_bridge.rows import Row, RowError, image_row, tensor_row
 from spark_bridge.spec import Spec
 
@@ -46,25 +46,22 @@ def run(
     columns = list(spec.columns.values())
     settings = spec.settings
     for batch in rebatch(batches, batch_rows(spec), settings.batch_bytes, columns):
-        results = predict_values(_values(batch, spec.columns), spec, program)
-        yield batch.append_column(spec.output, to_arrow(results, spec.task))
+        answers = answer(_values(batch, spec.columns), spec, program)
+        yield batch.append_column(spec.output, to_arrow(answers, spec))
 
 
-def predict_values(values: Iterable[Values], spec: Spec, program: accel.Program) -> list[Result]:
-    """Results of a few rows, one for each, good or bad."""
+def answer(values: Iterable[Values], spec: Spec, program: accel.Program) -> list[Answer]:
+    """Outputs or error of a few rows, one for each."""
     prepared = [_prepare(value, spec) for value in values]
     good = [row for row in prepared if not isinstance(row, RowError)]
     computed = iter(infer(good, program))
     answers = [row if isinstance(row, RowError) else next(computed) for row in prepared]
     if spec.settings.on_error == "fail":
         _raise_first(answers)
-    return [
-        to_error(answer) if isinstance(answer, RowError) else to_result(answer, spec)
-        for answer in answers
-    ]
+    return answers
 
 
-def infer(rows: Sequence[Row], program: accel.Program) -> list[Row | RowError]:
+def infer(rows: Sequence[Row], program: accel.Program) -> list[Answer]:
     """Outputs of each row by name; halves a batch that fails until the bad row is alone."""
     if not rows:
         return []
@@ -102,7 +99,7 @@ def _split(outputs: Row, count: int) -> Iterator[Row]:
         yield {name: array[i] for name, array in outputs.items()}
 
 
-def _prepare(values: Values, spec: Spec) -> Row | RowError:
+def _prepare(values: Values, spec: Spec) -> Answer:
     """Arrays of one row by input name, or what is wrong with it."""
     try:
         return {name: _convert(values[name], name, spec) for name in spec.columns}
@@ -119,14 +116,20 @@ def _convert(value: object, name: str, spec: Spec) -> np.ndarray[Any, Any]:
 def _values(batch: pa.RecordBatch, columns: Mapping[str, str]) -> Iterator[Values]:
     """Rows of a record batch as Python values: bytes, or arrays for lists."""
     names = list(columns)
-    read = [[_value(scalar) for scalar in batch.column(columns[name])] for name in names]
+    read = [_column(batch.column(columns[name])) for name in names]
     for row in zip(*read, strict=True):
         yield dict(zip(names, row, strict=True))
 
 
+def _column(array: pa.Array) -> list[object]:
+    if not is_list(array.type):
+        return list(array.to_pylist())
+    return [_value(scalar) for scalar in array]
+
+
 def _value(scalar: pa.Scalar) -> object:
-    """bytes or None; a flat array for a list of numbers; other lists as they are."""
-    if not scalar.is_valid or not is_list(scalar.type):
+    """A flat array for a list of numbers; null and other lists as they are."""
+    if not scalar.is_valid:
         return scalar.as_py()
     flat = scalar.values
     if flat.null_count or is_list(flat.type):
@@ -134,10 +137,10 @@ def _value(scalar: pa.Scalar) -> object:
     return flat.to_numpy(zero_copy_only=False)
 
 
-def _raise_first(answers: Sequence[Row | RowError]) -> None:
-    for i, answer in enumerate(answers):
-        if isinstance(answer, RowError):
+def _raise_first(answers: Sequence[Answer]) -> None:
+    for i, found in enumerate(answers):
+        if isinstance(found, RowError):
             raise InputError(
-                f"row {i} of a batch of {len(answers)}: {answer}; "
+                f"row {i} of a batch of {len(answers)}: {found}; "
                 'correct the input, or keep such rows with on_error="keep"'
             )

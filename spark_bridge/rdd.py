@@ -12,7 +12,7 @@ from accel.errors import InputError
 from accel.images import ImageChain
 from spark_bridge import core, worker
 from spark_bridge.query import build_spec
-from spark_bridge.results import FIELDS, Result
+from spark_bridge.results import to_arrow
 from spark_bridge.ship import ModelLike
 from spark_bridge.spec import Spec
 
@@ -73,9 +73,10 @@ def map_partitions(
         name, field = next(iter(spec.columns.items()))
         pairs = ((item, _content(item, field)) for item in items)
         for chunk in _chunks(pairs, core.batch_rows(spec), spec.settings.batch_bytes):
-            results = core.predict_values([{name: value} for _, value in chunk], spec, program)
+            answers = core.answer([{name: value} for _, value in chunk], spec, program)
+            results = to_arrow(answers, spec).to_pylist()  # as the DataFrame's struct
             for (item, _), result in zip(chunk, results, strict=True):
-                yield _answer(item, _to_row(result, spec), spec, key)
+                yield _answer(item, _row(result), spec, key)
 
     return predict_partition
 
@@ -130,13 +131,8 @@ def _field(row: Row, name: str) -> Any:
     return row[name]
 
 
-def _to_row(result: Result, spec: Spec) -> Row:
-    """A Row of the same fields, in the same order, as the DataFrame's struct."""
-    fields = [name for name, _ in FIELDS[spec.task]] + ["error"]
-    return Row(**{name: _nested(result.get(name)) for name in fields})
-
-
-def _nested(value: Any) -> Any:
+def _row(value: Any) -> Any:
+    """Rows for the structs, at any depth."""
     if isinstance(value, dict):
-        return Row(**value)
-    return [_nested(v) for v in value] if isinstance(value, list) else value
+        return Row(**{name: _row(v) for name, v in value.items()})
+    return [_row(v) for v in value] if isinstance(value, list) else value

@@ -6,6 +6,7 @@ with the other fields null.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,8 @@ FIELDS = {
     "array": [("array", pa.list_(pa.float32()))],
     "raw": [("tensors", pa.list_(TENSOR))],
 }
-Result = dict[str, Any]
+Answer = Row | RowError  # outputs of one row by name, or what is wrong with it
+Array = np.ndarray[Any, Any]
 
 
 def result_type(task: str) -> pa.StructType:
@@ -48,43 +50,80 @@ def ddl(kind: pa.DataType) -> str:
     return {"int32": "int"}.get(str(kind), str(kind))
 
 
-def to_result(outputs: Row, spec: Spec) -> Result:
-    """Fields of one good row from the arrays of one row, by output name."""
-    first = next(iter(outputs.values()))
+def to_arrow(answers: Sequence[Answer], spec: Spec) -> pa.StructArray:
+    """The results of some rows, good and bad, as `result_type(spec.task)`.
+
+    Columns are built whole, for the good rows alone, and then spread over all rows.
+    """
+    good = [answer for answer in answers if not isinstance(answer, RowError)]
+    firsts = [next(iter(outputs.values())) for outputs in good]
     if spec.task == "classify":
-        return _classes(first.ravel(), spec)
-    if spec.task == "features":
-        return {"features": _float_bytes(first), "dim": first.size}
-    if spec.task == "array":
-        return {"array": first.astype(np.float32).ravel()}
-    return {"tensors": [_tensor(name, array) for name, array in outputs.items()]}
+        columns = _classes(firsts, spec)
+    elif spec.task == "features":
+        columns = [_bytes(firsts), pa.array([first.size for first in firsts], pa.int32())]
+    elif spec.task == "array":
+        columns = [_lists(firsts)]
+    else:
+        columns = [_tensors(good)]
+    if len(good) < len(answers):
+        places = _places(answers)
+        columns = [column.take(places) for column in columns]
+    return pa.StructArray.from_arrays(
+        [*columns, _errors(answers)], fields=list(result_type(spec.task))
+    )
 
 
-def to_error(error: RowError) -> Result:
-    """Fields of one bad row."""
-    return {"error": {"code": error.code, "stage": error.stage, "message": error.message}}
+def _classes(outputs: Sequence[Array], spec: Spec) -> list[pa.Array]:
+    """label, name, score and topk: the k highest scores, equal ones in order of their label."""
+    scores = [output.astype(np.float32).ravel() for output in outputs]
+    ranked = [np.argsort(-row, kind="stable")[: spec.top_k] for row in scores]
+    label = pa.array(_joined(ranked, np.int32))
+    score = pa.array(_joined([s[order] for s, order in zip(scores, ranked, strict=True)]))
+    name = pa.nulls(len(label), pa.string())
+    if spec.labels is not None:
+        name = pa.array(spec.labels, pa.string()).take(label)
+    topk = pa.StructArray.from_arrays([label, name, score], fields=list(pa.struct(CLASS)))
+    offsets = _offsets(ranked)
+    best = offsets.slice(0, len(ranked))
+    columns = [column.take(best) for column in (label, name, score)]
+    return [*columns, pa.ListArray.from_arrays(offsets, topk)]
 
 
-def to_arrow(results: Sequence[Result], task: str) -> pa.StructArray:
-    """Results in Arrow form; a field a result lacks is null."""
-    return pa.array(results, result_type(task))
+def _tensors(rows: Sequence[Row]) -> pa.ListArray:
+    """Every output of each row, as TENSOR."""
+    arrays = [array for row in rows for array in row.values()]
+    names = pa.array([name for row in rows for name in row], pa.string())
+    shapes = _lists([np.array(array.shape) for array in arrays], np.int32)
+    tensors = pa.StructArray.from_arrays([names, shapes, _bytes(arrays)], fields=list(TENSOR))
+    return pa.ListArray.from_arrays(_offsets(rows), tensors)
 
 
-def _classes(scores: np.ndarray[Any, Any], spec: Spec) -> Result:
-    """The k highest scores; equal ones in order of their label."""
-    order = np.argsort(-scores, kind="stable")[: spec.top_k]
-    ranked = [_class(int(label), scores, spec.labels) for label in order]
-    return {**ranked[0], "topk": ranked}
+def _bytes(arrays: Sequence[Array]) -> pa.BinaryArray:
+    return pa.array([array.astype("<f4").tobytes() for array in arrays], pa.binary())
 
 
-def _class(label: int, scores: np.ndarray[Any, Any], labels: Sequence[str] | None) -> Result:
-    name = None if labels is None else labels[label]
-    return {"label": label, "name": name, "score": float(scores[label])}
+def _lists(arrays: Sequence[Array], dtype: type = np.float32) -> pa.ListArray:
+    flat = [array.ravel() for array in arrays]
+    return pa.ListArray.from_arrays(_offsets(flat), pa.array(_joined(flat, dtype)))
 
 
-def _tensor(name: str, array: np.ndarray[Any, Any]) -> Result:
-    return {"name": name, "shape": list(array.shape), "data": _float_bytes(array)}
+def _joined(arrays: Sequence[Array], dtype: type = np.float32) -> Array:
+    """One array from several flat ones, also from none."""
+    return np.concatenate([np.empty(0, dtype), *arrays], dtype=dtype, casting="unsafe")
 
 
-def _float_bytes(array: np.ndarray[Any, Any]) -> bytes:
-    return array.astype("<f4").tobytes()
+def _offsets(items: Sequence[Any]) -> pa.Int32Array:
+    """Where each item begins when all are laid end to end, and where the last one ends."""
+    return pa.array(itertools.accumulate(map(len, items), initial=0), pa.int32())
+
+
+def _places(answers: Sequence[Answer]) -> pa.Int64Array:
+    """Place of each row among the good ones; null for a bad one."""
+    count = itertools.count()
+    return pa.array([None if isinstance(a, RowError) else next(count) for a in answers], pa.int64())
+
+
+def _errors(answers: Sequence[Answer]) -> pa.StructArray:
+    if not any(isinstance(answer, RowError) for answer in answers):
+        return pa.nulls(len(answers), ERROR)
+    return pa.array([vars(a) if isinstance(a, RowError) else None for a in answers], ERROR)

@@ -101,7 +101,7 @@ def grey(image: Array) -> npt.NDArray[np.uint8]:
     The weights sum to 256, so an image whose channels are equal keeps its values exactly.
     Source: ITU-R BT.601-7, section 2.5.1, coefficients rounded to 1/256.
     """
-    r, g, b = (image[..., c].astype(np.uint32) for c in range(3))
+    r, g, b = (image[..., c].astype(np.uint16) for c in range(3))  # the sum stays below 65536
     return ((77 * r + 150 * g + 29 * b + 128) >> 8).astype(np.uint8)[..., np.newaxis]
 
 
