@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def results(rates: dict[str, dict[str, float]]) -> dict[str, Any]:
