@@ -277,3 +277,18 @@ def test_parts_of_a_concatenation_are_written_in_place(
         for name in outputs:
             want, have = (v[name] if isinstance(v, dict) else v for v in (expected, got))
             assert np.linalg.norm(have - want) <= CLOSE * np.linalg.norm(want)
+
+
+@pytest.mark.parametrize("shared_sigmoid", [False, True])
+def test_silu_is_fused_where_nothing_else_reads_the_sigmoid(
+    shared_sigmoid: bool, rng: np.random.Generator
+) -> None:
+    net = Net()
+    a = net.conv("x", 8, 3)
+    sigmoid = net.op("Sigmoid", a)
+    y = net.conv(net.op("Mul", sigmoid, a), 4, 8)
+    outputs = {y: ["N", 4, 4, 4]} | ({sigmoid: ["N", 8, 6, 6]} if shared_sigmoid else {})
+    data = net.model({"x": ["N", 3, 8, 8]}, outputs)
+    operators = [c.op for c in kernel_calls(data)]
+    assert operators == (["Conv", "Conv"] if shared_sigmoid else ["Conv+Sigmoid+Mul", "Conv"])
+    check_values(data, {"x": rng.standard_normal((2, 3, 8, 8)).astype(np.float32)})

@@ -22,7 +22,7 @@ class Epilogue:
     ----------
     bias : float32 (OC,), from an addition behind the node, or None.
     residual : name of a value of the output's shape, or None.
-    activation : ``none``, ``relu``, ``clip``, ``leaky`` or ``hardswish``.
+    activation : ``none``, ``relu``, ``clip``, ``leaky``, ``hardswish`` or ``silu``.
     alpha : slope of ``leaky``. lo, hi : bounds of ``clip``.
     """
 
@@ -46,6 +46,9 @@ def fuse_epilogue(
     """
     epilogue, fused, last = Epilogue(), [], node
     while epilogue.activation == "none":
+        gate = _gate(last.outputs[0])
+        if gate is not None and not claimed & set(gate):
+            return _with(epilogue, activation="silu"), [*fused, *gate]
         reader = g.only_consumer(last.outputs[0])
         if reader is None or reader in claimed:
             break
@@ -72,6 +75,18 @@ def _absorb(
     if g.is_op(reader, "Add") and epilogue.residual is None:
         return _add(reader, value, epilogue, has_bias)
     return None
+
+
+def _gate(value: ir.Value) -> list[ir.Node] | None:
+    """The Sigmoid and Mul of ``value * sigmoid(value)``, where nothing else reads either."""
+    readers = [node for node, _ in value.uses()]
+    sigmoid = next((n for n in readers if g.is_op(n, "Sigmoid")), None)
+    if len(readers) != 2 or sigmoid is None or value.is_graph_output():
+        return None
+    product = g.only_consumer(sigmoid.outputs[0])
+    if product is None or product not in readers or not g.is_op(product, "Mul"):
+        return None
+    return [sigmoid, product]
 
 
 def _with(epilogue: Epilogue, **changes: Any) -> Epilogue:
