@@ -44,7 +44,8 @@ def fuse_epilogue(
     node : the product. claimed : nodes that other products took already.
     has_bias : whether the product brings its own bias.
     """
-    epilogue, fused, last = Epilogue(), [], node
+    epilogue, last = Epilogue(), node
+    fused: list[ir.Node] = []
     while epilogue.activation == "none":
         gate = _gate(last.outputs[0])
         if gate is not None and not claimed & set(gate):
