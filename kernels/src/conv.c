@@ -278,21 +278,6 @@ static void collect_pixels(const lw_conv *p, int64_t index, pixel_set *set) {
     }
 }
 
-static void sum_dense(const lw_conv *p, const block *b, const pixel_set *set, float *c) {
-    const lw_weights *w = p->args.weights;
-    for (int64_t i = b->first; i < b->last; i++) {
-        const lw_panel *panel = w->panels + i;
-        const lw_list *list = p->lists + panel->list;
-        float *column = c + (panel->n0 - b->n0);
-        for (int64_t m = 0; m < set->count; m += p->isa->mr) {
-            int64_t rows = min64(p->isa->mr, set->count - m);
-            p->isa->dot[w->mode][rows - 1]((int)list->count, p->win + list->first, set->a + m,
-                                           set->sa + m, w->data + panel->offset,
-                                           column + m * p->ldc, p->ldc);
-        }
-    }
-}
-
 static void sum_depthwise(const lw_conv *p, const pixel_set *set, float *c) {
     const lw_weights *w = p->args.weights;
     int taps = (int)(w->kh * w->kw);
@@ -367,9 +352,49 @@ static void locate_rows(const lw_conv *p, position at, int64_t n0, row_set *rows
     }
 }
 
-static lw_status finish_block(const lw_conv *p, const block *b, const pixel_set *set, float *c) {
+/* Pixels [m, m + count) of a set, at most LW_FINISH_ROWS. */
+static void locate_pixels(const lw_conv *p, const pixel_set *set, int64_t m, int count, int64_t n0,
+                          row_set *rows) {
+    position at = locate(p, set->first + m);
+    for (int i = 0, run; i < count; i += run) {
+        run = (int)min64(count - i, p->args.ow - at.x);
+        locate_rows(p, at, n0, rows, i, run);
+        at = next_row(p, at);
+    }
+}
+
+/* The lines that finish will write come from memory while the tiles are summed up. */
+static void prefetch_rows(const lw_conv_args *g, const row_set *rows, int64_t first, int64_t count,
+                          int64_t n0, int64_t n) {
+    for (int64_t i = first; i < first + count; i++) {
+        if (g->dst)
+            for (int64_t j = n0; j < n0 + n; j += 16) __builtin_prefetch(rows->dst[i] + j, 1);
+        if (g->dst_q) __builtin_prefetch(rows->q[i] + n0, 1);
+    }
+}
+
+/* rows : of the pixels of the set, which are at most LW_FINISH_ROWS. */
+static void sum_dense(const lw_conv *p, const block *b, const pixel_set *set, const row_set *rows,
+                      float *c) {
+    const lw_weights *w = p->args.weights;
+    for (int64_t i = b->first; i < b->last; i++) {
+        const lw_panel *panel = w->panels + i;
+        const lw_list *list = p->lists + panel->list;
+        float *column = c + (panel->n0 - b->n0);
+        for (int64_t m = 0; m < set->count; m += p->isa->mr) {
+            int64_t mr = min64(p->isa->mr, set->count - m);
+            prefetch_rows(&p->args, rows, m, mr, panel->n0 - b->n0, panel->n);
+            p->isa->dot[w->mode][mr - 1]((int)list->count, p->win + list->first, set->a + m,
+                                         set->sa + m, w->data + panel->offset, column + m * p->ldc,
+                                         p->ldc);
+        }
+    }
+}
+
+/* rows : of the first LW_FINISH_ROWS pixels. */
+static lw_status finish_block(const lw_conv *p, const block *b, const pixel_set *set, row_set *rows,
+                              float *c) {
     const lw_conv_args *g = &p->args;
-    row_set rows;
     lw_post post = {.activation = g->activation,
                     .alpha = g->alpha,
                     .lo = g->lo,
@@ -377,22 +402,16 @@ static lw_status finish_block(const lw_conv *p, const block *b, const pixel_set 
                     .n = b->n,
                     .sb = p->sb + b->n0,
                     .bias = p->bias + b->n0,
-                    .residual = g->residual ? rows.residual : NULL,
-                    .dst = g->dst ? rows.dst : NULL,
-                    .q = g->dst_q ? rows.q : NULL,
-                    .scale = rows.scale,
+                    .residual = g->residual ? rows->residual : NULL,
+                    .dst = g->dst ? rows->dst : NULL,
+                    .q = g->dst_q ? rows->q : NULL,
+                    .scale = rows->scale,
                     .window = g->dst_q ? g->dst_q->window : 0,
                     .zero_point = g->dst_q ? g->dst_q->zero_point : 0};
     lw_status status = LW_OK;
-    position at = locate(p, set->first);
     for (int64_t m = 0; m < set->count; m += LW_FINISH_ROWS) {
         int count = (int)min64(LW_FINISH_ROWS, set->count - m);
-        for (int i = 0, run; i < count; i += run) {
-            run = (int)min64(count - i, p->args.ow - at.x);
-            locate_rows(p, at, b->n0, &rows, i, run);
-            at.x += run;
-            if (at.x == p->args.ow) at = next_row(p, at);
-        }
+        if (m) locate_pixels(p, set, m, count, b->n0, rows);
         if (p->isa->finish(&post, count, c + m * p->ldc, p->ldc)) status = LW_NONFINITE;
     }
     return status;
@@ -404,14 +423,16 @@ static void conv_task(void *context, int64_t index, int worker) {
     const block *b = p->blocks + index / p->pixel_blocks;
     float *c = p->scratch + worker * p->pixel_block * p->ldc;
     pixel_set set;
+    row_set rows;
     collect_pixels(p, index % p->pixel_blocks, &set);
+    locate_pixels(p, &set, 0, (int)min64(set.count, LW_FINISH_ROWS), b->n0, &rows);
     if (p->args.gemm)
         sum_foreign(p, &set, c, worker);
     else if (p->args.weights->depthwise)
         sum_depthwise(p, &set, c);
     else
-        sum_dense(p, b, &set, c);
-    if (finish_block(p, b, &set, c)) atomic_store(&p->failed, 1);
+        sum_dense(p, b, &set, &rows, c);
+    if (finish_block(p, b, &set, &rows, c)) atomic_store(&p->failed, 1);
 }
 
 static void border_task(void *context, int64_t index, int worker) {

@@ -190,11 +190,10 @@ INLINE vf activate(const lw_activation activation, vf y, vf alpha, vf lo, vf hi)
 
 /* The vector at j, of which n lanes count. */
 INLINE vf finish_vector(const lw_activation activation, const lw_post *p, int row, int64_t n,
-                        int64_t j, float *f) {
+                        int64_t j, const float *f) {
     vf y = vf_fma(vf_load(f + j), vf_load_n(p->sb + j, n), vf_load_n(p->bias + j, n));
     if (p->residual) y = vf_add(y, vf_load_n(p->residual[row] + j, n));
     y = activate(activation, y, vf_set(p->alpha), vf_set(p->lo), vf_set(p->hi));
-    vf_store_n(f + j, y, n);
     if (p->dst) vf_store_n(p->dst[row] + j, y, n);
     return y;
 }
@@ -269,20 +268,51 @@ static lw_status quantize(const float *x, int64_t n, int64_t window, int zero_po
 
 /* ---- one pass over the sums --------------------------------------------------------------- */
 
+enum { HELD = 8 }; /* vectors of a window that registers hold between the two passes */
+
+/* Window w of all rows, `count` whole vectors from channel `first` on. */
+INLINE int finish_held(const int count, const lw_activation activation, const range range,
+                       const lw_post *p, int rows, const float *f, ptrdiff_t ldf, int64_t w,
+                       int64_t first) {
+    int bad = 0;
+    for (int i = 0; i < rows; i++, f += ldf) {
+        extremes e = {vi_set(0), vi_set(0)};
+        float factor;
+        vf y[HELD];
+        UNROLLED (v, count) {
+            y[v] = finish_vector(activation, p, i, VW, first + v * VW, f);
+            track(&e, range, y[v]);
+        }
+        bad |= find_scale(range, &e, p->scale[i] + w, &factor);
+        vf by = vf_set(factor);
+        uint8_t *q = p->q[i] + first;
+        UNROLLED (v, count) vi_store_u8(q + v * VW, to_levels(range, y[v], by));
+    }
+    return bad;
+}
+
 /* Window w, channels [first, end), of all rows: first the values of every row, then the levels of
  * every row, so that the search of one row's maximum overlaps the work on the next rows. */
 INLINE int finish_window(const lw_activation activation, const range range, const lw_post *p,
                          int rows, float *f, ptrdiff_t ldf, int64_t w, int64_t first, int64_t end) {
     float factor[LW_FINISH_ROWS];
     int bad = 0;
+    if (end - first == HELD * VW)
+        return finish_held(HELD, activation, range, p, rows, f, ldf, w, first);
+    if (end - first == HELD / 2 * VW)
+        return finish_held(HELD / 2, activation, range, p, rows, f, ldf, w, first);
     for (int i = 0; i < rows; i++) {
         extremes e = {vi_set(0), vi_set(0)};
         float *row = f + i * ldf;
         int64_t j = first;
-        for (; j + VW <= end; j += VW)
-            track(&e, range, finish_vector(activation, p, i, VW, j, row));
+        for (; j + VW <= end; j += VW) {
+            vf y = finish_vector(activation, p, i, VW, j, row);
+            vf_store(row + j, y);
+            track(&e, range, y);
+        }
         if (j < end) {
             vf y = finish_vector(activation, p, i, end - j, j, row);
+            vf_store_n(row + j, y, end - j);
             track(&e, range, vf_first_n(y, end - j));
         }
         bad |= find_scale(range, &e, p->scale[i] + w, factor + i);
@@ -303,14 +333,18 @@ INLINE void finish_plain(const lw_activation activation, const lw_post *p, int r
 
 INLINE lw_status finish_rows(const lw_activation activation, const lw_post *p, int rows, float *f,
                              ptrdiff_t ldf) {
-    const range unsigned_range = activation == LW_RELU ? NONNEGATIVE : CLAMPED;
+    /* the clip of a NaN is lo */
+    int nonnegative = activation == LW_RELU || (activation == LW_CLIP && p->lo >= 0 && p->hi >= 0);
     int bad = 0;
     if (!p->q) finish_plain(activation, p, rows, f, ldf);
     for (int64_t w = 0, j = 0; p->q && j < p->n; w++, j += p->window) {
         int64_t end = p->n - j < p->window ? p->n : j + p->window;
-        bad |= p->zero_point
-                   ? finish_window(activation, SIGNED, p, rows, f, ldf, w, j, end)
-                   : finish_window(activation, unsigned_range, p, rows, f, ldf, w, j, end);
+        if (p->zero_point)
+            bad |= finish_window(activation, SIGNED, p, rows, f, ldf, w, j, end);
+        else if (nonnegative)
+            bad |= finish_window(activation, NONNEGATIVE, p, rows, f, ldf, w, j, end);
+        else
+            bad |= finish_window(activation, CLAMPED, p, rows, f, ldf, w, j, end);
     }
     return bad ? LW_NONFINITE : LW_OK;
 }
