@@ -9,11 +9,13 @@ predict(images, "model.int8.onnx", backend="cpu").select("path", "prediction.lab
 from __future__ import annotations
 
 from spark_bridge.dataframe import predict
+from spark_bridge.frames import read_frames
 from spark_bridge.images import read_images
 from spark_bridge.query import choose_device
 from spark_bridge.rdd import map_partitions
 from spark_bridge.session import local_session
 from spark_bridge.ship import ModelRef, ship
+from spark_bridge.sinks import write_batches
 from spark_bridge.sql import register
 
 __all__ = [
@@ -22,7 +24,9 @@ __all__ = [
     "local_session",
     "map_partitions",
     "predict",
+    "read_frames",
     "read_images",
     "register",
     "ship",
+    "write_batches",
 ]

@@ -1,0 +1,212 @@
+"""Streaming source `accel_frames`: images that senders bring over TCP.
+
+The reader lives in one Python process beside the driver, where it receives frames into a spool;
+tasks read the spool. An offset is the number of a frame, so that a query that starts again from
+its checkpoint reads the same frames again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
+from pyspark.sql.streaming.datasource import ReadLimit, ReadMaxRows
+
+from accel.errors import InputError
+from spark_bridge.receiver import Receiver, Wire, frame_name
+from spark_bridge.settings import parse_count
+from spark_bridge.spool import Spool, read_records
+
+READ_ROWS = 32
+SCHEMA = pa.schema([("name", pa.string()), ("number", pa.int64()), ("content", pa.binary())])
+DEFAULTS = {
+    "mode": "listen",
+    "ack": "none",
+    "partitions": "2",
+    "maxFramesPerTrigger": "1000",
+    "maxFrameBytes": "64m",
+    "segmentBytes": "64m",
+    "spoolBytes": "1g",
+}
+COUNTS = ("partitions", "maxFramesPerTrigger", "maxFrameBytes", "segmentBytes", "spoolBytes")
+
+
+def read_frames(
+    spark: SparkSession,
+    host: str,
+    port: int,
+    spool: str,
+    *,
+    mode: Literal["listen", "connect"] = "listen",
+    ack: Literal["none", "each"] = "none",
+    **options: object,
+) -> DataFrame:
+    """A stream of the frames that senders bring; see `spark_bridge.receiver` for the protocol.
+
+    Parameters
+    ----------
+    host, port : where to listen, or the sender to connect to (again and again).
+    spool : folder that keeps the frames until they are done, one for each checkpoint; every
+        executor must reach it.
+    ack : "each" answers a frame once it is safe on disk: a sender that waits for the answers
+        loses nothing. "none" answers nothing: what was under way when a driver dies is lost.
+    **options : partitions (2: tasks of a batch), maxFramesPerTrigger (1000), maxFrameBytes
+        (64m), segmentBytes (64m), spoolBytes (1g: senders wait while more is not yet read).
+
+    Returns
+    -------
+    Streaming DataFrame: name string, number long (0 for the first frame of the spool), content
+    binary.
+
+    Raises
+    ------
+    InputError
+        A wrong option.
+    """
+    given = dict(host=host, port=port, spoolDir=spool, mode=mode, ack=ack, **options)
+    named = {name: str(value) for name, value in given.items()}
+    _parsed(named)  # here, where the caller sees it
+    spark.dataSource.register(FrameSource)
+    return spark.readStream.format(FrameSource.name()).options(**named).load()
+
+
+@dataclass(frozen=True)
+class Options:
+    """Checked options of the source."""
+
+    wire: Wire
+    spool: str
+    counts: Mapping[str, int]
+
+
+@dataclass
+class Piece(InputPartition):
+    """Frames of one segment for one task: bytes `start` to `stop` of `path`."""
+
+    path: str
+    number: int
+    start: int
+    stop: int
+
+
+class FrameSource(DataSource):
+    """Names the source and its columns."""
+
+    @classmethod
+    def name(cls) -> str:
+        """The format's name."""
+        return "accel_frames"
+
+    def schema(self) -> str:
+        """Columns of a frame."""
+        return "name string, number long, content binary"
+
+    def streamReader(self, schema: object) -> FrameReader:
+        """The reader Spark runs beside the driver."""
+        return FrameReader(_parsed(self.options))
+
+
+class FrameReader(DataSourceStreamReader):
+    """Receives beside the driver, and reads in tasks; only the options travel between."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._running: tuple[Spool, Receiver] | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_options": self._options, "_running": None}
+
+    def initialOffset(self) -> dict[str, int]:
+        """The oldest frame of the spool."""
+        return {"frame": self._spool().first}
+
+    def getDefaultReadLimit(self) -> ReadLimit:
+        """At most maxFramesPerTrigger frames in a batch."""
+        return ReadMaxRows(self._options.counts["maxFramesPerTrigger"])
+
+    def latestOffset(self, start: dict[str, int], limit: ReadLimit) -> dict[str, int]:
+        """The last frame on disk, within the limit."""
+        spool = self._spool()
+        spool.take(start["frame"])
+        most = limit.max_rows if isinstance(limit, ReadMaxRows) else spool.end
+        return {"frame": max(start["frame"], min(spool.end, start["frame"] + most))}
+
+    def partitions(self, start: dict[str, int], end: dict[str, int]) -> Sequence[Piece]:
+        """Equal shares of the frames, cut where segments end."""
+        low, high = start["frame"], end["frame"]
+        share = max(1, -(-(high - low) // self._options.counts["partitions"]))
+        spool = self._spool()
+        shares = [(at, min(at + share, high)) for at in range(low, high, share)]
+        return [Piece(*found) for at, stop in shares for found in spool.ranges(at, stop)]
+
+    def read(self, partition: Piece) -> Iterator[pa.RecordBatch]:  # type: ignore[override]
+        """Frames of one task, a few at a time."""
+        records = read_records(partition.path, partition.start, partition.stop)
+        number = partition.number
+        while rows := list(islice(records, READ_ROWS)):
+            names = [frame_name(name) for name, _ in rows]
+            columns = [names, range(number, number + len(rows)), [data for _, data in rows]]
+            arrays = [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)]
+            yield pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+            number += len(rows)
+
+    def commit(self, end: dict[str, int]) -> None:
+        """Spark will not ask for these frames again."""
+        self._spool().forget(end["frame"])
+
+    def stop(self) -> None:
+        """Close the connections; frames not yet read stay in the spool."""
+        if self._running is not None:
+            spool, receiver = self._running
+            receiver.stop()
+            spool.close()
+            self._running = None
+
+    def _spool(self) -> Spool:
+        """The spool, with a receiver that fills it."""
+        if self._running is None:
+            counts = self._options.counts
+            spool = Spool(self._options.spool, counts["segmentBytes"], counts["spoolBytes"])
+            try:
+                self._running = spool, Receiver(self._options.wire, spool)
+            except BaseException:
+                spool.close()
+                raise
+        return self._running[0]
+
+
+def _parsed(given: Mapping[str, str]) -> Options:
+    """Options as Spark gives them: names in any case, values as text."""
+    known = {name.lower(): name for name in ("host", "port", "spoolDir", *DEFAULTS)}
+    unknown = sorted(set(map(str.lower, given)) - set(known))
+    if unknown:
+        raise InputError(f"unknown option {unknown[0]!r}; known: {', '.join(known.values())}")
+    found = DEFAULTS | {known[name.lower()]: value for name, value in given.items()}
+    for name in ("host", "port", "spoolDir"):
+        if not found.get(name):
+            raise InputError(f"option {name} is missing; accel_frames needs host, port, spoolDir")
+    for name, choices in {"mode": ("listen", "connect"), "ack": ("none", "each")}.items():
+        if found[name] not in choices:
+            raise InputError(f"{name} is {found[name]!r}; expected one of {', '.join(choices)}")
+    counts = {name: _count(name, found[name]) for name in (*COUNTS, "port")}
+    if counts["port"] > 65535:
+        raise InputError(f"port is {counts['port']}; expected 1 to 65535")
+    largest = counts["maxFrameBytes"]
+    wire = Wire(found["host"], counts["port"], found["mode"] == "listen", found["ack"] == "each",
+                largest)  # fmt: skip
+    return Options(wire, found["spoolDir"], counts)
+
+
+def _count(name: str, text: Any) -> int:
+    try:
+        number = parse_count(text)
+    except ValueError as err:
+        raise InputError(f"option {name}: {err}") from None
+    if number < 1:
+        raise InputError(f"option {name} is {text!r}; expected at least 1")
+    return number

@@ -1,0 +1,195 @@
+"""Take frames from TCP senders into a spool.
+
+A frame is name[28] (UTF-8, filled up with zero bytes), length[4, big-endian], bytes. With
+acknowledgement each frame is answered by its number, 8 bytes big-endian, once it is safe on disk;
+a sender that was cut off sends again what was not answered, and what is here already is answered
+by its old number. Names must then be unique: name, length and CRC tell frames apart.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import struct
+import threading
+import zlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from spark_bridge.spool import HEADER, Spool
+
+GROUP = 64  # frames of one fsync at most
+WINDOW = 4096  # frames a sender may have under way without an answer
+SENDERS = 64
+FRAME_S = 30.0  # between the first byte of a frame and any later one
+RETRY_S = 0.2
+CHUNK = 1 << 20
+log = logging.getLogger("spark_bridge.frames")
+Identity = tuple[bytes, int, int]
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How frames come: host and port, whether to listen there, to answer, and the largest one."""
+
+    host: str
+    port: int
+    listen: bool
+    acknowledge: bool
+    max_frame_bytes: int
+
+
+class FrameError(Exception):
+    """A sender broke the protocol; its connection is of no more use."""
+
+
+class Receiver:
+    """Threads that read senders until `stop`.
+
+    Raises
+    ------
+    OSError
+        The port to listen on is taken.
+    """
+
+    def __init__(self, wire: Wire, spool: Spool) -> None:
+        self._wire, self._spool = wire, spool
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._known: OrderedDict[Identity, int] = OrderedDict()
+        self._open: set[socket.socket] = set()
+        self._slots = threading.Semaphore(SENDERS)
+        if wire.acknowledge:
+            for number, name, data in spool.tail(WINDOW):
+                self._known[_identity(name, data)] = number
+        work = self._connect
+        if wire.listen:
+            self._server = socket.create_server((wire.host, wire.port))
+            self._open.add(self._server)
+            work = self._listen
+        threading.Thread(target=work, daemon=True, name="accel-frames").start()
+
+    def stop(self) -> None:
+        """Close every connection."""
+        self._stopped.set()
+        with self._lock:
+            for connection in self._open:
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads it
+                except OSError:
+                    continue  # gone already
+        if self._wire.listen:
+            self._server.close()
+
+    def _listen(self) -> None:
+        while not self._stopped.is_set():
+            self._slots.acquire()
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _connect(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                address = (self._wire.host, self._wire.port)
+                connection = socket.create_connection(address, FRAME_S)
+            except OSError:
+                self._stopped.wait(RETRY_S)
+                continue
+            self._slots.acquire()
+            self._serve(connection)
+            self._stopped.wait(RETRY_S)
+
+    def _serve(self, connection: socket.socket) -> None:
+        """Read one sender to its end; what it did not finish leaves no trace."""
+        with self._lock:
+            self._open.add(connection)
+        try:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self._read(connection)
+        except (OSError, FrameError) as err:
+            if not self._stopped.is_set():
+                log.warning("a sender of frames was cut off: %s", err)
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+            connection.close()
+            self._slots.release()
+
+    def _read(self, connection: socket.socket) -> None:
+        resending = self._wire.acknowledge
+        numbers: list[int] = []
+        try:
+            while (frame := read_frame(connection, self._wire.max_frame_bytes)) is not None:
+                known = self._known.get(_identity(*frame)) if resending else None
+                resending = known is not None
+                numbers.append(self._keep(*frame) if known is None else known)
+                if len(numbers) == GROUP or not select.select([connection], [], [], 0)[0]:
+                    self._answer(connection, numbers)
+                    numbers = []
+        finally:  # whole frames count, whatever came after them
+            self._answer(connection, numbers)
+
+    def _keep(self, name: bytes, data: bytes) -> int:
+        number = self._spool.append(name, data)
+        if self._wire.acknowledge:
+            with self._lock:
+                self._known[_identity(name, data)] = number
+                if len(self._known) > WINDOW:
+                    self._known.popitem(last=False)
+        return number
+
+    def _answer(self, connection: socket.socket, numbers: list[int]) -> None:
+        if not numbers or self._stopped.is_set():
+            return
+        self._spool.sync(durable=self._wire.acknowledge)
+        if self._wire.acknowledge:
+            connection.sendall(struct.pack(f">{len(numbers)}Q", *numbers))
+
+
+def read_frame(connection: socket.socket, max_bytes: int) -> tuple[bytes, bytes] | None:
+    """Name and data of the next frame; None where the sender ended between two frames.
+
+    Raises
+    ------
+    FrameError
+        A length beyond `max_bytes`, a name that is no text, or an end within the frame.
+    OSError
+        The connection broke, or stood still within the frame.
+    """
+    connection.settimeout(None)
+    first = connection.recv(1)
+    if not first:
+        return None
+    connection.settimeout(FRAME_S)
+    name, length = HEADER.unpack(first + _exactly(connection, HEADER.size - 1))
+    if length > max_bytes:
+        raise FrameError(f"a frame of {length} bytes; at most {max_bytes} are taken")
+    try:
+        frame_name(name)
+    except UnicodeDecodeError:
+        raise FrameError(f"a name that is not UTF-8: {name!r}") from None
+    return name, _exactly(connection, length)
+
+
+def frame_name(name: bytes) -> str:
+    """The text of a name of 28 bytes."""
+    return name.rstrip(b"\0").decode("utf-8")
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    """`count` bytes; memory grows with what came, not with what was claimed."""
+    found = bytearray()
+    while len(found) < count:
+        part = connection.recv(min(CHUNK, count - len(found)))
+        if not part:
+            raise FrameError(f"the sender ended {count - len(found)} bytes before a frame's end")
+        found += part
+    return bytes(found)
+
+
+def _identity(name: bytes, data: bytes) -> Identity:
+    return name, len(data), zlib.crc32(data)

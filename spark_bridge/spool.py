@@ -1,0 +1,235 @@
+"""Frames on disk, between the socket that brought them and the tasks that read them.
+
+A spool is a folder of segments. A segment is named by the number of its first frame and holds
+records as they come over the wire: name[28], length[4, big-endian], bytes. One process writes;
+tasks read. A record cut by a crash is cut off when the spool is opened again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accel.errors import InputError
+
+HEADER = struct.Struct(">28sI")
+SUFFIX = ".frames"
+LOCK_S = 10.0  # a driver that was killed may leave its reader alive for a moment
+
+
+@dataclass
+class Segment:
+    """One file: the number of its first frame, where each frame starts, and its size in bytes."""
+
+    path: Path
+    first: int
+    starts: list[int] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def end(self) -> int:
+        """Number after that of its last frame."""
+        return self.first + len(self.starts)
+
+    def position(self, number: int) -> int:
+        """Where a frame starts; its end for the number after the last."""
+        index = number - self.first
+        return self.starts[index] if index < len(self.starts) else self.size
+
+
+class Spool:
+    """Append frames, show those that are safe, forget those that are done.
+
+    Parameters
+    ----------
+    folder : made where absent; every executor must reach it.
+    segment_bytes : a segment beyond it is closed and a new one begun.
+    max_bytes : `append` waits while more than this has not been taken.
+
+    Attributes
+    ----------
+    end : frames below this number are on disk.
+
+    Raises
+    ------
+    InputError
+        Another process writes to this spool.
+    """
+
+    def __init__(self, folder: str | Path, segment_bytes: int, max_bytes: int) -> None:
+        self._folder = Path(folder)
+        self._segment_bytes, self._max_bytes = segment_bytes, max_bytes
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock_file = _locked(self._folder)
+        self._room = threading.Condition()
+        self._closed = False
+        names = sorted(self._folder.glob(f"*{SUFFIX}"))
+        self._segments = [_opened(path) for path in names] or [self._new(0)]
+        self._file = self._segments[-1].path.open("ab", buffering=0)
+        self.end = self._segments[-1].end
+        self._taken = self.first
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest frame kept."""
+        return self._segments[0].first
+
+    def append(self, name: bytes, data: bytes) -> int:
+        """Write one frame and return its number; waits for room. `sync` makes it visible.
+
+        Raises
+        ------
+        OSError
+            The disk took less than the whole; nothing of it stays. Or the spool is closed.
+        """
+        record = HEADER.pack(name, len(data)) + data
+        with self._room:
+            while self._waiting_bytes() > self._max_bytes and not self._closed:
+                self._sync(durable=True)
+                self._room.wait(1.0)
+            if self._closed:
+                raise OSError(f"the spool {self._folder} is closed")
+            if self._segments[-1].size >= self._segment_bytes:
+                self._turn()
+            return self._write(record)
+
+    def sync(self, durable: bool) -> None:
+        """Show all frames appended so far; with `durable` only after they outlast a crash."""
+        with self._room:
+            self._sync(durable)
+
+    def take(self, number: int) -> None:
+        """Frames below this number are read and make room for others."""
+        with self._room:
+            self._taken = max(self._taken, number)
+            self._room.notify_all()
+
+    def forget(self, number: int) -> None:
+        """Delete segments whose frames are all below this number, except the last two."""
+        with self._room:
+            while len(self._segments) > 2 and self._segments[0].end <= number:
+                self._segments.pop(0).path.unlink(missing_ok=True)
+
+    def ranges(self, start: int, stop: int) -> list[tuple[str, int, int, int]]:
+        """Where frames start..stop lie: (path, number of the first, first byte, end byte).
+
+        Raises
+        ------
+        InputError
+            They are not all here: the folder was emptied, or belongs to another query.
+        """
+        with self._room:
+            if not self.first <= start <= stop <= self.end:
+                raise InputError(
+                    f"frames {start} to {stop} are asked for, but the spool {self._folder} holds "
+                    f"{self.first} to {self.end}; use one spoolDir for each checkpoint"
+                )
+            parts = [(s, max(start, s.first), min(stop, s.end)) for s in self._segments]
+            return [
+                (str(s.path), low, s.position(low), s.position(high))
+                for s, low, high in parts
+                if low < high
+            ]
+
+    def tail(self, count: int) -> Iterator[tuple[int, bytes, bytes]]:
+        """The last `count` frames: number, name, data."""
+        for path, number, low, high in self.ranges(max(self.first, self.end - count), self.end):
+            for i, (name, data) in enumerate(read_records(path, low, high)):
+                yield number + i, name, data
+
+    def close(self) -> None:
+        """Wake whoever waits for room, and let another process write."""
+        with self._room:
+            self._closed = True
+            self._room.notify_all()
+            self._file.close()
+            os.close(self._lock_file)
+
+    def _waiting_bytes(self) -> int:
+        ends = [segment.end for segment in self._segments]
+        i = min(bisect_right(ends, self._taken), len(ends) - 1)
+        waiting = sum(segment.size for segment in self._segments[i:])
+        return waiting - self._segments[i].position(max(self._taken, self._segments[i].first))
+
+    def _sync(self, durable: bool) -> None:
+        if self._closed:
+            raise OSError(f"the spool {self._folder} is closed")
+        if durable:
+            os.fsync(self._file.fileno())
+        self.end = self._segments[-1].end
+
+    def _write(self, record: bytes) -> int:
+        segment = self._segments[-1]
+        written = 0
+        try:
+            while written < len(record):
+                written += self._file.write(record[written:]) or 0
+        except OSError:
+            self._file.truncate(segment.size)
+            raise
+        segment.starts.append(segment.size)
+        segment.size += len(record)
+        return segment.end - 1
+
+    def _turn(self) -> None:
+        self._sync(durable=True)
+        self._file.close()
+        self._segments.append(self._new(self._segments[-1].end))
+        self._file = self._segments[-1].path.open("ab", buffering=0)
+
+    def _new(self, first: int) -> Segment:
+        path = self._folder / f"{first:020d}{SUFFIX}"
+        path.touch()
+        folder = os.open(self._folder, os.O_RDONLY)
+        os.fsync(folder)  # the name of a file outlasts a crash only then
+        os.close(folder)
+        return Segment(path, first)
+
+
+def read_records(path: str | Path, start: int, stop: int) -> Iterator[tuple[bytes, bytes]]:
+    """Name and data of the whole records between two places of a segment."""
+    with open(path, "rb") as file:
+        file.seek(start)
+        while start < stop:
+            head = file.read(HEADER.size)
+            if len(head) < HEADER.size:
+                return
+            name, length = HEADER.unpack(head)
+            start += HEADER.size + length
+            if start > stop:
+                return
+            yield name, file.read(length)
+
+
+def _opened(path: Path) -> Segment:
+    """A segment found on disk, without the record a crash has cut."""
+    found = Segment(path, int(path.name.removesuffix(SUFFIX)))
+    for _, data in read_records(path, 0, path.stat().st_size):
+        found.starts.append(found.size)
+        found.size += HEADER.size + len(data)
+    os.truncate(path, found.size)
+    return found
+
+
+def _locked(folder: Path) -> int:
+    """Hold the folder for this process."""
+    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except OSError:
+            if time.monotonic() > deadline:
+                os.close(file)
+                raise InputError(
+                    f"another query writes to the spool {folder}; give each its own spoolDir"
+                ) from None
+            time.sleep(0.1)

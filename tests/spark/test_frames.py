@@ -1,0 +1,196 @@
+"""accel_frames: what senders bring arrives once, whatever they do to the connection."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+import accel
+from accel.errors import InputError
+from spark_bridge import predict, read_frames, write_batches
+from spark_bridge.receiver import Receiver, Wire
+from spark_bridge.spool import HEADER, Spool, read_records
+
+WAIT_S = 60.0
+
+
+def frame(name: str, data: bytes) -> bytes:
+    return HEADER.pack(name.encode(), len(data)) + data
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+def contents(spool: Spool) -> list[bytes]:
+    return [data for _, _, data in spool.tail(10_000)]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def answers(connection: socket.socket, count: int) -> list[int]:
+    connection.settimeout(WAIT_S)
+    found = b""
+    while len(found) < 8 * count:
+        found += connection.recv(8 * count - len(found)) or pytest.fail("cut off")
+    return list(struct.unpack(f">{count}Q", found))
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Callable[..., tuple[Spool, int]]]:
+    """Starts a receiver that listens; gives its spool and port."""
+    stops: list[Callable[[], None]] = []
+
+    def start(acknowledge: bool = True, max_frame_bytes: int = 1000) -> tuple[Spool, int]:
+        while stops:
+            stops.pop()()
+        spool = Spool(tmp_path / "spool", 300, 1 << 20)
+        port = free_port()
+        made = Receiver(Wire("127.0.0.1", port, True, acknowledge, max_frame_bytes), spool)
+        stops.extend([spool.close, made.stop])
+        return spool, port
+
+    yield start
+    while stops:
+        stops.pop()()
+
+
+def test_receiver_repeated_frames_are_answered_by_their_old_number_after_a_restart(
+    receiver: Callable[..., tuple[Spool, int]],
+) -> None:
+    rows = [frame(f"{i}.png", bytes([i]) * 40) for i in range(20)]
+    _, port = receiver()
+    with socket.create_connection(("127.0.0.1", port)) as sender:
+        sender.sendall(b"".join(rows[:12]))
+        assert answers(sender, 12) == list(range(12))
+    spool, port = receiver()  # as after a crash: the frames are known from disk alone
+    with socket.create_connection(("127.0.0.1", port)) as sender:
+        sender.sendall(b"".join(rows[7:]))
+        assert answers(sender, 13) == list(range(7, 20))
+    assert contents(spool) == [bytes([i]) * 40 for i in range(20)]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        HEADER.pack(b"lies", 2**32 - 1),
+        HEADER.pack(b"oversize", 1001) + bytes(1001),
+        HEADER.pack(b"cut", 100) + bytes(60),
+        HEADER.pack(b"\xff\xfe", 1) + b"x",
+        b"half a header",
+    ],
+    ids=["lying length", "oversize", "cut", "name", "header"],
+)
+def test_receiver_bad_frame_ends_its_sender_and_leaves_no_trace(
+    receiver: Callable[..., tuple[Spool, int]], bad: bytes
+) -> None:
+    spool, port = receiver()
+    with socket.create_connection(("127.0.0.1", port)) as other:
+        with socket.create_connection(("127.0.0.1", port)) as sender:
+            sender.sendall(frame("good", b"1") + bad)
+            sender.shutdown(socket.SHUT_WR)
+            assert answers(sender, 1) == [0]
+        other.sendall(frame("later", b"2"))
+        assert answers(other, 1) == [1]
+    assert contents(spool) == [b"1", b"2"]
+
+
+def test_spool_cut_record_is_gone_after_reopening(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1 << 20, 1 << 20)
+    for data in (b"first", b"second"):
+        spool.append(b"x", data)
+    spool.close()
+    path = next(tmp_path.glob("*.frames"))
+    path.write_bytes(path.read_bytes()[:-1])
+    again = Spool(tmp_path, 1 << 20, 1 << 20)
+    assert again.end == 1 and again.append(b"x", b"third") == 1
+    again.sync(durable=False)
+    assert contents(again) == [b"first", b"third"]
+    again.close()
+
+
+def test_spool_forgets_what_is_done_and_names_what_is_missing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 100, 1 << 20)
+    for i in range(30):
+        spool.append(b"x", bytes([i]) * 20)
+    spool.sync(durable=False)
+    spool.forget(25)
+    assert len(list(tmp_path.glob("*.frames"))) == 3 and 20 < spool.first <= 25
+    found = [d for p, _, low, high in spool.ranges(25, 30) for _, d in read_records(p, low, high)]
+    assert found == [bytes([i]) * 20 for i in range(25, 30)]
+    with pytest.raises(InputError, match="frames 0 to 30 are asked for"):
+        spool.ranges(0, 30)
+    spool.close()
+
+
+def test_read_frames_stream_predicts_each_frame_once_over_a_restart(
+    spark: SparkSession, cnn: accel.Model, files: list[bytes], tmp_path: Path
+) -> None:
+    port = free_port()
+    spool, out, checkpoint = (str(tmp_path / n) for n in ("spool", "out", "checkpoint"))
+    stream = read_frames(spark, "127.0.0.1", port, spool, ack="each", maxFramesPerTrigger=8)
+    predicted = predict(stream, cnn).select("name", "number", "prediction.label")
+
+    def send(first: int, last: int) -> None:
+        query = write_batches(predicted, out, checkpoint)
+        try:
+            with connected(port) as sender:
+                for i in range(first, last):
+                    sender.sendall(frame(f"{i}.png", files[i]))
+                answers(sender, last - first)
+            query.processAllAvailable()
+        finally:
+            query.stop()
+
+    send(0, 12)
+    send(8, 20)
+    found = sorted((r.number, r.name, r.label) for r in spark.read.parquet(out).collect())
+    table = spark.createDataFrame(list(enumerate(files[:20])), "number long, content binary")
+    labels = predict(table, cnn).select("number", "prediction.label").collect()
+    assert found == [(r.number, f"{r.number}.png", r.label) for r in labels]
+
+
+def connected(port: int) -> socket.socket:
+    """A connection, as soon as somebody listens."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port))
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mode": "both"}, "mode is 'both'; expected one of listen, connect"),
+        ({"port": 70000}, "port is 70000"),
+        ({"maxFrameBytes": "many"}, "option maxFrameBytes: not a whole number"),
+        ({"window": 3}, "unknown option 'window'"),
+    ],
+)
+def test_read_frames_wrong_option_is_an_error_at_once(
+    spark: SparkSession, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    given: dict[str, object] = {"host": "127.0.0.1", "port": 9000, "spool": str(tmp_path)}
+    with pytest.raises(InputError, match=message):
+        read_frames(spark, **(given | change))  # type: ignore[arg-type]
+
+
+def test_write_batches_of_a_table_is_an_error(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="df is no stream"):
+        write_batches(spark.range(1), str(tmp_path), str(tmp_path))
