@@ -13,6 +13,7 @@ import typer
 from accel.cli.compare import compare
 from accel.cli.demo import demo
 from accel.cli.devices import devices
+from accel.cli.estimate import estimate
 from accel.cli.inspect import inspect
 from accel.cli.quantize import quantize
 from accel.cli.run import run
@@ -27,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (devices, inspect, quantize, run, compare, demo):
+for command in (devices, inspect, quantize, run, compare, estimate, demo):
     app.command()(command)
 
 

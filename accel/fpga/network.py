@@ -107,18 +107,23 @@ class Network:
 
     @classmethod
     def of_shapes(
-        cls, name: str, layers: Sequence[Layer], input_bytes: int, output_bytes: int = 4000
+        cls,
+        name: str,
+        layers: Sequence[Layer],
+        input_bytes: int,
+        output_bytes: int = 4000,
+        images: int = 1,
     ) -> Network:
         """Return a network of shapes without weights: its time is right, its values are zero.
 
-        One image in a frame; `input_bytes` and `output_bytes` cross the link for it.
+        `images` in a frame; `input_bytes` and `output_bytes` cross the link for each.
         """
-        zeros = np.zeros((1, output_bytes), np.uint8)
+        zeros = np.zeros((images, output_bytes), np.uint8)
         return cls(
             name,
             layers,
-            {"x": ((1, input_bytes), np.uint8)},
-            {"y": ((1, output_bytes), np.uint8)},
+            {"x": ((images, input_bytes), np.uint8)},
+            {"y": ((images, output_bytes), np.uint8)},
             lambda _: {"y": zeros},
         )
 

@@ -93,6 +93,12 @@ class Nic:
             arrived = self._receive_wire.reserve(self._line_ps(len(packet)), "packet")
             call_at(self.card.env, arrived + self._latency_ps + delay, lambda: self._parse(packet))
 
+    def utilisation(self) -> dict[str, float]:
+        """Return the share of the time so far that each part of the port was busy."""
+        elapsed = max(1, self.card.now_ps)
+        parts = (self._receive_wire, self._send_wire, self._parser)
+        return {part.name: min(1.0, part.busy_ps / elapsed) for part in parts}
+
     def _line_ps(self, payload: int) -> int:
         return transfer_ps(wire_bytes(payload), self._line_bytes_per_s)
 
