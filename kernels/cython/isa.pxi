@@ -4,7 +4,11 @@ cdef const lw_isa *_current = NULL
 
 
 def isas():
-    """Instruction sets that this CPU supports, weakest first."""
+    """Instruction sets that this CPU supports, weakest first.
+
+    Where the CPU has AVX512-VNNI but not AVX-VNNI, the 256-bit kernels of the latter are there in
+    the encoding of AVX512VL, under the name avxvnni_evex.
+    """
     names = []
     cdef const lw_isa *one
     while (one := lw_isa_at(len(names))) != NULL:
@@ -71,7 +75,8 @@ def table():
     -------
     list of dict
         Keys ``name`` (``lw_<op>_<mode>_<MR>x<NR>c<KR>__<isa>``), ``op``, ``mode`` ("a": one weight
-        scale per output channel; "aw": weight windows; "c": one activation scale too), ``mr``, ``nr``, ``kr`` and ``isa``.
+        scale per output channel; "aw": weight windows; "c": one activation scale too), ``mr``, ``nr``, ``kr`` and ``isa``,
+        of which "avxvnni_evex" stands for "avxvnni" where the CPU lacks it: see `isas`.
     """
     cdef int mr, nr, kr
     rows = []

@@ -20,12 +20,19 @@ enum {
     LEAF7_AVX512DQ = 1 << 17,
     LEAF7_AVX512BW = 1 << 30,
     LEAF7C_VNNI = 1 << 11,
-    XCR0_YMM = 0x06, /* xmm and ymm saved by the operating system */
-    XCR0_ZMM = 0xe6  /* and opmask and both halves of zmm */
+    LEAF7A1_AVX_VNNI = 1 << 4, /* of subleaf 1 */
+    XCR0_YMM = 0x06,           /* xmm and ymm saved by the operating system */
+    XCR0_ZMM = 0xe6            /* and opmask and both halves of zmm */
 };
 
 static int has_all(uint32_t word, uint32_t bits) { return (word & bits) == bits; }
 
+static int has_vex_vnni(void) {
+    uint32_t a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && has_all(a, LEAF7A1_AVX_VNNI);
+}
+
+/* Where AVX-VNNI is missing, its kernels run in the EVEX encoding. */
 static int cpu_has(const lw_isa *isa) {
     uint32_t a, b, c, d, b7, c7;
     if (isa == &lw_isa_scalar) return 1;
@@ -35,11 +42,14 @@ static int cpu_has(const lw_isa *isa) {
     uint64_t saved = xcr0();
     if ((saved & XCR0_YMM) != XCR0_YMM || !has_all(b7, LEAF7_AVX2)) return 0;
     if (isa == &lw_isa_avx2) return 1;
+    if (isa == &lw_isa_avxvnni) return has_vex_vnni();
+    if (isa == &lw_isa_avxvnni_evex && has_vex_vnni()) return 0;
     uint32_t avx512 = LEAF7_AVX512F | LEAF7_AVX512DQ | LEAF7_AVX512BW | (1u << 31); /* VL */
     return (saved & XCR0_ZMM) == XCR0_ZMM && has_all(b7, avx512) && has_all(c7, LEAF7C_VNNI);
 }
 
-static const lw_isa *const compiled[] = {&lw_isa_scalar, &lw_isa_avx2, &lw_isa_avx512vnni};
+static const lw_isa *const compiled[] = {&lw_isa_scalar, &lw_isa_avx2, &lw_isa_avxvnni,
+                                         &lw_isa_avxvnni_evex, &lw_isa_avx512vnni};
 #else
 static int cpu_has(const lw_isa *isa) { return isa == &lw_isa_scalar; }
 

@@ -84,6 +84,8 @@ struct lw_isa {
 extern const lw_isa lw_isa_scalar;
 #ifdef LW_X86
 extern const lw_isa lw_isa_avx2;
+extern const lw_isa lw_isa_avxvnni;      /* VEX encoding */
+extern const lw_isa lw_isa_avxvnni_evex; /* the same kernels in the encoding of AVX512VL */
 extern const lw_isa lw_isa_avx512vnni;
 #endif
 

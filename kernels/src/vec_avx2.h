@@ -4,18 +4,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifndef LW_ISA
 #define LW_ISA avx2
+#endif
 enum { VW = 8, MR = 3, NR = 16 };
 
 typedef __m256 vf;
 typedef __m256i vi;
-typedef struct {
-    __m256i even, odd;
-} va; /* u16 of channels 0,2 and 1,3, the same in all lanes */
-typedef struct {
-    __m256i even, odd;
-} vb; /* s16 of channels 0,2 and 1,3 of eight output channels */
-
 static inline __m256i lanes(int64_t n) {
     __m256i iota = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n > 8 ? 8 : (int)n), iota);
@@ -79,6 +74,15 @@ static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
     uint64_t bytes = vi_u8(x);
     memcpy(p, &bytes, (size_t)n);
 }
+
+#ifndef LW_AVX_VNNI
+typedef struct {
+    __m256i even, odd;
+} va; /* u16 of channels 0,2 and 1,3, the same in all lanes */
+typedef struct {
+    __m256i even, odd;
+} vb; /* s16 of channels 0,2 and 1,3 of eight output channels */
+
 static inline vi vi_dot1(vi c, vi a, vi w) { return _mm256_add_epi32(c, _mm256_mullo_epi32(a, w)); }
 
 static inline va va_set(const uint8_t *p) {
@@ -95,3 +99,4 @@ static inline vi v_dot4(vi c, va a, vb b) {
     __m256i even = _mm256_madd_epi16(a.even, b.even), odd = _mm256_madd_epi16(a.odd, b.odd);
     return _mm256_add_epi32(c, _mm256_add_epi32(even, odd));
 }
+#endif
