@@ -123,3 +123,73 @@ def test_table_names_the_bottleneck(call: Call) -> None:
 def test_bad_options_are_refused(call: Call, arguments: tuple[object, ...], message: str) -> None:
     code, _, err = call("estimate", DIGITS, *arguments)
     assert code == 2 and message in err
+
+
+def moved(call: Call, *arguments: object) -> Any:
+    code, out, err = call("fpga", "dma", *arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_dma_rates_meet_published_ones(call: Call) -> None:
+    bridge = moved(call, "--card", "alveo-u250", "--bytes", 4096)
+    assert bridge["throughput_GBps"] == pytest.approx(4.88, rel=0.2)
+    xrt = moved(call, "--card", "alveo-u200", "--bytes", 1024, "--metric", "latency")
+    assert xrt["latency_us"] == pytest.approx(14.94, rel=0.2)
+    nfp = ("--card", "nfp6000", "--host", "snb", "--bytes", 1024, "--metric", "latency")
+    assert moved(call, *nfp, "--direction", "both")["latency_us"] == pytest.approx(1.28, rel=0.08)
+
+
+@pytest.mark.parametrize("card", ["alveo-u200", "nfp6000"])
+def test_both_ways_at_once_are_no_faster_than_one(call: Call, card: str) -> None:
+    rates = {
+        way: moved(call, "--card", card, "--bytes", 1024, "--direction", way)["throughput_GBps"]
+        for way in ("h2c", "c2h", "both")
+    }
+    assert rates["both"] <= min(rates["h2c"], rates["c2h"]) * 1.001
+
+
+def test_iommu_slows_small_reads(call: Call) -> None:
+    plain = ("--card", "nfp6000", "--bytes", 64)
+    slow = moved(call, *plain, "--iommu")["throughput_GBps"]
+    assert slow < 0.6 * moved(call, *plain)["throughput_GBps"]
+
+
+def test_nic_rate_meets_the_published_one(call: Call) -> None:
+    code, out, _ = call("fpga", "nic", "--payload", 256, "--json")
+    assert code == 0
+    assert json.loads(out)["throughput_Gbps"] == pytest.approx(79.504, rel=0.03)
+
+
+def test_calibrate_refuses_tables_too_short_or_absent(call: Call, tmp_path: Path) -> None:
+    lines = ["platform,layer,direction,transfer_bytes,throughput_GBps,latency_us,host_conf"]
+    for name, layer in (("Alveo U200", "software"), ("NFP6000", "hardware")):
+        for host in ("hsw", "snb"):
+            lines += [f"{name},{layer},H2C,{2**n},{2**n / 1e6},,{host}" for n in range(10, 13)]
+    table = tmp_path / "few.csv"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    code, _, err = call("fpga", "calibrate", "--dma", table)
+    assert code == 2 and "rows cannot determine" in err
+    code, _, err = call("fpga", "calibrate")
+    assert code == 2 and "nothing to fit to" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--bytes", 0), "a transfer of 0 bytes"),
+        (("--bytes", -5, "--card", "alveo-u250"), "a transfer of -5 bytes"),
+        (("--bytes", 64, "--direction", "up"), "--direction 'up' is not known"),
+        (("--bytes", 64, "--metric", "speed"), "--metric 'speed' is not known"),
+        (("--bytes", 64, "--host", "hsw"), "no --host with other cards"),
+        (("--bytes", 64, "--host", "vax", "--card", "nfp6000"), "--host 'vax' is not known"),
+        (("--bytes", 64, "--iommu", "--card", "alveo-u250"), "no figures behind an IOMMU"),
+        (
+            ("--bytes", 64, "--card", "nfp6000", "--direction", "c2h", "--metric", "latency"),
+            "a posted write has no latency",
+        ),
+    ],
+)
+def test_bad_transfers_are_refused(call: Call, arguments: tuple[object, ...], message: str) -> None:
+    code, _, err = call("fpga", "dma", *arguments)
+    assert code == 2 and message in err

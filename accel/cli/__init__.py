@@ -14,6 +14,7 @@ from accel.cli.compare import compare
 from accel.cli.demo import demo
 from accel.cli.devices import devices
 from accel.cli.estimate import estimate
+from accel.cli.fpga import app as fpga
 from accel.cli.inspect import inspect
 from accel.cli.quantize import quantize
 from accel.cli.run import run
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 for command in (devices, inspect, quantize, run, compare, estimate, demo):
     app.command()(command)
+app.add_typer(fpga, name="fpga")
 
 
 def main() -> None:

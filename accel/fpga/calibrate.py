@@ -20,7 +20,7 @@ from accel.errors import InputError
 from accel.fpga.predict import predict
 from accel.fpga.profile import Profile, load_profile
 from accel.fpga.topologies import topology
-from accel.fpga.transfer import hardware_curve, read_latency, software_curve
+from accel.fpga.transfer import bridge_curve, hardware_curve, read_latency, software_curve
 
 Vector = NDArray[np.float64]
 NUDGE = 0.01
@@ -86,6 +86,16 @@ class Calibration:
         """Root mean square of the relative errors."""
         return math.sqrt(sum(row.error**2 for row in self.rows) / len(self.rows))
 
+    @property
+    def mean_error(self) -> float:
+        """Mean of the absolute relative errors."""
+        return sum(abs(row.error) for row in self.rows) / len(self.rows)
+
+    @property
+    def worst(self) -> Row:
+        """The row that the fit misses most."""
+        return max(self.rows, key=lambda row: abs(row.error))
+
     def __str__(self) -> str:
         lines = [f"{self.family}: " + ", ".join(f"{k} = {v:.4g}" for k, v in self.values.items())]
         lines += [
@@ -93,7 +103,9 @@ class Calibration:
             f" {row.left_out_error:+7.1%}"
             for row in self.rows
         ]
-        return "\n".join([*lines, f"  rms error {self.error:.1%}"])
+        worst = f"worst {self.worst.error:+.1%} at {self.worst.name}"
+        summary = f"rms error {self.error:.1%}, mean {self.mean_error:.1%}, {worst}"
+        return "\n".join([*lines, f"  {summary}"])
 
 
 def fit_engines(table: str | Path, family: str, leave_out: bool = True) -> Calibration:
@@ -127,11 +139,13 @@ def fit_engines(table: str | Path, family: str, leave_out: bool = True) -> Calib
 def fit_link(table: str | Path, card: str, leave_out: bool = True) -> Calibration:
     """Fit the link and the software path of a card to the rows of a DMA table.
 
-    `card` is "alveo-u200" (software end to end), "nfp6000" or "nfp6000-snb" (hardware). Rates are
-    in GB/s, latencies in us. Raises InputError for another card or an unreadable table.
+    `card` is "alveo-u200" (software end to end), "alveo-u250" (slave bridge), "nfp6000" or
+    "nfp6000-snb" (hardware). Rates are in GB/s, latencies in us.
+    Raises InputError for another card or an unreadable table.
     """
     chooser = {
         "alveo-u200": ("Alveo U200", "", ("driver.submit", "link.read_window", "link.write_rate")),
+        "alveo-u250": ("Alveo U250", "", ("bridge.pass_latency", "bridge.bandwidth")),
         "nfp6000": ("NFP6000", "hsw", _NFP), "nfp6000-snb": ("NFP6000", "snb", _NFP),
     }  # fmt: skip
     if card not in chooser:
@@ -151,6 +165,9 @@ def fit_link(table: str | Path, card: str, leave_out: bool = True) -> Calibratio
         predictors.append(_link_predictor(line, load_profile(card), rate))
     return fit(card, load_profile(card), parameters, names, measured, predictors, leave_out)
 
+
+LINK_CARDS = ("alveo-u200", "alveo-u250", "nfp6000", "nfp6000-snb")
+"""Cards that `fit_link` has rows for."""
 
 _NFP = (
     "link.read_latency", "link.read_tags", "link.write_rate", "link.command_overhead",
@@ -237,6 +254,8 @@ def _link_predictor(line: dict[str, str], card: Profile, rate: bool) -> Predicto
         profile = _with(card, values | notify)
         if not rate:
             return read_latency(profile, n_bytes) * 1e6
+        if "bridge.bandwidth" in values:
+            return bridge_curve(profile, [n_bytes])[0].bytes_per_s / 1e9
         if software:
             way = "h2c" if direction == "h2c" else "c2h"
             return software_curve(profile, way, [n_bytes])[0].bytes_per_s / 1e9  # type: ignore[arg-type]

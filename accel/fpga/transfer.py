@@ -21,6 +21,7 @@ from accel.fpga.request import DriverSpec
 
 Direction = Literal["h2c", "c2h", "bidir"]
 STEADY = 200
+WAYS: tuple[Literal["h2c"], Literal["c2h"]] = ("h2c", "c2h")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,34 @@ def read_latency(profile: Profile, n_bytes: int) -> float:
     burst = min(_checked(n_bytes), DmaSpec.from_profile(profile).burst)
     stored = transfer_ps(burst, profile.value("memory.bandwidth"))
     return (link.read(n_bytes) + stored) / PS_PER_S
+
+
+def write_read_latency(profile: Profile, n_bytes: int) -> float:
+    """Return the seconds until a DMA read has fetched what a DMA write before it put there."""
+    spec = LinkSpec.from_profile(profile)
+    fetched = _checked(n_bytes) / profile.value("memory.bandwidth")
+    sent = spec.write_wire_bytes(n_bytes) / spec.tlp_bandwidth
+    return read_latency(profile, n_bytes) + spec.write_latency + fetched + sent
+
+
+def bridge_curve(profile: Profile, sizes: Iterable[int]) -> list[Point]:
+    """Return the rate at which a kernel reads or writes host memory through the slave bridge.
+
+    Each pass over a buffer costs a latency, the same both ways, before its bytes stream. What
+    the translation of host addresses adds beyond 8 MB is left out.
+    """
+    latency, rate = profile.value("bridge.pass_latency"), profile.value("bridge.bandwidth")
+    seconds = [(size, latency + _checked(size) / rate) for size in sizes]
+    return [Point(size, time, size / time) for size, time in seconds]
+
+
+def both_ways(profile: Profile, n_bytes: int) -> Point:
+    """Return one direction of single requests that go both ways at once.
+
+    The link is full duplex: each way keeps its own rate, up to what the hardware carries.
+    """
+    alone = [software_curve(profile, way, [n_bytes])[0] for way in WAYS]
+    return max(*alone, hardware_curve(profile, "bidir", [n_bytes])[0], key=lambda p: p.seconds)
 
 
 def _checked(n_bytes: int) -> int:
