@@ -105,10 +105,10 @@ def bind_ours(layer: Layer, threads: int, gemm: int | None) -> tuple[Run, Callab
     return conv, check
 
 
-def make_conv(
-    layer: Layer, pool: kernels.Pool, gemm: int | None
-) -> tuple[kernels.Conv, tuple[Array, ...]]:
+def make_conv(layer: Layer, pool: kernels.Pool, gemm: int | None) -> tuple[Run, tuple[Array, ...]]:
     """The bound operator, and the arrays that it fills."""
+    if layer.ic <= 4:
+        return make_first(layer, pool, gemm)
     rng = np.random.default_rng(0)
     signed = layer.product
     src = kernels.QTensor(layer.shape(), layer.window, signed, (layer.pad,) * 4)
@@ -133,6 +133,31 @@ def make_conv(
     options.update(strides=(layer.stride,) * 2, pads=(layer.pad,) * 4, activation="relu")
     bias = np.ones(layer.oc, np.float32)
     return kernels.Conv(src, packed, bias=bias, dst_q=dst, **options), (dst.q, dst.scale)
+
+
+def make_first(layer: Layer, pool: kernels.Pool, gemm: int | None) -> tuple[Run, tuple[Array, ...]]:
+    """A first layer: raw pixels, copied and multiplied."""
+    src = kernels.QTensor(layer.shape(), None, False, (layer.pad,) * 4, border=(128,) * layer.ic)
+    scale = np.full(layer.oc, 1e-3, np.float32)
+    dst = kernels.QTensor((1, layer.out, layer.out, layer.oc), min(layer.oc, 128), False)
+    pixels = kernels.Pixels(layer.activations(), src, pool)
+    conv = kernels.Conv(
+        src,
+        kernels.pack_weights(layer.weights(), scale, None, signed=False),
+        bias=np.ones(layer.oc, np.float32),
+        strides=(layer.stride,) * 2,
+        pads=(layer.pad,) * 4,
+        activation="relu",
+        dst_q=dst,
+        pool=pool,
+        gemm=gemm,
+    )
+
+    def run() -> None:
+        pixels()
+        conv()
+
+    return run, (dst.q, dst.scale)
 
 
 # ---- peers ----

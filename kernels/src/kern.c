@@ -108,7 +108,9 @@ DOT_ROWS(7)
 
 /* ---- depthwise ---------------------------------------------------------------------------- */
 
-/* Several pixels at once share the weights and give independent chains of sums. */
+/* Several pixels at once share the weights and give independent chains of sums. Scales per pixel
+ * ask for a dot, a conversion, a multiply-add and a widening load for every 16 products: 2 cycles
+ * of AVX-512 on Zen 4, which bounds 3x3 with its epilogue at about 45 GOP/s at 3.6 GHz. */
 INLINE void depthwise_tile(const int rows, const lw_mode mode, int taps, const lw_win *win,
                            const uint8_t *const *a, const float *const *sa, const int32_t *comp,
                            const int32_t *w, const float *sb, ptrdiff_t ldw, int64_t c0, int64_t c1,
