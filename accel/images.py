@@ -162,6 +162,15 @@ def _check_image(image: Image) -> None:
         raise InputError(f"an image is a (H, W, 3) or (H, W, 1) uint8 array, not {given}")
 
 
+def encode_jpeg(image: Image, quality: int = 90) -> bytes:
+    """A JPEG file of an RGB image, uint8 (H, W, 3); `quality` is 1 to 100."""
+    _check_image(image)
+    cv2 = _opencv()
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    data: bytes = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+    return data
+
+
 def _resized(image: Image, size: tuple[int, int]) -> Image:
     height, width = size
     if height * width > MAX_PIXELS:

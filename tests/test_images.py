@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from accel.errors import ImageError, InputError, UnsupportedError
-from accel.images import ImageChain, decode, read_folder
+from accel.images import ImageChain, decode, encode_jpeg, read_folder
 
 LOSSLESS = ("PNG", "BMP", "TIFF", "PPM")
 ORIENTATION = 0x112
@@ -246,3 +246,11 @@ def test_read_folder_large_file_is_an_error_of_its_row(tmp_path: Path) -> None:
 def test_read_folder_missing_raises_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no folder at"):
         list(read_folder(tmp_path / "nowhere"))
+
+
+def test_encoded_jpeg_decodes_to_nearly_the_same_image() -> None:
+    rows, columns = np.mgrid[:40, :60]
+    image = np.stack([rows * 4, columns * 4, rows + columns], axis=-1).astype(np.uint8)
+    again = decode(encode_jpeg(image))
+    assert again.shape == image.shape
+    assert np.abs(again.astype(int) - image).mean() < 4

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
 import onnx_ir as ir
 import typer
@@ -23,7 +22,7 @@ from accel.fpga.estimate import estimate as estimate_card
 from accel.fpga.profile import Profile, load_profile
 from accel.fpga.report import Path, compare_job
 from accel.graph import data_inputs
-from accel.images import ImageChain, decode
+from accel.images import ImageChain, decode, encode_jpeg
 from accel.model import TensorSpec
 
 PHOTO = (375, 500)
@@ -141,7 +140,7 @@ def _decode_seconds(shape: tuple[int | None, ...]) -> float:
         return 0.0
     rows, columns = np.mgrid[: PHOTO[0], : PHOTO[1]]
     photo = np.stack([rows, columns, rows + columns], axis=-1) % 256
-    data = cv2.imencode(".jpg", photo.astype(np.uint8))[1].tobytes()
+    data = encode_jpeg(photo.astype(np.uint8))
     scale = ImageChain(resize=(sides[0], sides[1]))
     return _seconds(lambda: scale(decode(data)))
 
