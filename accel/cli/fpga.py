@@ -44,6 +44,10 @@ Iommu = Annotated[bool, typer.Option("--iommu", help="Behind an IOMMU without su
 Payload = Annotated[int, typer.Option(help="UDP payload of a packet in bytes, 1 to 8972.")]
 Accelerators = Annotated[Path | None, typer.Option(help="CSV of accelerator rows.")]
 Dma = Annotated[Path | None, typer.Option("--dma", help="CSV of DMA rows.")]
+LeaveOut = Annotated[
+    bool,
+    typer.Option("--leave-one-out", help="Leave out each DMA row in turn as well: takes minutes."),
+]
 
 
 @app.command()
@@ -102,16 +106,22 @@ def nic(payload: Payload, card: CardName = "alveo-u280", as_json: Json = False) 
 
 @app.command()
 def calibrate(
-    accelerators: Accelerators = None, dma_table: Dma = None, as_json: Json = False
+    accelerators: Accelerators = None,
+    dma_table: Dma = None,
+    leave_out: LeaveOut = False,
+    as_json: Json = False,
 ) -> None:
-    """Refit the fitted numbers from tables of published rows; each row also as one left out."""
+    """Refit the fitted numbers from tables of published rows.
+
+    Accelerator rows are also fitted with each row left out in turn.
+    """
     if accelerators is None and dma_table is None:
         raise InputError("nothing to fit to; give --accelerators FILE, --dma FILE or both")
     fits: list[Calibration] = []
     if accelerators is not None:
         fits += [fit_engines(accelerators, family) for family in PARAMETERS]
     if dma_table is not None:
-        fits += [fit_link(dma_table, card) for card in LINK_CARDS]
+        fits += [fit_link(dma_table, card, leave_out) for card in LINK_CARDS]
     if as_json:
         print_json([_fit_dict(fit) for fit in fits])
         return

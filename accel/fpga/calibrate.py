@@ -100,7 +100,7 @@ class Calibration:
         lines = [f"{self.family}: " + ", ".join(f"{k} = {v:.4g}" for k, v in self.values.items())]
         lines += [
             f"  {row.name:40} {row.measured:10.4g} {row.fitted:10.4g} {row.error:+7.1%}"
-            f" {row.left_out_error:+7.1%}"
+            + ("" if math.isnan(row.left_out) else f" {row.left_out_error:+7.1%}")
             for row in self.rows
         ]
         worst = f"worst {self.worst.error:+.1%} at {self.worst.name}"
