@@ -200,9 +200,10 @@ static void size_products(lw_conv *p, size_t *b, size_t *columns) {
         f->b = *b;
         f->comp = f->sb = *columns;
         p->gemm_ld = max64(p->gemm_ld, f->ldn);
-        for (int64_t i = 0; i < w->lists[l].count; i++) {
+        for (int64_t i = 0, depth = 0; i < w->lists[l].count; i++) {
             int64_t len = w->chunks[w->lists[l].first + i].len;
-            p->gemm_lda = max64(p->gemm_lda, len);
+            depth = w->mode == LW_C ? depth + len : len;
+            p->gemm_lda = max64(p->gemm_lda, depth);
             *b += (size_t)(len * f->ldn);
             *columns += (size_t)f->ldn;
         }
@@ -290,34 +291,38 @@ static void sum_depthwise(const lw_conv *p, const pixel_set *set, float *c) {
     }
 }
 
-/* Rows of one chunk, gathered to be adjacent. */
-static void gather(const pixel_set *set, int64_t a_off, int64_t len, uint8_t *to) {
-    for (int64_t m = 0; m < set->count; m++) memcpy(to + m * len, set->a[m] + a_off, (size_t)len);
+/* Rows of one chunk, gathered to be lda apart. */
+static void gather(const pixel_set *set, int64_t a_off, int64_t len, uint8_t *to, int64_t lda) {
+    for (int64_t m = 0; m < set->count; m++) memcpy(to + m * lda, set->a[m] + a_off, (size_t)len);
 }
 
 static void sum_foreign(const lw_conv *p, const pixel_set *set, float *c, int worker) {
     const lw_weights *w = p->args.weights;
     uint8_t *a = p->gemm_a + worker * p->pixel_block * p->gemm_lda;
     int32_t *acc = p->gemm_acc + worker * p->pixel_block * p->gemm_ld, zero = 0;
-    int whole = w->mode == LW_C; /* the product adds up all chunks */
+    int whole = w->mode == LW_C;
     memset(c, 0, (size_t)(set->count * p->ldc) * sizeof *c);
     for (int64_t l = 0; l < w->list_count; l++) {
         const product *f = p->products + l;
         size_t b_at = f->b, column_at = f->comp;
         int64_t last = w->lists[l].count - 1;
+        int depth = 0; /* of the product */
         for (int64_t i = 0; i <= last; i++) {
             const lw_win *win = p->win + w->lists[l].first + i;
             int len = w->chunks[w->lists[l].first + i].len;
-            gather(set, win->a_off, len, a);
+            gather(set, win->a_off, len, a + depth, p->gemm_lda);
+            depth += len;
+            if (whole && i < last) continue; /* one product over all chunks */
             p->args.gemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_NO_TRANS, CBLAS_FIX_OFFSET,
-                         (int)set->count, (int)f->n, len, 1.0f, a, len, 0, p->gemm_b + b_at,
-                         (int)f->ldn, 0, whole && i ? 1.0f : 0.0f, acc, (int)f->ldn, &zero);
-            for (int64_t m = 0; m < set->count && (!whole || i == last); m++)
+                         (int)set->count, (int)f->n, depth, 1.0f, a, (int)p->gemm_lda, 0,
+                         p->gemm_b + b_at, (int)f->ldn, 0, 0.0f, acc, (int)f->ldn, &zero);
+            for (int64_t m = 0; m < set->count; m++)
                 p->isa->accumulate(f->n, acc + m * f->ldn, p->gemm_comp + column_at,
                                    p->gemm_sb ? p->gemm_sb + column_at : NULL,
                                    whole ? 1.0f : set->sa[m][win->s_off], c + m * p->ldc + f->n0);
-            b_at += (size_t)(len * f->ldn);
+            b_at += (size_t)(depth * f->ldn);
             column_at += (size_t)f->ldn;
+            depth = 0;
         }
     }
 }
