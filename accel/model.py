@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -22,6 +22,7 @@ from accel.passes.choose_windows import WINDOW_KEY, choose_windows
 from accel.passes.fold_batchnorm import fold_batchnorm
 from accel.passes.fold_constants import fold_constants
 from accel.passes.fold_pixels import fold_pixels
+from accel.passes.fold_preprocessing import fold_preprocessing
 from accel.passes.quantize_weights import quantize_weights
 from accel.workload import Layer, workload_of
 
@@ -36,6 +37,15 @@ class TensorSpec:
     name: str
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
+
+
+class _Facts(NamedTuple):
+    """What is asked of a model again and again, read from its bytes once."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    is_quantized: bool
+    windows: dict[str, int]
 
 
 class Model:
@@ -70,29 +80,39 @@ class Model:
         """SHA-256 of the content, hexadecimal: the identity used by caches."""
         return hashlib.sha256(self._data).hexdigest()
 
-    @cached_property
+    @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """What `Program.run` takes."""
-        return tuple(_spec(v) for v in g.data_inputs(self.graph().graph))
+        return self._facts.inputs
 
-    @cached_property
+    @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """What `Program.run` returns."""
-        return tuple(_spec(v) for v in self.graph().graph.outputs)
+        return self._facts.outputs
 
-    @cached_property
+    @property
     def is_quantized(self) -> bool:
         """Whether `quantize` made this model."""
-        return QUANTIZED_KEY in self.graph().metadata_props
+        return self._facts.is_quantized
 
-    @cached_property
+    @property
     def windows(self) -> dict[str, int]:
         """Activation window of each quantized node, by node name."""
-        return {
-            node.name or "": int(node.metadata_props[WINDOW_KEY])
-            for node in self.graph().graph
-            if WINDOW_KEY in node.metadata_props
-        }
+        return dict(self._facts.windows)
+
+    @cached_property
+    def _facts(self) -> _Facts:
+        graph_model = self.graph()
+        return _Facts(
+            inputs=tuple(_spec(v) for v in g.data_inputs(graph_model.graph)),
+            outputs=tuple(_spec(v) for v in graph_model.graph.outputs),
+            is_quantized=QUANTIZED_KEY in graph_model.metadata_props,
+            windows={
+                node.name or "": int(node.metadata_props[WINDOW_KEY])
+                for node in graph_model.graph
+                if WINDOW_KEY in node.metadata_props
+            },
+        )
 
     def quantize(self, window: int | None = None, weight_window: int | None = None) -> Model:
         """Quantize to int8 with local windows, without calibration data.
@@ -164,8 +184,6 @@ class Model:
         ModelError
             The model has not exactly one float32 image input (N, C, H, W).
         """
-        from accel.passes.fold_preprocessing import fold_preprocessing
-
         folded = fold_preprocessing(self.graph(), self.name, mean, std, scale, order)
         return Model.from_graph(folded, self.name)
 
