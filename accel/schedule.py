@@ -32,10 +32,6 @@ class OneCall:
     def reads(self) -> tuple[str, ...]:
         return (self.x,)
 
-    @property
-    def writes(self) -> tuple[str, ...]:
-        return (self.y,)
-
 
 @dataclass(frozen=True)
 class ProductCall(OneCall):
@@ -104,10 +100,6 @@ class JoinCall:
     @property
     def reads(self) -> tuple[str, ...]:
         return self.parts
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        return (self.y,)
 
 
 @dataclass(frozen=True)
