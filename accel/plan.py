@@ -2,55 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from accel import kernels
+from accel.arena import Arena
+from accel.forms import Form
 from accel.host import HostCall, open_session
+from accel.joins import place_joins
 from accel.schedule import Call, HostGroup, JoinCall, PoolCall, ProductCall, Schedule
+from accel.steps import Run, Step
 from accel.values import Values
 
 Array = np.ndarray[Any, Any]
 
 
 class Plan:
-    """Steps with their buffers. Built once; `run` only executes.
+    """Steps with their memory. Built once; `run` only executes.
 
     Parameters
     ----------
     gemm : address of MKL's ``cblas_gemm_s8u8s32``, or None for our own dot kernels.
+
+    Attributes
+    ----------
+    arena : the memory of all values.
     """
 
     def __init__(
         self, schedule: Schedule, name: str, threads: int, gemm: int | None = None
     ) -> None:
         self.schedule = schedule
+        self.arena = Arena()
         self._name = name
         self._threads = threads
         self._gemm = gemm
         self._pool = kernels.Pool(threads)
         self._loose: dict[str, Array] = {}  # values of unknown shape, made anew by each run
-        self._steps: list[Callable[[], None]] = []
-        self._values = Values(schedule, self._pool, self._steps)
+        self._steps: list[Step] = []
+        self._values = Values(schedule, self.arena, self._pool, self._steps)
+        place_joins(schedule, self._values, self.arena)
         for value in schedule.inputs:
             self._values.add_input(value)
         for call in schedule.calls:
+            self._values.node = call.name
             self._add(call)
+        self._place()
+        self._runs: list[Run] = [step.bind() for step in self._steps]
 
     def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
         """Execute once; returns fresh arrays."""
         for name, array in inputs.items():
-            np.copyto(self._values.plain[name], array)
+            np.copyto(self._values.plain[name].array, array)
         self._loose.clear()
-        for step in self._steps:
-            step()
+        for run in self._runs:
+            run()
         found = {}
         for name in self.schedule.outputs:
             held = self._values.plain.get(name)
-            found[name] = self._loose[name] if held is None else held.copy()
+            found[name] = self._loose[name] if held is None else held.array.copy()
         return found
+
+    def _place(self) -> None:
+        """Inputs are there before the first step, outputs until after the last."""
+        plain, end = self._values.plain, len(self._steps)
+        for name in self.schedule.inputs:
+            _use(plain[name], -1)
+        for i, step in enumerate(self._steps):
+            for form in step.touches:
+                _use(form, i)
+        for name in self.schedule.outputs:
+            if name in plain:
+                _use(plain[name], end)
+        self.arena.place()
 
     def _add(self, call: Call) -> None:
         if isinstance(call, ProductCall):
@@ -65,66 +90,83 @@ class Plan:
             self._values.view(call)
 
     def _add_product(self, call: ProductCall) -> None:
-        e = call.epilogue
-        target = self._values.target(call.y, call.rows)
-        weights = kernels.pack_weights(
-            call.qw,
-            call.scale,
-            call.window,
-            weight_window=call.weight_window,
-            signed=call.signed,
-            groups=call.groups,
-        )
-        self._steps.append(
-            kernels.Conv(
-                self._values.windows(call),
+        e, values = call.epilogue, self._values
+        source, target = values.windows(call), values.target(call.y, call.rows)
+        residual = None if e.residual is None else values.nhwc(e.residual, call.rows)
+
+        def bind() -> Run:
+            weights = kernels.pack_weights(
+                call.qw,
+                call.scale,
+                call.window,
+                weight_window=call.weight_window,
+                signed=call.signed,
+                groups=call.groups,
+            )
+            return kernels.Conv(
+                source.tensor,
                 weights,
                 strides=call.strides,
                 pads=call.pads,
                 dilations=call.dilations,
                 bias=call.bias,
-                residual=None if e.residual is None else self._values.nhwc(e.residual, call.rows),
+                residual=None if residual is None else residual.array,
                 activation=e.activation,
                 alpha=e.alpha,
                 lo=e.lo,
                 hi=e.hi,
-                dst=target.dst,
-                dst_q=target.dst_q,
+                dst=None if target.floats is None else target.floats.array,
+                dst_q=None if target.windows is None else target.windows.tensor,
                 pool=self._pool,
                 gemm=self._gemm,
             )
-        )
-        self._values.convert(call.y, call.rows)
+
+        reads: tuple[Form, ...] = (source,) if residual is None else (source, residual)
+        values.add((*reads, *target.forms), bind)
+        values.convert(call.y, call.rows)
 
     def _add_pool(self, call: PoolCall) -> None:
+        source = self._values.nhwc(call.x)
         target = self._values.target(call.y, rows=False)
-        shape = (target.dst if target.dst is not None else target.dst_q).shape  # type: ignore[union-attr]
-        self._steps.append(
-            kernels.Pooling(
-                self._values.nhwc(call.x),
+
+        def bind() -> Run:
+            return kernels.Pooling(
+                source.array,
                 "average" if call.average else "max",
                 kernel=call.kernel,
-                out_shape=shape[1:3],
+                out_shape=target.shape[1:3],
                 strides=call.strides,
                 pads=call.pads,
                 dilations=call.dilations,
                 count_pads=call.count_pads,
-                dst=target.dst,
-                dst_q=target.dst_q,
+                dst=None if target.floats is None else target.floats.array,
+                dst_q=None if target.windows is None else target.windows.tensor,
                 pool=self._pool,
             )
-        )
+
+        self._values.add((source, *target.forms), bind)
         self._values.convert(call.y, rows=False)
 
     def _add_host(self, group: HostGroup) -> None:
         for name in group.writes:
             self._values.make_plain(name)
         plain = self._values.plain
-        call = HostCall(
-            open_session(group.data, self._threads, self._name),
-            {n: plain[n] for n in group.reads if n in plain},
-            {n: plain[n] for n in group.writes if n in plain},
-        )
-        self._steps.append(lambda: call(self._loose))
+        reads = {n: plain[n] for n in group.reads if n in plain}
+        writes = {n: plain[n] for n in group.writes if n in plain}
+
+        def bind() -> Run:
+            call = HostCall(
+                open_session(group.data, self._threads, self._name),
+                {n: form.array for n, form in reads.items()},
+                {n: form.array for n, form in writes.items()},
+            )
+            return lambda: call(self._loose)
+
+        self._values.add((*reads.values(), *writes.values()), bind)
         for name in group.writes:
             self._values.convert(name)
+
+
+def _use(form: Form, step: int) -> None:
+    if form.buffer is not None:
+        form.buffer.use(step)

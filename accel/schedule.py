@@ -117,6 +117,11 @@ class HostGroup:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
 
+    @property
+    def name(self) -> str:
+        """Of its first node."""
+        return self.nodes[0][0]
+
 
 OwnCall = ProductCall | PoolCall | JoinCall | ViewCall
 Call = OwnCall | HostGroup

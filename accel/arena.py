@@ -1,0 +1,88 @@
+"""The memory of a plan: one block, in which buffers that are never in use at the same time may
+lie at the same place."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+import numpy as np
+
+ALIGN = 64
+HUGE_PAGE = 1 << 21
+
+Array = np.ndarray[Any, Any]
+
+
+class Buffer:
+    """Some bytes of a plan.
+
+    Attributes
+    ----------
+    first, last : the steps between which the bytes must stay as they are.
+    offset : into the arena, once it is placed.
+    memory : uint8 (nbytes,), once the arena is placed.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = -(-max(nbytes, 1) // ALIGN) * ALIGN
+        self.first: int | None = None
+        self.last = -1
+        self.offset = 0
+        self.memory: Array | None = None
+
+    def use(self, step: int) -> None:
+        """A step reads or writes the bytes."""
+        self.first = step if self.first is None else min(self.first, step)
+        self.last = max(self.last, step)
+
+    def meets(self, other: Buffer) -> bool:
+        """Whether both are in use at some step."""
+        if self.first is None or other.first is None:
+            return False
+        return self.first <= other.last and other.first <= self.last
+
+
+class Arena:
+    """Buffers are reserved, steps say when they use them, then all get their place at once."""
+
+    def __init__(self) -> None:
+        self.buffers: list[Buffer] = []
+        self.nbytes = 0
+
+    def reserve(self, nbytes: int) -> Buffer:
+        """A new buffer, without memory yet."""
+        buffer = Buffer(nbytes)
+        self.buffers.append(buffer)
+        return buffer
+
+    def place(self) -> None:
+        """Give every buffer its bytes, zeroed: largest first, each into the tightest gap left by
+        those it meets."""
+        placed: list[Buffer] = []
+        for buffer in sorted(self.buffers, key=lambda b: -b.nbytes):
+            buffer.offset = _tightest_gap(buffer, placed)
+            placed.append(buffer)
+        self.nbytes = max((b.offset + b.nbytes for b in placed), default=0)
+        block = _zeroed(self.nbytes)
+        for buffer in placed:
+            buffer.memory = block[buffer.offset : buffer.offset + buffer.nbytes]
+
+
+def _tightest_gap(buffer: Buffer, placed: list[Buffer]) -> int:
+    """The offset of the smallest gap that holds the buffer, else the end of all it meets."""
+    best, tightest, end = -1, 0, 0
+    for other in sorted((b for b in placed if b.meets(buffer)), key=lambda b: b.offset):
+        gap = other.offset - end
+        if gap >= buffer.nbytes and (best < 0 or gap < tightest):
+            best, tightest = end, gap
+        end = max(end, other.offset + other.nbytes)
+    return best if best >= 0 else end
+
+
+def _zeroed(nbytes: int) -> Array:
+    """Fresh pages, huge ones where the system has them: private, so that a fork copies them."""
+    block = mmap.mmap(-1, max(nbytes, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if nbytes >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        block.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(block, np.uint8)

@@ -1,0 +1,55 @@
+"""The memory of a plan: what lives at once never overlaps, what does not shares."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+import accel
+from accel.arena import ALIGN, Arena
+from accel.backends.cpu import PlanProgram
+from tests.networks import small_cnn
+
+LIVES = st.tuples(st.integers(0, 5000), st.integers(-1, 20), st.integers(0, 20))
+
+
+@given(st.lists(LIVES, max_size=40))
+def test_buffers_that_live_at_once_do_not_overlap(lives: list[tuple[int, int, int]]) -> None:
+    arena = Arena()
+    for nbytes, first, length in lives:
+        buffer = arena.reserve(nbytes)
+        buffer.use(first)
+        buffer.use(first + length)
+    arena.place()
+    for i, a in enumerate(arena.buffers):
+        assert a.offset % ALIGN == 0 and a.offset + a.nbytes <= arena.nbytes
+        assert a.memory is not None and a.memory.nbytes == a.nbytes >= lives[i][0]
+        for b in arena.buffers[:i]:
+            apart = a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
+            assert apart or not a.meets(b)
+
+
+def test_a_chain_needs_room_for_its_two_largest_neighbours() -> None:
+    arena = Arena()
+    for i, nbytes in enumerate([640, 1280, 640, 64]):
+        buffer = arena.reserve(nbytes)
+        buffer.use(i)
+        buffer.use(i + 1)
+    arena.place()
+    assert arena.nbytes == 640 + 1280
+
+
+def test_runs_give_the_same_bits_again_whatever_lay_in_the_memory(
+    rng: np.random.Generator,
+) -> None:
+    program = accel.device("cpu").compile(accel.load(small_cnn()).quantize())
+    assert isinstance(program, PlanProgram)
+    x = rng.standard_normal((1, *program.inputs[0].shape[1:])).astype(np.float32)  # type: ignore[arg-type]
+    first = program.run(x)
+    arena = program._plan.arena
+    assert arena.nbytes < sum(b.nbytes for b in arena.buffers)
+    for buffer in arena.buffers:
+        assert buffer.memory is not None
+        buffer.memory[:] = 0xA5
+    assert np.array_equal(program.run(x), first)
