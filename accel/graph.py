@@ -14,6 +14,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from accel.errors import ModelError
 
 OPSET = 21  # first opset whose DequantizeLinear has block_size
+LARGE_BYTES = 1 << 12  # constants above this are weights, never shapes
 IR_VERSION = 10  # first IR version whose nodes carry metadata
 
 
@@ -132,15 +133,13 @@ def fix_shapes(graph_model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> ir
     for node in graph_model.graph:
         for out in node.outputs:
             out.shape = None
-    proto = ir.to_proto(graph_model)
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+        fixed = _inferred(graph_model, strict=True)
     except Exception as err:
         first = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
         raise ModelError(
             f"shapes of the graph do not fit together for inputs {dict(shapes)}: {first}"
         ) from None
-    fixed = ir.from_proto(inferred)
     for node in fixed.graph:
         for out in node.outputs:
             if any(d is not None and d < 0 for d in shape_of(out) or ()):
@@ -185,10 +184,29 @@ def insert_node(
 def infer_shapes(graph_model: ir.Model) -> ir.Model:
     """A copy with the shapes that can be inferred; where inference fails, the graph as it is."""
     try:
-        inferred = onnx.shape_inference.infer_shapes(ir.to_proto(graph_model), data_prop=True)
+        return _inferred(graph_model, strict=False)
     except Exception:  # a wish, not a need: what cannot be inferred is simply not known
         return graph_model
-    return ir.from_proto(inferred)
+
+
+def _inferred(graph_model: ir.Model, strict: bool) -> ir.Model:
+    """A copy with inferred shapes; large constants are not copied, no shape depends on them."""
+    proto = ir.to_proto(graph_model)
+    tensors = list(proto.graph.initializer)
+    large = [t for t in tensors if len(t.raw_data) > LARGE_BYTES]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(t for t in tensors if len(t.raw_data) <= LARGE_BYTES)
+    proto.graph.input.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in large
+    )
+    inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=True)
+    made = ir.from_proto(inferred)
+    first = len(made.graph.inputs) - len(large)
+    for value in made.graph.inputs[first:]:
+        value.const_value = graph_model.graph.initializers[value.name or ""].const_value
+        made.graph.register_initializer(value)
+    del made.graph.inputs[first:]
+    return made
 
 
 def extract(
