@@ -1,8 +1,8 @@
-"""`DataFrame.mapInArrow` where pandas is not installed.
+"""`DataFrame.mapInArrow` for any column names, and where pandas is not installed.
 
 Nothing in the path of mapInArrow uses pandas, neither on the driver nor on the workers, but the
-classic DataFrame of pyspark 4.3 refuses to build the function without it. Here the same plan is
-then built without that check.
+classic DataFrame of pyspark 4.3 refuses to build the function without it, and takes a dot in a
+column's name for a field of a struct. Here the same plan is built without either.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
-from pyspark.errors import PySparkImportError
 from pyspark.sql import DataFrame
 from pyspark.sql.types import StructType
 
@@ -19,14 +18,11 @@ MapFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 def map_in_arrow(df: DataFrame, function: MapFunction, schema: StructType) -> DataFrame:
-    """Map the record batches of each partition; as DataFrame.mapInArrow, pandas or not."""
-    try:
-        return df.mapInArrow(function, schema)
-    except PySparkImportError:
-        return _without_pandas(df, function, schema)
+    """Map the record batches of each partition; as DataFrame.mapInArrow."""
+    return _classic(df, function, schema) if hasattr(df, "_jdf") else _connect(df, function, schema)
 
 
-def _without_pandas(df: Any, function: MapFunction, schema: StructType) -> DataFrame:
+def _classic(df: Any, function: MapFunction, schema: StructType) -> DataFrame:
     from pyspark.sql.classic.dataframe import DataFrame as ClassicDataFrame
     from pyspark.sql.udf import UserDefinedFunction
     from pyspark.util import PythonEvalType
@@ -35,6 +31,17 @@ def _without_pandas(df: Any, function: MapFunction, schema: StructType) -> DataF
     udf = UserDefinedFunction(function, returnType=schema, evalType=kind)
     applied = udf(*(df[_quoted(name)] for name in df.columns))
     return ClassicDataFrame(df._jdf.mapInArrow(applied._jc, False, None), df.sparkSession)
+
+
+def _connect(df: DataFrame, function: MapFunction, schema: StructType) -> DataFrame:
+    """Columns travel under plain names, since a client names them as text."""
+    names = df.columns
+
+    def renamed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return function(batch.rename_columns(names) for batch in batches)
+
+    plain = df.toDF(*(f"c{i}" for i in range(len(names))))
+    return plain.mapInArrow(renamed, schema)  # type: ignore[arg-type]
 
 
 def _quoted(name: str) -> str:

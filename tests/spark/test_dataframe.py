@@ -14,7 +14,6 @@ import accel
 from accel.errors import AccelError, DeviceError, InputError, ModelError
 from accel.images import ImageChain
 from spark_bridge import predict
-from spark_bridge.arrow import map_in_arrow
 from spark_bridge.results import ddl, result_type
 
 Encode = Callable[[np.ndarray], bytes]
@@ -214,14 +213,6 @@ def test_predict_odd_column_names_are_taken_literally(
 def test_ddl_is_the_schema_of_the_result(df: DataFrame, cnn: accel.Model, task: str) -> None:
     field = predict(df, cnn, task=task).schema["prediction"]
     assert field.dataType.simpleString() == ddl(result_type(task))
-
-
-def test_map_in_arrow_with_pandas_takes_the_public_way() -> None:
-    class WithPandas:
-        def mapInArrow(self, function: object, schema: object) -> object:
-            return function, schema
-
-    assert map_in_arrow(WithPandas(), 1, 2) == (1, 2)  # type: ignore[arg-type,comparison-overlap]
 
 
 def test_workers_import_no_pandas(df: DataFrame, cnn: accel.Model) -> None:
