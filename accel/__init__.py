@@ -8,6 +8,7 @@ y = program.run(x)
 
 from __future__ import annotations
 
+from accel.detector import Detections, Detector
 from accel.device import Device, DeviceInfo, device, devices
 from accel.errors import (
     AccelError,
@@ -20,14 +21,17 @@ from accel.errors import (
     UnsupportedError,
 )
 from accel.explain import Explanation
-from accel.model import Model, TensorSpec, load
+from accel.model import Model, load
 from accel.program import Job, Program
+from accel.tensor_spec import TensorSpec
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AccelError",
     "CardError",
+    "Detections",
+    "Detector",
     "Device",
     "DeviceError",
     "DeviceInfo",

@@ -7,15 +7,16 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import numpy as np
 import onnx_ir as ir
 
 from accel import graph as g
+from accel.detection.attach import attach_spec, attached_spec
+from accel.detection.known import load_spec
+from accel.detection.spec import DetectorSpec
 from accel.errors import InputError, ModelError
 from accel.importers import Source, import_model
 from accel.passes.choose_windows import WINDOW_KEY, choose_windows
@@ -23,20 +24,13 @@ from accel.passes.fold_batchnorm import fold_batchnorm
 from accel.passes.fold_constants import fold_constants
 from accel.passes.fold_pixels import fold_pixels
 from accel.passes.fold_preprocessing import fold_preprocessing
+from accel.passes.keep_int8 import keep_int8
 from accel.passes.quantize_weights import quantize_weights
+from accel.tensor_spec import TensorSpec, fix_shapes, spec_of
 from accel.workload import Layer, workload_of
 
 QUANTIZED_KEY = "lwaccel.quantized"
 MAX_WINDOW = 512  # an int32 sum over 512 products is still exact in float32
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Name, shape (None where a dimension is free) and dtype of an input or output."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: np.dtype[Any]
 
 
 class _Facts(NamedTuple):
@@ -46,6 +40,7 @@ class _Facts(NamedTuple):
     outputs: tuple[TensorSpec, ...]
     is_quantized: bool
     windows: dict[str, int]
+    detector_spec: DetectorSpec | None
 
 
 class Model:
@@ -100,18 +95,24 @@ class Model:
         """Activation window of each quantized node, by node name."""
         return dict(self._facts.windows)
 
+    @property
+    def detector_spec(self) -> DetectorSpec | None:
+        """How `Detector` reads the outputs, where `as_detector` made this model."""
+        return self._facts.detector_spec
+
     @cached_property
     def _facts(self) -> _Facts:
         graph_model = self.graph()
         return _Facts(
-            inputs=tuple(_spec(v) for v in g.data_inputs(graph_model.graph)),
-            outputs=tuple(_spec(v) for v in graph_model.graph.outputs),
+            inputs=tuple(spec_of(v) for v in g.data_inputs(graph_model.graph)),
+            outputs=tuple(spec_of(v) for v in graph_model.graph.outputs),
             is_quantized=QUANTIZED_KEY in graph_model.metadata_props,
             windows={
                 node.name or "": int(node.metadata_props[WINDOW_KEY])
                 for node in graph_model.graph
                 if WINDOW_KEY in node.metadata_props
             },
+            detector_spec=attached_spec(graph_model),
         )
 
     def quantize(self, window: int | None = None, weight_window: int | None = None) -> Model:
@@ -138,7 +139,8 @@ class Model:
                 raise InputError(f"{key} is {value}; expected 1..{MAX_WINDOW}, or None")
         if self.is_quantized:
             raise ModelError(f"model {self.name!r} is quantized already; quantize the fp32 model")
-        graph_model = fold_pixels(fold_batchnorm(fold_constants(self.graph())))
+        graph_model = keep_int8(fold_constants(self.graph()))
+        graph_model = fold_pixels(fold_batchnorm(graph_model))
         choose_windows(graph_model, window)
         quantize_weights(graph_model, weight_window)
         graph_model.metadata_props[QUANTIZED_KEY] = "1"
@@ -187,6 +189,27 @@ class Model:
         folded = fold_preprocessing(self.graph(), self.name, mean, std, scale, order)
         return Model.from_graph(folded, self.name)
 
+    def as_detector(self, spec: DetectorSpec | str | Path) -> Model:
+        """Make a detection network one whose program `accel.Detector` runs.
+
+        The model gets uint8 RGB input, as by `with_preprocessing`, and carries the description
+        along: through `quantize`, `save`, `load` and pickling.
+
+        Parameters
+        ----------
+        spec : a description, the name of a known one (`accel.detection.known.known_detectors`),
+            or a JSON file; see docs/detection.md.
+
+        Raises
+        ------
+        InputError
+            An unknown name, or a description with a fault.
+        ModelError
+            The model has not exactly one image input.
+        """
+        described = spec if isinstance(spec, DetectorSpec) else load_spec(spec)
+        return Model.from_graph(attach_spec(self.graph(), self.name, described), self.name)
+
     def fixed_shapes(
         self, batch_size: int | None, shapes: Mapping[str, Sequence[int]] | None = None
     ) -> dict[str, tuple[int, ...]]:
@@ -198,32 +221,7 @@ class Model:
             A dimension other than the first is free and not given in `shapes`, or `shapes`
             contradicts the file.
         """
-        unknown = set(shapes or {}) - {s.name for s in self.inputs}
-        if unknown:
-            raise ModelError(
-                f"model {self.name!r}: shapes names {sorted(unknown)}; "
-                f"inputs are {[s.name for s in self.inputs]}"
-            )
-        found = {}
-        for spec in self.inputs:
-            dims = list(spec.shape)
-            if shapes is not None and spec.name in shapes:
-                dims = _narrowed(self.name, spec, shapes[spec.name])
-            if dims and dims[0] is None:
-                dims[0] = batch_size or 1
-            if any(d is None for d in dims):
-                raise ModelError(
-                    f"model {self.name!r}: input {spec.name!r} has free dimensions "
-                    f"{spec.shape}; only the first may be free. "
-                    f"Pass compile(..., shapes={{{spec.name!r}: (1, ...)}})"
-                )
-            if any(d is not None and d <= 0 for d in dims):
-                raise ModelError(
-                    f"model {self.name!r}: input {spec.name!r} has shape {spec.shape}; "
-                    "every dimension must be positive"
-                )
-            found[spec.name] = tuple(d for d in dims if d is not None)
-        return found
+        return fix_shapes(self.name, self.inputs, batch_size, shapes)
 
     def with_shapes(
         self, batch_size: int | None, shapes: Mapping[str, Sequence[int]] | None = None
@@ -257,26 +255,6 @@ def load(source: Source) -> Model:
     """
     graph_model, name = import_model(source)
     return Model.from_graph(graph_model, name)
-
-
-def _spec(value: ir.Value) -> TensorSpec:
-    shape = g.shape_of(value)
-    if value.dtype is None:
-        raise ModelError(f"input or output {value.name!r} has no element type")
-    return TensorSpec(value.name or "", shape or (), np.dtype(value.dtype.numpy()))
-
-
-def _narrowed(model: str, spec: TensorSpec, given: Sequence[int]) -> list[int | None]:
-    """The shape a caller gives, checked against the dimensions that the file fixes."""
-    fits = len(given) == len(spec.shape) and all(
-        have is None or have == want for have, want in zip(spec.shape, given, strict=True)
-    )
-    if not fits:
-        raise ModelError(
-            f"model {model!r}: shapes gives {tuple(given)} for input {spec.name!r}; "
-            f"expected {tuple('any' if d is None else d for d in spec.shape)}"
-        )
-    return [int(d) for d in given]
 
 
 def _umask() -> int:

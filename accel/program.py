@@ -12,7 +12,8 @@ import numpy as np
 
 from accel.errors import InputError, UnsupportedError
 from accel.explain import Explanation
-from accel.model import Model, TensorSpec
+from accel.model import Model
+from accel.tensor_spec import TensorSpec
 
 if TYPE_CHECKING:
     from accel.device import Device

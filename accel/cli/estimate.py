@@ -23,7 +23,7 @@ from accel.fpga.profile import Profile, load_profile
 from accel.fpga.report import Path, compare_job
 from accel.graph import data_inputs
 from accel.images import ImageChain, decode, encode_jpeg
-from accel.model import TensorSpec
+from accel.tensor_spec import TensorSpec
 
 PHOTO = (375, 500)
 """Rows and columns of the photo whose decoding is timed: the usual size in ImageNet."""

@@ -12,7 +12,7 @@ import accel
 from accel.cli.options import Json, Model
 from accel.cli.output import human_bytes, human_count, out, print_json, table
 from accel.cli.prepare import for_device
-from accel.model import TensorSpec
+from accel.tensor_spec import TensorSpec
 from accel.workload import Layer
 
 On = Annotated[

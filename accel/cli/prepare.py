@@ -12,8 +12,9 @@ from accel.cli.options import parse_floats, parse_resize
 from accel.cli.output import progress, say
 from accel.errors import InputError
 from accel.images import ImageChain
-from accel.model import Model, TensorSpec
+from accel.model import Model
 from accel.samples import Samples, load_input
+from accel.tensor_spec import TensorSpec
 
 NEEDS_INT8 = ("cpu", "mkl", "fpga", "auto")
 
