@@ -41,7 +41,7 @@ def _connect(df: DataFrame, function: MapFunction, schema: StructType) -> DataFr
         return function(batch.rename_columns(names) for batch in batches)
 
     plain = df.toDF(*(f"c{i}" for i in range(len(names))))
-    return plain.mapInArrow(renamed, schema)  # type: ignore[arg-type]
+    return plain.mapInArrow(renamed, schema)
 
 
 def _quoted(name: str) -> str:
