@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from accel.program import Array, Arrays, Job, Program, _pad
 from accel.workload import Layer, workload_of
 
 if TYPE_CHECKING:
-    from accel.fpga import Driver, Request
+    from accel.fpga import Driver, Request, Service
 
 DEFAULT_CARD = "alveo-u50"
 # Units beside the array do these while it multiplies (Xilinx PG338, table of operators).
@@ -139,6 +139,26 @@ class FpgaProgram(Program):
         """Write what the card did as Chrome/Perfetto JSON."""
         with self.device.lock:
             self.device.driver.card.trace.save(path)
+
+    def listen(
+        self,
+        transport: Literal["tcp", "udp"] = "tcp",
+        host: str = "127.0.0.1",
+        port: int = 0,
+        **options: Any,
+    ) -> Service:
+        """Take images from the card's network port: see `accel.fpga.Service` and `Ingest`.
+
+        A frame is name[28], length[4, big-endian] and the bytes of one image as in `inputs`. Use
+        it in a `with` statement, and nothing else on this card meanwhile.
+
+        Raises CardError for a card without a port, InputError for a network of several inputs.
+        """  # fmt: skip
+        from accel.fpga import Ingest, Service
+
+        card = self.device.driver.card
+        ingest = Ingest(card, transport, host, port, **options)
+        return Service(card, self._slot, self.network, ingest)
 
     def explain(self) -> Explanation:
         """Every node with the engine's cycles and time for one image."""

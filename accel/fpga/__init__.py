@@ -11,6 +11,8 @@ from __future__ import annotations
 from accel.fpga.card import Card
 from accel.fpga.driver import Driver
 from accel.fpga.faults import Fault, Faults, Rule
+from accel.fpga.frame import send
+from accel.fpga.ingest import Frame, Ingest
 from accel.fpga.network import Network
 from accel.fpga.nic import Nic
 from accel.fpga.nic_client import NicClient
@@ -19,6 +21,7 @@ from accel.fpga.profile import Profile, Quantity, load_profile, profile_names
 from accel.fpga.queue import Queue
 from accel.fpga.request import DriverSpec, Request
 from accel.fpga.ring import Completion, Flag, Status
+from accel.fpga.service import Result, Service
 from accel.fpga.topologies import topology
 from accel.fpga.trace import Trace
 from accel.fpga.transfer import hardware_curve, software_curve
@@ -31,6 +34,8 @@ __all__ = [
     "Fault",
     "Faults",
     "Flag",
+    "Frame",
+    "Ingest",
     "Network",
     "Nic",
     "NicClient",
@@ -39,13 +44,16 @@ __all__ = [
     "Quantity",
     "Queue",
     "Request",
+    "Result",
     "Rule",
+    "Service",
     "Status",
     "Trace",
     "hardware_curve",
     "load_profile",
     "predict",
     "profile_names",
+    "send",
     "software_curve",
     "topology",
 ]

@@ -25,6 +25,7 @@ HEADER = np.dtype(
     ]
 )
 UDP_OVERHEAD = 46  # Ethernet 14, IPv4 20, UDP 8, check sequence 4
+TCP_OVERHEAD = 12  # of a TCP header of 20 bytes beyond that of UDP
 LINE_OVERHEAD = 20  # preamble 8, gap 12
 MIN_FRAME = 64
 MAX_PAYLOAD = 8972
@@ -67,6 +68,7 @@ class Assembly:
 
     def __init__(self, total: int, generation: int) -> None:
         self.generation = generation
+        self.total = total
         self.missing = total
         self.filled = np.zeros(total, bool)
 
