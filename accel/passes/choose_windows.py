@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from accel import graph as g
+from accel.passes.keep_int8 import dequantized
 from accel.passes.quantize_weights import weight_axes
 
 CANDIDATES = (32, 64, 128)
@@ -52,7 +53,10 @@ def choose_windows(model: ir.Model, window: int | None) -> ir.Model:
 
 
 def _weight(node: ir.Node) -> Array | None:
-    weight = g.constant(node.inputs[1])
+    value = node.inputs[1]
+    weight = g.constant(value)
+    if weight is None and value is not None:
+        return dequantized(value.producer())
     return weight if weight is not None and weight.dtype == np.float32 else None
 
 

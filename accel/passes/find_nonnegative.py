@@ -11,8 +11,12 @@ _KEEPS = {  # no less than zero when every data input is
     "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Concat", "Add", "Reshape",
     "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Identity", "Dropout", "Split",
     "ReduceMean", "ReduceMax", "LRN", "Expand", "DepthToSpace", "SpaceToDepth",
+    "DequantizeLinear", "QuantizeLinear",  # of levels: no less than their zero point
 }  # fmt: skip
-_FIRST_ONLY = {"Reshape", "Slice", "Squeeze", "Unsqueeze", "Split", "Expand", "ReduceMean"}
+_FIRST_ONLY = {
+    "Reshape", "Slice", "Squeeze", "Unsqueeze", "Split", "Expand", "ReduceMean",
+    "DequantizeLinear", "QuantizeLinear",
+}  # fmt: skip
 
 
 def find_nonnegative(model: ir.Model) -> set[str]:
@@ -42,6 +46,10 @@ def _is_nonnegative(node: ir.Node, found: set[str]) -> bool:
     if op == "Clip":
         low = g.constant(inputs[1]) if len(node.inputs) > 1 and node.inputs[1] else None
         return low is not None and bool((low >= 0).all())
+    if op == "QuantizeLinear" and len(node.inputs) > 2:
+        zero = g.constant(node.inputs[2])
+        if zero is not None and zero.dtype.kind == "u" and not zero.any():
+            return True
     if op == "Pad":
         fill = node.inputs[2] if len(node.inputs) > 2 else None
         zero_fill = fill is None or g.attribute(node, "mode", "constant") != "constant"
