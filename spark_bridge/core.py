@@ -2,20 +2,23 @@
 
 A value that cannot be used becomes an error of its own row and costs its neighbours nothing. A
 batch on which the program fails is halved until the bad row stands alone. A fault of the card
-is no fault of a row: the batch is tried once more, then the task fails and Spark retries it.
+is no fault of a row: see `spark_bridge.guard`.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-import accel
 from accel.errors import CardError, InputError
 from spark_bridge.batcher import is_list, rebatch
+from spark_bridge.guard import Guard
+from spark_bridge.isolated import decoder, is_careful
+from spark_bridge.meta import Meta
 from spark_bridge.results import Answer, to_arrow
 from spark_bridge.rows import Row, RowError, image_row, tensor_row
 from spark_bridge.spec import Spec
@@ -23,9 +26,7 @@ from spark_bridge.spec import Spec
 Values = Mapping[str, object]  # what one row gives, by model input
 
 
-def run(
-    batches: Iterable[pa.RecordBatch], spec: Spec, program: accel.Program
-) -> Iterator[pa.RecordBatch]:
+def run(batches: Iterable[pa.RecordBatch], spec: Spec, guard: Guard) -> Iterator[pa.RecordBatch]:
     """Append the column of results to a stream of record batches.
 
     Parameters
@@ -41,39 +42,51 @@ def run(
     InputError
         `spec.settings.on_error` is "fail" and a row is bad.
     CardError
-        The card failed twice on the same batch.
+        No device could compute a batch.
     """
     columns = list(spec.columns.values())
     settings = spec.settings
+    waiting = time.perf_counter()
     for batch in rebatch(batches, batch_rows(spec), settings.batch_bytes, columns):
-        answers = answer(_values(batch, spec.columns), spec, program)
-        yield batch.append_column(spec.output, to_arrow(answers, spec))
+        queue_s = time.perf_counter() - waiting
+        answers, meta = answer(_values(batch, spec.columns), spec, guard)
+        meta.queue_s = queue_s
+        yield batch.append_column(spec.output, to_arrow(answers, spec, meta))
+        waiting = time.perf_counter()
 
 
-def answer(values: Iterable[Values], spec: Spec, program: accel.Program) -> list[Answer]:
-    """Outputs or error of a few rows, one for each."""
+def answer(values: Iterable[Values], spec: Spec, guard: Guard) -> tuple[list[Answer], Meta]:
+    """Outputs or error of a few rows, one for each, and how they were computed."""
+    started = time.perf_counter()
     prepared = [_prepare(value, spec) for value in values]
     good = [row for row in prepared if not isinstance(row, RowError)]
-    computed = iter(infer(good, program))
-    answers = [row if isinstance(row, RowError) else next(computed) for row in prepared]
+    decoded = time.perf_counter()
+    computed = iter(infer(good, guard))
+    pairs = [(row, None) if isinstance(row, RowError) else next(computed) for row in prepared]
+    done = time.perf_counter()
+    answers = [found for found, _ in pairs]
     if spec.settings.on_error == "fail":
         _raise_first(answers)
-    return answers
+    devices = [device for _, device in pairs]
+    return answers, Meta(devices, decode_s=decoded - started, infer_s=done - decoded)
 
 
-def infer(rows: Sequence[Row], program: accel.Program) -> list[Answer]:
-    """Outputs of each row by name; halves a batch that fails until the bad row is alone."""
+def infer(rows: Sequence[Row], guard: Guard) -> list[tuple[Answer, str | None]]:
+    """Outputs of each row by name, with the device that computed them; halves a batch that fails
+    until the bad row is alone."""
     if not rows:
         return []
     try:
-        return list(_split(_run(rows, program), len(rows)))
+        stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        outputs, device = guard.run(stacked)
+        return [(row, device) for row in _split(outputs, len(rows))]
     except CardError:
         raise
     except Exception as err:  # whatever an engine raises: the row carries it
         if len(rows) == 1:
-            return [RowError("BACKEND", "infer", f"{type(err).__name__}: {err}")]
+            return [(RowError("BACKEND", "infer", f"{type(err).__name__}: {err}"), None)]
     middle = len(rows) // 2
-    return infer(rows[:middle], program) + infer(rows[middle:], program)
+    return infer(rows[:middle], guard) + infer(rows[middle:], guard)
 
 
 def batch_rows(spec: Spec) -> int:
@@ -82,16 +95,6 @@ def batch_rows(spec: Spec) -> int:
         int(np.prod([d or 1 for d in i.shape])) * i.dtype.itemsize for i in spec.inputs.values()
     )
     return max(1, min(spec.settings.batch_size, spec.settings.batch_bytes // max(1, row_bytes)))
-
-
-def _run(rows: Sequence[Row], program: accel.Program) -> dict[str, np.ndarray[Any, Any]]:
-    """Outputs of one batch by name; a card gets a second chance."""
-    stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    try:
-        found = program.run(stacked)
-    except CardError:
-        found = program.run(stacked)
-    return found if isinstance(found, dict) else {program.outputs[0].name: found}
 
 
 def _split(outputs: Row, count: int) -> Iterator[Row]:
@@ -109,7 +112,8 @@ def _prepare(values: Values, spec: Spec) -> Answer:
 
 def _convert(value: object, name: str, spec: Spec) -> np.ndarray[Any, Any]:
     if spec.kind == "image":
-        return image_row(value, spec.inputs[name], spec.chain, spec.settings)
+        read = decoder.image_row if is_careful(spec.settings) else image_row
+        return read(value, spec.inputs[name], spec.chain, spec.settings)
     return tensor_row(value, spec.inputs[name])
 
 

@@ -40,6 +40,8 @@ def predict(
     batch_size: int | None = None,
     threads: int | None = None,
     on_error: str | None = None,
+    fallback: Sequence[str] | None = None,
+    meta: bool | None = None,
 ) -> DataFrame:
     """Append a column of predictions; every row stays, in its place.
 
@@ -58,8 +60,12 @@ def predict(
     chain : resize and crop of each image; default: shorter side to the model's size, then the
         centre (the whole image where the model's input is not square). A model of free height
         and width needs one that leaves a fixed size.
-    backend, batch_size, threads, on_error : default: the settings ``spark.accel.backend``,
-        ``.batchSize``, ``.threads`` and ``.onError`` of the session, read now.
+    backend, batch_size, threads, on_error, fallback : default: the settings
+        ``spark.accel.backend``, ``.batchSize``, ``.threads``, ``.onError`` and ``.fallback`` of
+        the session, read now.
+    meta : add ``output.meta``: on which device, in which try and in what time a row was computed
+        (see `spark_bridge.results.result_type`). Default: where another device may take the place
+        of the first.
 
     Returns
     -------
@@ -75,9 +81,9 @@ def predict(
     spec = build_spec(
         df.sparkSession, model, input, output=output, kind=kind, task=task, top_k=top_k,
         labels=labels, chain=chain, backend=backend, batch_size=batch_size, threads=threads,
-        on_error=on_error,
+        on_error=on_error, fallback=fallback, meta=meta,
     )  # fmt: skip
-    result = StructField(output, DataType.fromDDL(ddl(result_type(task))))
+    result = StructField(output, DataType.fromDDL(ddl(result_type(task, spec.meta))))
     return map_in_arrow(df, mapper(spec), StructType([*df.schema.fields, result]))
 
 
@@ -85,7 +91,8 @@ def mapper(spec: Spec) -> MapFunction:
     """The function mapInArrow runs on each partition."""
 
     def predict_partition(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        yield from core.run(batches, spec, worker.program(spec))
+        with worker.task(spec) as guard:
+            yield from core.run(batches, spec, guard)
 
     return predict_partition
 

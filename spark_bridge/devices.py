@@ -1,19 +1,27 @@
 """Open the device of a query: on the driver to try it, in a task to use it.
 
 Where Spark hands out cards as a resource (``spark.task.resource.fpga.amount``), a task opens the
-card it was given, so two tasks never share one.
+card it was given and locks it, so that two tasks never share one, even where Spark gives both the
+same.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from pyspark import TaskContext
 
 import accel
 from accel.backends.auto import AutoProgram
-from accel.errors import DeviceError
+from accel.errors import DeviceError, InputError
 from spark_bridge.settings import Settings
 
 RESOURCE = "fpga"
@@ -23,13 +31,16 @@ Rows = tuple[accel.TensorSpec, ...]  # shape of one row of each input
 def open_device(settings: Settings) -> accel.Device:
     """The device of these settings; in a task with a card of its own, that card.
 
+    A card that cannot finish a batch fails: what takes its place is the query's choice
+    (`spark_bridge.guard`), not the driver's.
+
     Raises
     ------
     DeviceError
         Unknown, not installed, or the task was given a card under a name that is no number.
     """
     name = device_name(settings.backend)
-    return accel.device(name, **(_card_options(settings) if _is_card(name) else {}))
+    return accel.device(name, **(_card_options(settings) if is_card(name) else {}))
 
 
 def device_name(backend: str) -> str:
@@ -45,6 +56,23 @@ def device_name(backend: str) -> str:
             f"spark.executor.resource.{RESOURCE} must list numbers"
         )
     return f"{RESOURCE}:{address}"
+
+
+@contextmanager
+def held_card(backend: str) -> Iterator[None]:
+    """Hold the card that Spark gave to this task, if it gave one; waits while another task of
+    this machine holds it."""
+    name = device_name(backend)
+    if name == backend:
+        yield
+        return
+    path = Path(tempfile.gettempdir(), f"lwaccel-{name.replace(':', '-')}.lock")
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def compile_rows(
@@ -64,29 +92,35 @@ def compile_rows(
 def chosen_backend(model: accel.Model, settings: Settings, rows: Rows) -> str:
     """The backend all workers use; "auto" is settled here, once.
 
-    The model is compiled for one row, so that a device refuses it before the job starts.
+    The model is compiled for one row, so that a device refuses it before the job starts; those
+    that may take its place are tried too.
 
     Raises
     ------
     DeviceError, ModelError, UnsupportedError
     """
-    device = open_device(settings)
+    for name in (*settings.fallback, settings.backend):
+        if name == "auto" and name != settings.backend:
+            raise InputError("spark.accel.fallback names 'auto'; expected devices by name")
+        open_device(replace(settings, backend=name))  # with its faults: they may be misspelt
+        device = open_device(replace(settings, backend=name, fpga_faults=None))
+        if name != "auto":
+            compile_rows(device, model, rows, batch_size=1)
     if settings.backend != "auto":
-        compile_rows(device, model, rows, batch_size=1)
         return settings.backend
     program = compile_rows(device, model, rows, settings.batch_size, settings.threads or 1)
     return program.chosen if isinstance(program, AutoProgram) else device.name
 
 
-def _is_card(name: str) -> bool:
+def is_card(name: str) -> bool:
     return name.partition(":")[0] == RESOURCE
 
 
 def _card_options(settings: Settings) -> dict[str, Any]:
     """What the card is opened with; a trace would grow with every batch of a long job."""
-    options: dict[str, Any] = {"trace": False}
+    options: dict[str, Any] = {"trace": False, "fallback": False}
     if settings.fpga_card is not None:
         options["card"] = settings.fpga_card
-    if settings.fpga_fallback is not None:
-        options["fallback"] = settings.fpga_fallback
+    if settings.fpga_faults is not None:
+        options["faults"] = settings.fpga_faults
     return options

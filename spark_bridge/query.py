@@ -36,6 +36,7 @@ def build_spec(
     top_k: int = 1,
     labels: Sequence[str] | None = None,
     chain: ImageChain | None = None,
+    meta: bool | None = None,
     **arguments: Any,
 ) -> Spec:
     """Check a query and ship its model.
@@ -44,6 +45,7 @@ def build_spec(
     ----------
     columns : the column that feeds the model, or a dict of columns by model input.
     kind : "image" or "tensor"; None takes "image" where the model takes uint8 (N, H, W, C).
+    meta : whether results say how they were computed; None: where a fallback is allowed.
     **arguments : fields of Settings; None means "not given".
 
     Raises
@@ -75,6 +77,7 @@ def build_spec(
         labels=None if labels is None else tuple(labels),
         chain=chain or (_default_chain(opened.inputs[0]) if kind == "image" else None),
         settings=settings,
+        meta=bool(settings.fallback) if meta is None else meta,
     )
 
 

@@ -69,14 +69,14 @@ def map_partitions(
     )  # fmt: skip
 
     def predict_partition(items: Iterable[Any]) -> Iterator[Any]:
-        program = worker.program(spec)
         name, field = next(iter(spec.columns.items()))
         pairs = ((item, _content(item, field)) for item in items)
-        for chunk in _chunks(pairs, core.batch_rows(spec), spec.settings.batch_bytes):
-            answers = core.answer([{name: value} for _, value in chunk], spec, program)
-            results = to_arrow(answers, spec).to_pylist()  # as the DataFrame's struct
-            for (item, _), result in zip(chunk, results, strict=True):
-                yield _answer(item, _row(result), spec, key)
+        with worker.task(spec) as guard:
+            for chunk in _chunks(pairs, core.batch_rows(spec), spec.settings.batch_bytes):
+                answers, meta = core.answer([{name: value} for _, value in chunk], spec, guard)
+                results = to_arrow(answers, spec, meta).to_pylist()  # as the DataFrame's struct
+                for (item, _), result in zip(chunk, results, strict=True):
+                    yield _answer(item, _row(result), spec, key)
 
     return predict_partition
 

@@ -1,7 +1,7 @@
 """The struct a row gets: its Arrow type, its Spark spelling, and how outputs fill it.
 
 Every task has its own fields, and all end with `error`: null for a good row, else the reason,
-with the other fields null.
+with the other fields null; after it `meta` where the query asks for it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from spark_bridge.meta import META, Meta, meta_column
 from spark_bridge.rows import Row, RowError
 from spark_bridge.spec import Spec
 
@@ -29,7 +30,7 @@ Answer = Row | RowError  # outputs of one row by name, or what is wrong with it
 Array = np.ndarray[Any, Any]
 
 
-def result_type(task: str) -> pa.StructType:
+def result_type(task: str, meta: bool = False) -> pa.StructType:
     """Arrow type of the results of a task.
 
     classify: label int, name string, score float (the model's own output at `label`: a
@@ -37,8 +38,10 @@ def result_type(task: str) -> pa.StructType:
     features: the first output, flat, as little-endian float32 bytes, and its length `dim`.
     array: the same as array<float>, for pyspark.ml; it moves 14 times slower than bytes.
     raw: every output as struct<name, shape, data>, data little-endian float32 in C order.
+    meta: device that computed the row, rows of its batch, attempt of the task (from 0), and the
+    row's share of the microseconds its batch was waited for, decoded and computed.
     """
-    return pa.struct([*FIELDS[task], ("error", ERROR)])
+    return pa.struct([*FIELDS[task], ("error", ERROR), *([("meta", META)] if meta else [])])
 
 
 def ddl(kind: pa.DataType) -> str:
@@ -50,8 +53,8 @@ def ddl(kind: pa.DataType) -> str:
     return {"int32": "int"}.get(str(kind), str(kind))
 
 
-def to_arrow(answers: Sequence[Answer], spec: Spec) -> pa.StructArray:
-    """The results of some rows, good and bad, as `result_type(spec.task)`.
+def to_arrow(answers: Sequence[Answer], spec: Spec, meta: Meta) -> pa.StructArray:
+    """The results of some rows, good and bad, as `result_type(spec.task, spec.meta)`.
 
     Columns are built whole, for the good rows alone, and then spread over all rows.
     """
@@ -68,9 +71,10 @@ def to_arrow(answers: Sequence[Answer], spec: Spec) -> pa.StructArray:
     if len(good) < len(answers):
         places = _places(answers)
         columns = [column.take(places) for column in columns]
-    return pa.StructArray.from_arrays(
-        [*columns, _errors(answers)], fields=list(result_type(spec.task))
-    )
+    columns.append(_errors(answers))
+    if spec.meta:
+        columns.append(meta_column(meta))
+    return pa.StructArray.from_arrays(columns, fields=list(result_type(spec.task, spec.meta)))
 
 
 def _classes(outputs: Sequence[Array], spec: Spec) -> list[pa.Array]:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from accel.errors import InputError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 PREFIX = "spark.accel."
 ON_ERROR = ("keep", "fail")
+ISOLATE = ("auto", "always", "never")
 MAX_BATCH = 65536
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -37,9 +39,12 @@ class Settings:
     on_error : "keep" gives a bad row an error and goes on; "fail" fails the task.
     max_pixels, max_bytes : an image beyond either is refused before it is decoded.
     cache_slots : programs kept by one Python worker.
+    fallback : devices that may compute what the backend cannot, in this order; none by default.
+    isolate : when images are decoded in a process of their own: "auto" in tasks that Spark tries
+        again, "always" or "never".
     fpga_card : profile of the simulated card; None takes the usual one.
-    fpga_fallback : whether the CPU computes what the card cannot finish; if not, the task fails.
-        None leaves it to the device.
+    fpga_faults : what goes wrong on the card, such as "completion_lost:0.01"; None: nothing.
+    fpga_timeout_ms : time in which the card must answer a batch.
     """
 
     backend: str = "cpu"
@@ -50,8 +55,11 @@ class Settings:
     max_pixels: int = 50_000_000
     max_bytes: int = 64 << 20
     cache_slots: int = 4
+    fallback: tuple[str, ...] = ()
+    isolate: str = "auto"
     fpga_card: str | None = None
-    fpga_fallback: bool | None = None
+    fpga_faults: str | None = None
+    fpga_timeout_ms: int = 60_000
 
 
 def resolve(spark: SparkSession | None, **arguments: Any) -> Settings:
@@ -136,29 +144,34 @@ def _name(value: Any) -> str:
     return value.strip()
 
 
-def _flag(value: Any) -> bool:
-    text = str(value).strip().lower()
-    if text not in ("true", "false"):
-        raise ValueError(f"expected true or false, got {value!r}")
-    return text == "true"
+def _names(value: Any) -> tuple[str, ...]:
+    """Devices, given as "mkl, cpu" or as a sequence; "off" for none."""
+    if not isinstance(value, str | list | tuple):
+        raise ValueError(f"expected names of devices, got {value!r}")
+    parts = value.split(",") if isinstance(value, str) else value
+    names = tuple(_name(part) for part in parts)
+    return () if names == ("off",) else names
 
 
-def _on_error(value: Any) -> str:
-    if value not in ON_ERROR:
-        raise ValueError(f"expected one of {', '.join(ON_ERROR)}, got {value!r}")
+def _choice(known: tuple[str, ...], value: Any) -> str:
+    if value not in known:
+        raise ValueError(f"expected one of {', '.join(known)}, got {value!r}")
     return str(value)
 
 
 def _key(name: str) -> str:
-    """Spark's spelling of a field: batch_size -> batchSize, fpga_card -> fpga.card."""
-    head, *rest = name.split("_")
-    return ".".join([head, *rest]) if head == "fpga" else head + "".join(map(str.title, rest))
+    """Spark's spelling of a field: batch_size -> batchSize, fpga_timeout_ms -> fpga.timeoutMs."""
+    prefix = "fpga." if name.startswith("fpga_") else ""
+    head, *rest = name.removeprefix("fpga_").split("_")
+    return prefix + head + "".join(map(str.title, rest))
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "backend": _name,
     "batch_size": _batch_size,
-    "on_error": _on_error,
+    "on_error": partial(_choice, ON_ERROR),
+    "fallback": _names,
+    "isolate": partial(_choice, ISOLATE),
     "fpga_card": _name,
-    "fpga_fallback": _flag,
+    "fpga_faults": _name,
 }

@@ -30,6 +30,7 @@ class Spec:
     labels : name of each class, or None.
     chain : makes an image of any size one of the model's size; None takes exact sizes only.
     settings : backend, batches, threads, limits.
+    meta : whether the result says how each row was computed.
     """
 
     model: ModelRef
@@ -42,3 +43,4 @@ class Spec:
     labels: tuple[str, ...] | None
     chain: ImageChain | None
     settings: Settings
+    meta: bool = False

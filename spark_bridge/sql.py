@@ -55,8 +55,9 @@ def register(
 
     def predict_values(arrays: Iterator[pa.Array]) -> Iterator[pa.Array]:
         batches = (pa.record_batch({"content": array}) for array in arrays)
-        for batch in core.run(batches, spec, worker.program(spec)):
-            yield batch.column(spec.output)
+        with worker.task(spec) as guard:
+            for batch in core.run(batches, spec, guard):
+                yield batch.column(spec.output)
 
-    udf = arrow_udf(predict_values, ddl(result_type(task)))
+    udf = arrow_udf(predict_values, ddl(result_type(task, spec.meta)))
     spark.udf.register(name, udf.asNondeterministic())

@@ -9,15 +9,20 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 from pyspark import TaskContext
 
 import accel
-from spark_bridge.devices import compile_rows, device_name, open_device
+from spark_bridge.devices import compile_rows, device_name, held_card, is_card, open_device
+from spark_bridge.guard import Breaker, Choice, Guard
+from spark_bridge.settings import Settings
 from spark_bridge.spec import Spec
 
-DeviceKey = tuple[str, str | None, bool | None]
+DeviceKey = tuple[str, str | None, str | None]
 Key = tuple[str, DeviceKey, tuple[tuple[int | None, ...], ...], int, int]
 
 
@@ -45,35 +50,56 @@ class ProgramCache:
             self._programs.move_to_end(key)
             return self._programs[key]
 
+    def forget(self, key: Key) -> None:
+        """Let go of a program that is of no more use."""
+        with self._lock:
+            self._programs.pop(key, None)
+
     def __len__(self) -> int:
         return len(self._programs)
 
 
 programs = ProgramCache()
+breaker = Breaker()
 
 
-def program(spec: Spec) -> accel.Program:
-    """The program of this task: cached, or compiled from the shipped file.
+@contextmanager
+def task(spec: Spec) -> Iterator[Guard]:
+    """What computes the batches of this task; holds the card of the task, if it has one.
 
     Raises
     ------
     ModelError, DeviceError, UnsupportedError
-        This executor lacks the file or the engine, or the device refuses the model.
+        This executor lacks the file or the engine, or the device refuses the model, and no other
+        may take its place.
     """
     settings = spec.settings
-    threads = task_threads(settings.threads)
     if spec.kind == "image":
-        _limit_opencv(threads)
+        _limit_opencv(task_threads(settings.threads))
+    with held_card(settings.backend):
+        names = dict.fromkeys([settings.backend, *settings.fallback])
+        choices = [_choice(spec, replace(settings, backend=name)) for name in names]
+        if not settings.fallback:
+            choices[0].program()  # what it lacks is said as it is
+        yield Guard(choices, breaker)
+
+
+def _choice(spec: Spec, settings: Settings) -> Choice:
+    """One device for this task; its program is cached, or compiled from the shipped file."""
+    threads = task_threads(settings.threads)
+    rows = tuple(spec.inputs.values())
 
     def make() -> accel.Program:
         device, model = open_device(settings), spec.model.load()
         return compile_rows(device, model, rows, settings.batch_size, threads)
 
-    rows = tuple(spec.inputs.values())
-    device = (device_name(settings.backend), settings.fpga_card, settings.fpga_fallback)
+    name = device_name(settings.backend)
+    device = (name, settings.fpga_card, settings.fpga_faults)
     shapes = tuple(row.shape for row in rows)
     key = (spec.model.digest, device, shapes, settings.batch_size, threads)
-    return programs.get(key, make, settings.cache_slots)
+    timeout_s = settings.fpga_timeout_ms / 1000 if is_card(name) else None
+    get = partial(programs.get, key, make, settings.cache_slots)
+    return Choice(name, get, partial(programs.forget, key), timeout_s, device[1:])
 
 
 def task_threads(wanted: int | None) -> int:

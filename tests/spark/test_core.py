@@ -13,6 +13,7 @@ import pytest
 import accel
 from accel.errors import CardError, InputError
 from spark_bridge import core
+from spark_bridge.guard import Choice, Guard
 from spark_bridge.settings import Settings
 from spark_bridge.ship import ModelRef
 from spark_bridge.spec import Spec
@@ -39,6 +40,11 @@ def spec_of(model: accel.Model, **changes: Any) -> Spec:
     return replace(spec, **changes)
 
 
+def guard(program: accel.Program) -> Guard:
+    """A guard of this program alone."""
+    return Guard([Choice(program.device.name, lambda: program)])
+
+
 def column(rows: list[bytes | None], pieces: int = 3) -> list[pa.RecordBatch]:
     whole = pa.record_batch({"id": pa.array(range(len(rows))), "x": pa.array(rows, pa.binary())})
     size = -(-len(rows) // pieces)
@@ -59,7 +65,7 @@ def test_run_int8_devices_equal_the_program_bit_for_bit_at_any_batch_size(
     program = accel.device(backend).compile(cnn, batch_size=batch_size)
     spec = spec_of(cnn, settings=Settings(batch_size=batch_size))
     rows = [image.tobytes() for image in pixels]
-    found = list(core.run(column(rows), spec, program))
+    found = list(core.run(column(rows), spec, guard(program)))
     assert [i for b in found for i in b.column("id").to_pylist()] == list(range(len(rows)))
     assert outputs(found) == [row.tobytes() for row in expected]
 
@@ -69,7 +75,7 @@ def test_run_bad_rows_cost_their_neighbours_nothing(cnn: accel.Model, pixels: np
     expected = program.run(pixels)
     rows: list[bytes | None] = [image.tobytes() for image in pixels]
     rows[0], rows[9], rows[39] = None, b"", b"short"
-    found = outputs(list(core.run(column(rows), spec_of(cnn), program)))
+    found = outputs(list(core.run(column(rows), spec_of(cnn), guard(program))))
     assert [i for i, row in enumerate(found) if row is None] == [0, 9, 39]
     assert all(row is None or row == expected[i].tobytes() for i, row in enumerate(found))
 
@@ -84,7 +90,7 @@ def test_infer_halves_a_failing_batch_down_to_the_bad_row(fp32: accel.Model) -> 
         return {"logits": inputs["x"][:, 0, :1, :10].reshape(BATCH, 10)}
 
     rows = [{"x": np.full((3, 16, 16), i, np.float32)} for i in range(BATCH)]
-    found = core.infer(rows, FaultyProgram(fp32, execute))
+    found = [row for row, _ in core.infer(rows, guard(FaultyProgram(fp32, execute)))]
     bad = [i for i, row in enumerate(found) if isinstance(row, core.RowError)]
     assert bad == [5] and str(found[5]) == "BACKEND at infer: MemoryError: row five"
     assert [int(row["logits"][0]) for i, row in enumerate(found) if i != 5] == [0, 1, 2, 3, 4, 6, 7]
@@ -101,10 +107,10 @@ def test_infer_card_error_is_tried_once_more_then_fails_the_task(fp32: accel.Mod
         return {"logits": np.zeros((BATCH, 10), np.float32)}
 
     rows = [{"x": np.zeros((3, 16, 16), np.float32)}] * BATCH
-    program = FaultyProgram(fp32, execute)
-    assert len(core.infer(rows, program)) == BATCH
-    with pytest.raises(CardError, match="stall"):
-        core.infer(rows, program)
+    card = guard(FaultyProgram(fp32, execute))
+    assert len(core.infer(rows, card)) == BATCH
+    with pytest.raises(CardError, match="no device computed a batch: stall; let another"):
+        core.infer(rows, card)
 
 
 def test_run_not_a_number_stands_alone(fp32: accel.Model, rng: np.random.Generator) -> None:
@@ -112,7 +118,7 @@ def test_run_not_a_number_stands_alone(fp32: accel.Model, rng: np.random.Generat
     x[3, 0, 0, 0] = np.nan
     program = accel.device("onnxruntime").compile(fp32, batch_size=BATCH)
     rows: list[bytes | None] = [row.tobytes() for row in x]
-    found = list(core.run(column(rows), spec_of(fp32), program))
+    found = list(core.run(column(rows), spec_of(fp32), guard(program)))
     errors = [a["error"] for b in found for a in b.column("y").to_pylist()]
     assert [i for i, e in enumerate(errors) if e] == [3]
     assert errors[3]["code"] == "BACKEND" and "NaN" in errors[3]["message"]
@@ -123,13 +129,13 @@ def test_run_on_error_fail_names_the_row(cnn: accel.Model, pixels: np.ndarray) -
     strict = spec_of(cnn, settings=Settings(batch_size=BATCH, on_error="fail"))
     rows: list[bytes | None] = [pixels[0].tobytes(), None]
     with pytest.raises(InputError, match="row 1 of a batch of 2: NULL_INPUT"):
-        list(core.run(column(rows, 1), strict, program))
+        list(core.run(column(rows, 1), strict, guard(program)))
 
 
 def test_run_no_rows_gives_no_batches(cnn: accel.Model) -> None:
     program = accel.device("cpu").compile(cnn)
     empty = pa.record_batch({"x": pa.array([], pa.binary())})
-    assert list(core.run([empty, empty], spec_of(cnn), program)) == []
+    assert list(core.run([empty, empty], spec_of(cnn), guard(program))) == []
 
 
 def test_batch_rows_shrinks_to_the_byte_limit(cnn: accel.Model) -> None:
@@ -148,7 +154,7 @@ def test_run_classify_ranks_by_score_then_label(fp32: accel.Model) -> None:
     names = tuple("abcdefghij")
     spec = spec_of(fp32, task="classify", top_k=3, labels=names)
     rows: list[bytes | None] = [np.zeros((3, 16, 16), np.float32).tobytes()]
-    batch = next(core.run(column(rows, 1), spec, FaultyProgram(fp32, execute)))
+    batch = next(core.run(column(rows, 1), spec, guard(FaultyProgram(fp32, execute))))
     answer = batch.column("y").to_pylist()[0]
     assert (answer["label"], answer["name"], answer["score"]) == (1, "b", 3.0)
     assert [(t["label"], t["name"]) for t in answer["topk"]] == [(1, "b"), (2, "c"), (4, "e")]

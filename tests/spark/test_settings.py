@@ -35,11 +35,13 @@ def test_resolve_order_is_argument_session_environment(
 
 
 def test_resolve_session_spelling_reaches_every_field(conf: SparkSession) -> None:
-    given = "batchSize=7 batchBytes=2m threads=3 onError=fail maxPixels=1k maxBytes=1g"
-    for pair in f"{given} cacheSlots=2 fpga.card=x fpga.fallback=False".split():
+    given = "batchSize=7 batchBytes=2m threads=3 onError=fail maxPixels=1k maxBytes=1g "
+    given += "cacheSlots=2 fallback=mkl,cpu isolate=never fpga.card=x fpga.faults=hang "
+    for pair in f"{given} fpga.timeoutMs=9".split():
         key, _, value = pair.partition("=")
         conf.conf.set(f"spark.accel.{key}", value)
-    assert resolve(conf) == Settings("cpu", 7, 2 << 20, 3, "fail", 1024, 1 << 30, 2, "x", False)
+    assert resolve(conf) == Settings("cpu", 7, 2 << 20, 3, "fail", 1024, 1 << 30, 2,
+                                     ("mkl", "cpu"), "never", "x", "hang", 9)  # fmt: skip
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "4x", "k"])
@@ -52,7 +54,8 @@ def test_parse_count_other_text_is_refused(text: str) -> None:
     ("name", "value"),
     [("batch_size", 0), ("batch_size", True), ("batch_size", 1.5), ("threads", -1),
      ("on_error", "drop"), ("backend", " "), ("backend", 3), ("batch_size", 65537),
-     ("fpga_fallback", "no"), ("fpga_card", "")],
+     ("fpga_timeout_ms", 0), ("fpga_card", ""), ("fallback", "mkl,,cpu"), ("fallback", 3),
+     ("isolate", "yes")],
 )  # fmt: skip
 def test_resolve_wrong_argument_names_it(name: str, value: object) -> None:
     with pytest.raises(InputError, match=f"argument {name}: expected"):
