@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(abspath $(BIN)):$(PATH)
 BUILD := setup.py CMakeLists.txt pyproject.toml $(shell find kernels -type f)
 
-.PHONY: help demo test lint bench sanitize wheel-test clean
+.PHONY: help demo test lint bench sanitize neon wheel-test clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,15 @@ sanitize: $(STAMP)  ## C tests under the address, undefined-behaviour and thread
 	@for preset in asan tsan; do \
 		$(BIN)/cmake --preset $$preset && $(BIN)/cmake --build --preset $$preset && \
 		$(BIN)/ctest --preset $$preset || exit 1; done
+
+neon: $(STAMP)  ## C tests for aarch64 under qemu; they must compute the bits of this machine
+	@command -v aarch64-linux-gnu-gcc >/dev/null && \
+		{ command -v qemu-aarch64 || command -v qemu-aarch64-static; } >/dev/null || \
+		{ echo "make neon needs a cross-compiler and qemu; on Debian or Ubuntu: apt-get install" \
+		"gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static" >&2; exit 1; }
+	@for preset in tests neon; do \
+		$(BIN)/cmake --preset $$preset && $(BIN)/cmake --build --preset $$preset || exit 1; done
+	@$(BIN)/ctest --preset neon
 
 wheel-test: $(STAMP)  ## build the wheel and use it from outside the repository
 	.ci/wheel_test $(abspath $(BIN)/python)

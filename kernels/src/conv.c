@@ -173,16 +173,19 @@ static lw_status plan_channels(lw_conv *p) {
 
 /* ---- foreign product: plan ---------------------------------------------------------------- */
 
+/* comp is made anew: that of the panel also serves an instruction that takes signed bytes. */
 static void unpack_chunk(const lw_weights *w, const lw_panel *panel, const lw_chunk *chunk,
                          int64_t column, int64_t ldn, int8_t *b, int32_t *comp, float *sb) {
     int64_t nr = w->isa->nr;
-    const uint8_t *data = w->data + panel->offset, *at = data + chunk->b_off;
+    const uint8_t *at = w->data + panel->offset + chunk->b_off;
     const int8_t *q = (const int8_t *)at + lw_chunk_head(w);
     for (int64_t lane = 0; lane < panel->n; lane++) {
-        comp[column + lane] = ((const int32_t *)(const void *)(data + lw_comp_at(w, chunk)))[lane];
         if (sb) sb[column + lane] = ((const float *)(const void *)at)[nr + lane];
-        for (int64_t k = 0; k < chunk->len; k++)
-            b[k * ldn + column + lane] = q[(k / 4 * nr + lane) * 4 + k % 4];
+        for (int64_t k = 0; k < chunk->len; k++) {
+            int8_t one = q[(k / 4 * nr + lane) * 4 + k % 4];
+            b[k * ldn + column + lane] = one;
+            comp[column + lane] -= w->zero_point * one;
+        }
     }
 }
 
@@ -233,7 +236,7 @@ static lw_status plan_products(lw_conv *p) {
             unpack_chunk(w, panel, chunk, panel->n0 - f->n0, f->ldn, p->gemm_b + b_at,
                          p->gemm_comp + column_at, p->gemm_sb ? p->gemm_sb + column_at : NULL);
             b_at += (size_t)(chunk->len * f->ldn);
-            column_at += (size_t)f->ldn;
+            if (w->mode != LW_C) column_at += (size_t)f->ldn; /* there one for all chunks */
         }
     }
     return LW_OK;

@@ -50,6 +50,18 @@ static int cpu_has(const lw_isa *isa) {
 
 static const lw_isa *const compiled[] = {&lw_isa_scalar, &lw_isa_avx2, &lw_isa_avxvnni,
                                          &lw_isa_avxvnni_evex, &lw_isa_avx512vnni};
+#elif defined(LW_ARM64)
+#include <sys/auxv.h>
+
+enum { DOT_PRODUCT = 1 << 20 /* of AT_HWCAP */, INT8_MATRIX = 1 << 13 /* of AT_HWCAP2 */ };
+
+static int cpu_has(const lw_isa *isa) {
+    if (isa == &lw_isa_scalar) return 1;
+    if (!(getauxval(AT_HWCAP) & DOT_PRODUCT)) return 0;
+    return isa == &lw_isa_neon_dot || getauxval(AT_HWCAP2) & INT8_MATRIX;
+}
+
+static const lw_isa *const compiled[] = {&lw_isa_scalar, &lw_isa_neon_dot, &lw_isa_neon_i8mm};
 #else
 static int cpu_has(const lw_isa *isa) { return isa == &lw_isa_scalar; }
 

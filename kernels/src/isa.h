@@ -70,8 +70,9 @@ typedef int64_t lw_peak(int64_t steps);
 
 struct lw_isa {
     const char *name;
-    int vw;                           /* float lanes of a vector */
-    int mr, nr, kr;                   /* register tile */
+    int vw;         /* float lanes of a vector */
+    int mr, nr, kr; /* register tile */
+    int a_offset;   /* what v_dot4 takes off every activation: comp adds it back */
     lw_dot *dot[LW_MODES][LW_MR_MAX]; /* [mode][rows - 1] */
     lw_depthwise *depthwise;
     lw_finish *finish;
@@ -87,6 +88,10 @@ extern const lw_isa lw_isa_avx2;
 extern const lw_isa lw_isa_avxvnni;      /* VEX encoding */
 extern const lw_isa lw_isa_avxvnni_evex; /* the same kernels in the encoding of AVX512VL */
 extern const lw_isa lw_isa_avx512vnni;
+#endif
+#ifdef LW_ARM64
+extern const lw_isa lw_isa_neon_dot;  /* sdot */
+extern const lw_isa lw_isa_neon_i8mm; /* sudot */
 #endif
 
 #endif

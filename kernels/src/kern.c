@@ -11,12 +11,32 @@
 
 enum { NV = NR / VW };
 
+#ifndef LW_A_OFFSET
+#define LW_A_OFFSET 0
+#endif
+
 /* ---- dense product ------------------------------------------------------------------------ */
+
+/* One of four steps; its number must be a literal. */
+#define STEP(lane)                                                                                 \
+    UNROLLED (j, NV) bj[j] = vb_load(w + j * VW * 4);                                              \
+    UNROLLED (i, mr)                                                                               \
+        UNROLLED (j, NV) acc[i][j] = v_dot4_lane(acc[i][j], ai[i], lane, bj[j]);                   \
+    w += NR * 4;
 
 /* acc += the products of k4 steps of four channels. */
 INLINE void dot_steps(const int mr, ptrdiff_t k4, const uint8_t *const *p, const uint8_t *w,
                       vi acc[MR][NV]) {
-    for (ptrdiff_t k = 0; k < 4 * k4; k += 4, w += NR * 4) {
+    ptrdiff_t k = 0;
+#ifdef LW_FOUR_STEPS
+    for (; k + 16 <= 4 * k4; k += 16) {
+        va ai[MR];
+        vb bj[NV];
+        UNROLLED (i, mr) ai[i] = va_load4(p[i] + k);
+        STEP(0) STEP(1) STEP(2) STEP(3)
+    }
+#endif
+    for (; k < 4 * k4; k += 4, w += NR * 4) {
         vb bj[NV];
         UNROLLED (j, NV) bj[j] = vb_load(w + j * VW * 4);
         UNROLLED (i, mr) {
@@ -448,6 +468,7 @@ const lw_isa TABLE(LW_ISA) = {
     .mr = MR,
     .nr = NR,
     .kr = 4,
+    .a_offset = LW_A_OFFSET,
     .dot = {[LW_A] = {ROWS_OF(LW_A)}, [LW_AW] = {ROWS_OF(LW_AW)}, [LW_C] = {ROWS_OF(LW_C)}},
     .depthwise = depthwise,
     .finish = finish,

@@ -73,7 +73,8 @@ static void pack_lane(const lw_weights *w, const source *s, const lw_chunk *chun
         q[(k / 4 * nr + lane) * 4 + k % 4] = row[c - g0];
         sum += row[c - g0];
     }
-    ((int32_t *)(void *)(panel + lw_comp_at(w, chunk)))[lane] -= w->zero_point * sum;
+    ((int32_t *)(void *)(panel + lw_comp_at(w, chunk)))[lane] +=
+        (w->isa->a_offset - w->zero_point) * sum;
     if (w->mode == LW_AW && first < last) {
         int64_t per_tap = ceil_div(s->icg, w->weight_window);
         ((float *)(void *)at)[nr + lane] =

@@ -18,6 +18,17 @@ static unsigned enter_default_float(void) {
 static void leave_default_float(unsigned old) {
     if (old != DEFAULT_MXCSR) _mm_setcsr(old);
 }
+#elif defined(__aarch64__)
+static void relax(void) { __asm__ volatile("yield"); }
+static unsigned enter_default_float(void) {
+    uint64_t old;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(old));
+    if (old) __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0));
+    return (unsigned)old;
+}
+static void leave_default_float(unsigned old) {
+    if (old) __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)old));
+}
 #else
 static void relax(void) {}
 static unsigned enter_default_float(void) { return 0; }

@@ -33,6 +33,28 @@ static inline int64_t random_in(int64_t low, int64_t high) {
 
 static inline float random_float(void) { return (float)random_in(-1000, 1000) / 256.0f; }
 
+typedef enum kind { NORMAL, ZEROS, SATURATING, DENORMAL, WIDE, HUGE_VALUES, KINDS } kind;
+
+/* count values in rows of `row`; ZEROS: some rows are 0 throughout. */
+static inline void random_values(kind kind, float *x, size_t count, size_t row) {
+    for (size_t i = 0, zero = 0; i < count; i++) {
+        if (i % row == 0) zero = random_in(0, 1);
+        x[i] = random_float();
+        if (kind == ZEROS && zero) x[i] = 0;
+        if (kind == SATURATING) x[i] = 3;
+        if (kind == DENORMAL) x[i] *= 0x1p-130f;
+        if (kind == WIDE) x[i] *= random_in(0, 1) ? 0x1p-30f : 0x1p30f;
+        if (kind == HUGE_VALUES) x[i] *= 0x1p100f; /* sums below FLT_MAX */
+    }
+}
+
+/* FNV-1a of everything that was computed: equal on machines of different instruction sets. */
+static uint64_t digest = 0xcbf29ce484222325u;
+
+static inline void add_to_digest(const void *p, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++) digest = (digest ^ ((const uint8_t *)p)[i]) * 0x100000001b3u;
+}
+
 /* Bytes whose last one is followed by a page without access. Aligned to 4 if bytes is. */
 typedef struct guarded {
     void *map;

@@ -7,6 +7,8 @@ typedef struct shape {
     int64_t n, h, w, groups, icg, ocg, kh, kw, stride, dilation, pad, window, weight_window;
     int64_t before;
     int zero_point;
+    kind kind;
+    lw_activation activation;
 } shape;
 
 static shape random_shape(void) {
@@ -22,7 +24,9 @@ static shape random_shape(void) {
                .dilation = random_in(1, 2),
                .pad = random_in(0, 2),
                .before = random_in(0, 2),
-               .zero_point = random_in(0, 1) ? 128 : 0};
+               .zero_point = random_in(0, 1) ? 128 : 0,
+               .kind = (kind)random_in(0, KINDS - 1),
+               .activation = (lw_activation)random_in(LW_NONE, LW_SILU)};
     if (random_in(0, 3) == 0) {
         s.groups = random_in(2, 70);
         s.icg = s.ocg = 1;
@@ -87,15 +91,17 @@ static inputs make_inputs(shape s) {
     in.ow = (s.w + 2 * s.pad - (s.kw - 1) * s.dilation - 1) / s.stride + 1;
     in.outputs = (size_t)(s.n * in.oh * in.ow * oc);
     in.x = random_floats((size_t)(s.n * s.h * s.w * ic));
+    random_values(s.kind, in.x.p, (size_t)(s.n * s.h * s.w * ic), (size_t)ic);
     in.pixels = guard((size_t)(s.n * s.h * s.w * ic));
     for (int64_t i = 0; i < s.n * s.h * s.w * ic; i++)
-        ((uint8_t *)in.pixels.p)[i] = (uint8_t)random_in(0, 255);
+        ((uint8_t *)in.pixels.p)[i] = s.kind == SATURATING ? 255 : (uint8_t)random_in(0, 255);
     in.qw = guard((size_t)(oc * taps * s.icg));
     for (int64_t i = 0; i < oc * taps * s.icg; i++)
-        ((int8_t *)in.qw.p)[i] = (int8_t)random_in(-127, 127);
+        ((int8_t *)in.qw.p)[i] = s.kind == SATURATING ? 127 : (int8_t)random_in(-127, 127);
     int64_t scales = s.weight_window ? oc * taps * ceil_div(s.icg, s.weight_window) : oc;
     in.sb = guard((size_t)scales * sizeof(float));
-    for (int64_t i = 0; i < scales; i++) ((float *)in.sb.p)[i] = (float)random_in(0, 999) / 512;
+    float unit = s.kind == HUGE_VALUES ? 0x1p-60f : 0x1p-9f; /* no sum overflows */
+    for (int64_t i = 0; i < scales; i++) ((float *)in.sb.p)[i] = (float)random_in(0, 999) * unit;
     in.bias = random_floats((size_t)oc);
     in.residual = random_floats(in.outputs);
     return in;
@@ -154,7 +160,10 @@ static guarded run(const lw_isa *isa, lw_pool *pool, const inputs *in, lw_gemm *
                          .dilation_h = s.dilation,
                          .dilation_w = s.dilation,
                          .residual = in->residual.p,
-                         .activation = LW_SILU,
+                         .activation = s.activation,
+                         .alpha = 0.1f,
+                         .lo = -1.0f,
+                         .hi = 2.0f,
                          .dst = y.p,
                          .dst_q = &dst,
                          .gemm = gemm};
@@ -192,9 +201,11 @@ int main(void) {
                 CHECK(memcmp(got.p, want.p, in.outputs * sizeof(float)) == 0);
                 release(got);
             }
+        add_to_digest(want.p, in.outputs * sizeof(float));
         release(want);
         release_inputs(in);
     }
+    printf("%016llx\n", (unsigned long long)digest);
     lw_pool_destroy(pool);
     return 0;
 }

@@ -1,0 +1,111 @@
+/* vec_neon.h - four lanes, 32 registers, the dot product of aarch64: four s8 * s8 products a lane.
+ *
+ * sdot takes signed activations, so 128 is taken off each by flipping its upper bit, and comp makes
+ * up for that (LW_A_OFFSET). With LW_I8MM the mixed product sudot takes them as they are. */
+#include <arm_neon.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef LW_I8MM
+#define LW_ISA neon_i8mm
+#else
+#define LW_ISA neon_dot
+#define LW_A_OFFSET 128
+#endif
+enum { VW = 4, MR = 3, NR = 16 };
+
+typedef float32x4_t vf;
+typedef int32x4_t vi;
+static inline uint32x4_t lanes(int64_t n) {
+    static const uint32_t iota[4] = {0, 1, 2, 3};
+    return vcltq_u32(vld1q_u32(iota), vdupq_n_u32((uint32_t)n));
+}
+
+static inline vf vf_set(float x) { return vdupq_n_f32(x); }
+static inline vf vf_load(const float *p) { return vld1q_f32(p); }
+static inline void vf_store(float *p, vf x) { vst1q_f32(p, x); }
+static inline vf vf_load_n(const float *p, int64_t n) {
+    if (n >= VW) return vld1q_f32(p);
+    float x[VW] = {0};
+    for (int i = 0; i < VW - 1; i++)
+        if (i < n) x[i] = p[i];
+    return vld1q_f32(x);
+}
+static inline void vf_store_n(float *p, vf x, int64_t n) {
+    if (n >= VW) {
+        vst1q_f32(p, x);
+        return;
+    }
+    if (n > 0) vst1q_lane_f32(p, x, 0);
+    if (n > 1) vst1q_lane_f32(p + 1, x, 1);
+    if (n > 2) vst1q_lane_f32(p + 2, x, 2);
+}
+static inline vf vf_first_n(vf x, int64_t n) {
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x), lanes(n)));
+}
+static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
+static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
+static inline vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+/* fmax would order zeros and answer a NaN with NaN: b is asked for instead. */
+static inline vf vf_max(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+static inline vf vf_min(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+static inline vf vf_positive(vf y, vf a, vf b) { return vbslq_f32(vcgtzq_f32(y), a, b); }
+static inline vf vf_rint(vf a) { return vrndnq_f32(a); }
+static inline vf vf_from(vi a) { return vcvtq_f32_s32(a); }
+static inline vi vf_round(vf a) { return vcvtnq_s32_f32(a); }
+static inline vi vf_bits(vf a) { return vreinterpretq_s32_f32(a); }
+static inline vf vi_bits(vi a) { return vreinterpretq_f32_s32(a); }
+static inline vi vi_set(int32_t a) { return vdupq_n_s32(a); }
+static inline vi vi_load(const int32_t *p) { return vld1q_s32(p); }
+static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
+static inline vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
+static inline vi vi_max(vi a, vi b) { return vmaxq_s32(a, b); }
+static inline vi vi_shl23(vi a) { return vshlq_n_s32(a, 23); }
+static inline int32_t vi_hmax(vi a) { return vmaxvq_s32(a); }
+static inline vi vi_from_u8(const uint8_t *p) {
+    uint32_t bytes;
+    memcpy(&bytes, p, sizeof bytes);
+    uint16x8_t wide = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(bytes)));
+    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(wide)));
+}
+static inline uint32_t vi_u8(vi x) {
+    uint16x4_t s = vmovn_u32(vreinterpretq_u32_s32(x));
+    return vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(s, s))), 0);
+}
+static inline void vi_store_u8(uint8_t *p, vi x) {
+    uint32_t bytes = vi_u8(x);
+    memcpy(p, &bytes, sizeof bytes);
+}
+static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
+    uint32_t bytes = vi_u8(x);
+    memcpy(p, &bytes, (size_t)n);
+}
+static inline vi vi_dot1(vi c, vi a, vi w) { return vmlaq_s32(c, a, w); }
+
+typedef uint8x16_t va; /* u8, or s8 for sdot, of four steps; or of one, in the first lane */
+typedef int8x16_t vb;  /* four s8 of four output channels */
+
+static inline va va_signed(va a) {
+#ifdef LW_I8MM
+    return a;
+#else
+    return veorq_u8(a, vdupq_n_u8(0x80));
+#endif
+}
+static inline va va_set(const uint8_t *p) {
+    uint32_t bytes;
+    memcpy(&bytes, p, sizeof bytes);
+    return va_signed(vreinterpretq_u8_u32(vsetq_lane_u32(bytes, vdupq_n_u32(0), 0)));
+}
+static inline vb vb_load(const uint8_t *p) { return vld1q_s8((const int8_t *)p); }
+
+/* One load of activations serves four steps of the product, each by its lane. */
+#define LW_FOUR_STEPS
+static inline va va_load4(const uint8_t *p) { return va_signed(vld1q_u8(p)); }
+#ifdef LW_I8MM
+#define v_dot4_lane(c, a, lane, b) vsudotq_laneq_s32(c, b, a, lane)
+#else
+#define v_dot4_lane(c, a, lane, b) vdotq_laneq_s32(c, b, vreinterpretq_s8_u8(a), lane)
+#endif
+static inline vi v_dot4(vi c, va a, vb b) { return v_dot4_lane(c, a, 0, b); }

@@ -1,0 +1,93 @@
+/* test_rows.c - quantization and pooling of rows by every instruction set, with every array ending
+ * at a guard page: equal bytes, and no access beyond what lw.h allows. */
+#include "check.h"
+#include "isa.h"
+
+static void check_quantize(lw_pool *pool, kind kind) {
+    int64_t rows = random_in(1, 4), c = random_in(1, 200), window = random_in(1, 220);
+    int64_t windows = window < c ? (c + window - 1) / window : 1;
+    size_t bytes = (size_t)(rows * c), scales = (size_t)(rows * windows) * sizeof(float);
+    int zero_point = random_in(0, 1) ? 128 : 0;
+    guarded x = guard(bytes * sizeof(float)), q = guard(bytes), scale = guard(scales);
+    guarded want_q = guard(bytes), want_scale = guard(scales);
+    random_values(kind, x.p, bytes, (size_t)c);
+    CHECK(!lw_quantize_rows(lw_isa_at(0), pool, x.p, rows, c, window, zero_point, want_q.p,
+                            want_scale.p));
+    const lw_isa *isa;
+    for (int i = 1; (isa = lw_isa_at(i)); i++) {
+        CHECK(!lw_quantize_rows(isa, pool, x.p, rows, c, window, zero_point, q.p, scale.p));
+        CHECK(memcmp(q.p, want_q.p, bytes) == 0);
+        CHECK(memcmp(scale.p, want_scale.p, scales) == 0);
+    }
+    add_to_digest(want_q.p, bytes);
+    add_to_digest(want_scale.p, scales);
+    release(x), release(q), release(scale), release(want_q), release(want_scale);
+}
+
+/* Rows of f32, or of u8 in windows, under a window of 2 x 3 pixels with a border. */
+static void check_pooling(lw_pool *pool, kind kind) {
+    int64_t h = random_in(2, 4), w = random_in(3, 6), c = random_in(1, 90);
+    int64_t window = random_in(1, c), windows = (c + window - 1) / window;
+    int64_t pixel_bytes = (c + 3) / 4 * 4;
+    size_t count = (size_t)(h * w * c), outputs = (size_t)((h + 1) * (w + 1) * c);
+    guarded x = guard(count * sizeof(float)), y = guard(outputs * sizeof(float));
+    guarded want = guard(outputs * sizeof(float));
+    guarded q = guard((size_t)(h * w * pixel_bytes) + LW_SLACK);
+    guarded scale = guard((size_t)(h * w * windows) * sizeof(float));
+    random_values(kind, x.p, count, (size_t)c);
+    lw_tensor t = {.q = q.p,
+                   .scale = scale.p,
+                   .n = 1,
+                   .h = h,
+                   .w = w,
+                   .c = c,
+                   .pixel_bytes = pixel_bytes,
+                   .pixel_windows = windows,
+                   .window = window,
+                   .windows = windows,
+                   .zero_point = random_in(0, 1) ? 128 : 0};
+    CHECK(!lw_quantize_tensor(lw_isa_at(0), pool, x.p, &t));
+    lw_pooling_args args = {.src = x.p,
+                            .src_stride = {h * w * c, w * c, c},
+                            .n = 1,
+                            .h = h,
+                            .w = w,
+                            .c = c,
+                            .average = (int)random_in(0, 1),
+                            .count_pads = (int)random_in(0, 1),
+                            .kh = 2,
+                            .kw = 3,
+                            .stride_h = 1,
+                            .stride_w = 1,
+                            .dilation_h = 1,
+                            .dilation_w = 1,
+                            .pad_top = 1,
+                            .pad_left = 1,
+                            .pad_bottom = 1,
+                            .pad_right = 2,
+                            .dst_stride = {(h + 1) * (w + 1) * c, (w + 1) * c, c}};
+    if (random_in(0, 1)) args.src = NULL, args.src_q = &t;
+    const lw_isa *isa;
+    for (int i = 0; (isa = lw_isa_at(i)); i++) {
+        args.dst = i ? y.p : want.p;
+        lw_pooling_plan *plan = lw_pooling_create(isa, &args, h + 1, w + 1, 1);
+        CHECK(plan);
+        CHECK(!lw_pooling_run(plan, pool));
+        CHECK(!i || memcmp(y.p, want.p, outputs * sizeof(float)) == 0);
+        lw_pooling_destroy(plan);
+    }
+    add_to_digest(want.p, outputs * sizeof(float));
+    release(x), release(y), release(want), release(q), release(scale);
+}
+
+int main(void) {
+    lw_pool *pool = lw_pool_create(1);
+    CHECK(pool);
+    for (int i = 0; i < 40 * KINDS; i++) {
+        check_quantize(pool, (kind)(i % KINDS));
+        check_pooling(pool, (kind)(i % KINDS));
+    }
+    printf("%016llx\n", (unsigned long long)digest);
+    lw_pool_destroy(pool);
+    return 0;
+}
