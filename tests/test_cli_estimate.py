@@ -181,8 +181,8 @@ def test_calibrate_refuses_tables_too_short_or_absent(call: Call, tmp_path: Path
         (("--bytes", -5, "--card", "alveo-u250"), "a transfer of -5 bytes"),
         (("--bytes", 64, "--direction", "up"), "--direction 'up' is not known"),
         (("--bytes", 64, "--metric", "speed"), "--metric 'speed' is not known"),
-        (("--bytes", 64, "--host", "hsw"), "no --host with other cards"),
-        (("--bytes", 64, "--host", "vax", "--card", "nfp6000"), "--host 'vax' is not known"),
+        (("--bytes", 64, "--host", "hsw"), "give no --host with other cards"),
+        (("--bytes", 64, "--host", "vax", "--card", "nfp6000"), "host 'vax' is not known"),
         (("--bytes", 64, "--iommu", "--card", "alveo-u250"), "no figures behind an IOMMU"),
         (
             ("--bytes", 64, "--card", "nfp6000", "--direction", "c2h", "--metric", "latency"),

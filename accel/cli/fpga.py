@@ -15,9 +15,10 @@ from accel.cli.options import Json
 from accel.cli.output import out, print_json
 from accel.errors import InputError
 from accel.fpga.calibrate import LINK_CARDS, PARAMETERS, Calibration, fit_engines, fit_link
-from accel.fpga.hosts import without_superpages
+from accel.fpga.hosts import NFP_HOSTS, nfp_on, without_superpages
 from accel.fpga.packet import udp_goodput, wire_bytes
 from accel.fpga.profile import Profile, load_profile
+from accel.fpga.transfer import Direction as Way
 from accel.fpga.transfer import (
     Point,
     both_ways,
@@ -28,16 +29,13 @@ from accel.fpga.transfer import (
     write_read_latency,
 )
 
-NFP_HOSTS = {"hsw": "nfp6000", "snb": "nfp6000-snb"}
-"""Hosts that the rows of the NFP6000 name, and the profile of each."""
-
-DIRECTIONS = {"h2c": "h2c", "c2h": "c2h", "both": "bidir"}
+DIRECTIONS: dict[str, Way] = {"h2c": "h2c", "c2h": "c2h", "both": "bidir"}
 METRICS = ("bandwidth", "latency")
 
 app = typer.Typer(help="Transfers and calibration of the simulated cards.", no_args_is_help=True)
 CardName = Annotated[str, typer.Option("--card", help="Card, as in docs/card.md.")]
 Bytes = Annotated[int, typer.Option("--bytes", help="Bytes of a transfer.")]
-Host = Annotated[str | None, typer.Option(help="Host of an nfp6000: hsw or snb.")]
+Host = Annotated[str | None, typer.Option(help=f"Host of an nfp6000: {', '.join(NFP_HOSTS)}.")]
 Direction = Annotated[str, typer.Option(help="h2c, c2h, or both at once.")]
 Metric = Annotated[str, typer.Option(help="bandwidth or latency.")]
 Iommu = Annotated[bool, typer.Option("--iommu", help="Behind an IOMMU without superpages.")]
@@ -84,7 +82,10 @@ def dma(
     if metric == "latency":
         found["latency_us"] = _latency(profile, direction, n_bytes) * 1e6
     else:
-        found["throughput_GBps"] = _point(profile, direction, n_bytes).bytes_per_s / 1e9
+        rate = _point(profile, direction, n_bytes).bytes_per_s / 1e9
+        found |= {"throughput_GBps": rate}
+        if direction == "both":
+            found["both_ways_GBps"] = 2 * rate
     _show(found, as_json)
 
 
@@ -132,13 +133,12 @@ def calibrate(
 def _on_host(card: str, host: str | None) -> Profile:
     if host is None:
         return load_profile(card)
-    named = next((name for key, name in NFP_HOSTS.items() if key in host.lower()), None)
-    if not card.startswith("nfp6000") or named is None:
+    if not card.startswith("nfp6000"):
         raise InputError(
-            f"--host {host!r} is not known for card {card!r}; expected {', '.join(NFP_HOSTS)} "
-            f"with card 'nfp6000', and no --host with other cards"
+            f"--host {host!r} goes with card 'nfp6000', not with {card!r}; give no --host with "
+            f"other cards"
         )
-    return load_profile(named)
+    return nfp_on(host)
 
 
 def _by_software(profile: Profile) -> bool:
@@ -148,9 +148,9 @@ def _by_software(profile: Profile) -> bool:
 
 def _point(profile: Profile, direction: str, n_bytes: int) -> Point:
     if "bridge.bandwidth" in profile:
-        return bridge_curve(profile, [n_bytes])[0]
+        return bridge_curve(profile, DIRECTIONS[direction], [n_bytes])[0]
     if not _by_software(profile):
-        return hardware_curve(profile, DIRECTIONS[direction], [n_bytes])[0]  # type: ignore[arg-type]
+        return hardware_curve(profile, DIRECTIONS[direction], [n_bytes])[0]
     if direction == "both":
         return both_ways(profile, n_bytes)
     return software_curve(profile, direction, [n_bytes])[0]  # type: ignore[arg-type]

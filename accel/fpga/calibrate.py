@@ -170,7 +170,7 @@ LINK_CARDS = ("alveo-u200", "alveo-u250", "nfp6000", "nfp6000-snb")
 """Cards that `fit_link` has rows for."""
 
 _NFP = (
-    "link.read_latency", "link.read_tags", "link.write_rate", "link.command_overhead",
+    "link.read_latency", "link.read_tags", "link.write_rate", "link.piece_overhead",
     "memory.bandwidth",
 )  # fmt: skip
 Predictor = Callable[[dict[str, float]], float]
@@ -255,7 +255,7 @@ def _link_predictor(line: dict[str, str], card: Profile, rate: bool) -> Predicto
         if not rate:
             return read_latency(profile, n_bytes) * 1e6
         if "bridge.bandwidth" in values:
-            return bridge_curve(profile, [n_bytes])[0].bytes_per_s / 1e9
+            return bridge_curve(profile, direction, [n_bytes])[0].bytes_per_s / 1e9  # type: ignore[arg-type]
         if software:
             way = "h2c" if direction == "h2c" else "c2h"
             return software_curve(profile, way, [n_bytes])[0].bytes_per_s / 1e9  # type: ignore[arg-type]

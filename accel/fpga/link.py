@@ -1,5 +1,9 @@
 """The PCIe link: two directions, the bytes each transfer costs, and the limit on open reads.
 
+Packets of one direction are acknowledged, and their credits returned, by small packets in the
+other. So a direction has all of the wire while the other is silent; with both saturated each keeps
+the bandwidth of the equation in the source.
+
 Source: Neugebauer et al., "Understanding PCIe performance for end host networking", SIGCOMM 2018,
 section 3, for the arithmetic of transaction-layer packets (TLP).
 """
@@ -18,6 +22,7 @@ WRITE_HEADER = 24
 READ_REQUEST = 24
 COMPLETION_HEADER = 20
 BOUNDARY_BYTES = 4 / 1538  # skip ordered set, every 1538 symbols
+PAGE = 4096
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,9 @@ class LinkSpec:
     `ack_limit` and `credit_limit` are the bytes between two 8-byte acknowledgements and between
     two 8-byte flow-control updates. `read_window` is how many bytes of reads may be open,
     `read_tags` how many reads; `write_rate` is how many writes the engine can issue a
-    second. `command_overhead` is the time a direction stands idle between two transfers.
+    second. The engine cuts transfers into pieces of `max_read_request` bytes and leaves the wire
+    idle for `piece_overhead` before each. Each page of 4 KB costs a `page_walk` where the host does
+    not have its translation at hand.
     """
 
     gigatransfers: float
@@ -42,7 +49,8 @@ class LinkSpec:
     write_rate: float
     write_latency: float
     doorbell_latency: float
-    command_overhead: float = 0.0
+    piece_overhead: float = 0.0
+    page_walk: float = 0.0
 
     @classmethod
     def from_profile(cls, profile: Profile) -> LinkSpec:
@@ -61,14 +69,40 @@ class LinkSpec:
             write_rate=value("link.write_rate"),
             write_latency=value("link.write_latency"),
             doorbell_latency=value("link.doorbell_latency"),
-            command_overhead=value("link.command_overhead"),
+            piece_overhead=value("link.piece_overhead"),
+            page_walk=value("link.page_walk"),
         )
 
     @property
+    def wire_bandwidth(self) -> float:
+        """Bytes per second of one direction while the other is silent."""
+        return self.gigatransfers * 1e9 * self.lanes * 128 / 130 / 8 * (1 - BOUNDARY_BYTES)
+
+    @property
+    def answer_bytes(self) -> float:
+        """Bytes that go back for each byte of packets: acknowledgements and credits."""
+        return 8 / self.ack_limit + 8 / self.credit_limit
+
+    @property
     def tlp_bandwidth(self) -> float:
-        """Bytes per second left for packets after encoding, acknowledgements and credits."""
+        """Bytes per second of packets in each direction while both are saturated."""
         raw = self.gigatransfers * 1e9 * self.lanes * 128 / 130 / 8
-        return raw * (1 - 8 / self.ack_limit - 8 / self.credit_limit - BOUNDARY_BYTES)
+        return raw * (1 - self.answer_bytes - BOUNDARY_BYTES)
+
+    def read_bandwidth(self, n_bytes: int) -> float:
+        """Bytes per second of back-to-back reads of `n_bytes` each."""
+        n_reads = math.ceil(n_bytes / self.max_read_request)
+        wire = self.completion_wire_bytes(n_bytes) / self.wire_bandwidth
+        window = max(n_bytes / self.read_window, n_reads / self.read_tags) * self.read_latency
+        return n_bytes / max(wire + self.idle(n_bytes), window, self.walk(n_bytes))
+
+    def idle(self, n_bytes: int) -> float:
+        """Seconds the wire stands still for the pieces of a transfer."""
+        return math.ceil(n_bytes / self.max_read_request) * self.piece_overhead
+
+    def walk(self, n_bytes: int) -> float:
+        """Seconds the walker is busy for a transfer that begins on a page."""
+        return math.ceil(n_bytes / PAGE) * self.page_walk
 
     def write_wire_bytes(self, n_bytes: int) -> int:
         """Bytes on the wire for a posted write of `n_bytes`."""
@@ -95,9 +129,9 @@ class Link:
         self.spec = spec
         self.up = Server(env, "pcie up", span)
         self.down = Server(env, "pcie down", span)
-        self._idle_ps = seconds_to_ps(spec.command_overhead)
         self._reads = Server(env, "open reads")
         self._writes = Server(env, "write issue")
+        self._walker = Server(env, "page walker")
 
     def read(self, n_bytes: int, what: str = "") -> int:
         """Reserve a read of host memory by the card; return the picosecond the data is there.
@@ -105,31 +139,42 @@ class Link:
         The wire, and the limit on open reads, overlap between reads; the latency is added once.
         """
         spec = self.spec
-        bandwidth = spec.tlp_bandwidth
-        requested = self.up.reserve(transfer_ps(spec.request_wire_bytes(n_bytes), bandwidth), what)
+        wire = spec.completion_wire_bytes(n_bytes)
+        requested = self._send(self.up, spec.request_wire_bytes(n_bytes) + spec.answer_bytes * wire,
+                               0.0, what)  # fmt: skip
         n_reads = math.ceil(n_bytes / spec.max_read_request)
         share = max(n_bytes / spec.read_window, n_reads / spec.read_tags)
         window = self._reads.reserve(seconds_to_ps(spec.read_latency * share))
-        wire = transfer_ps(spec.completion_wire_bytes(n_bytes), bandwidth)
-        data = self.down.reserve(wire + self._idle_ps, what)
-        return max(requested, window, data) + seconds_to_ps(spec.read_latency)
+        data = self._send(self.down, wire, spec.idle(n_bytes), what)
+        return max(requested, window, data, self._walked(n_bytes)) + seconds_to_ps(
+            spec.read_latency
+        )
 
     def write(self, n_bytes: int, what: str = "") -> int:
         """Reserve a posted write to host memory; return the picosecond the host can see it."""
         spec = self.spec
-        wire = transfer_ps(spec.write_wire_bytes(n_bytes), spec.tlp_bandwidth)
-        sent = self.up.reserve(wire + self._idle_ps, what)
+        wire = spec.write_wire_bytes(n_bytes)
+        sent = self._send(self.up, wire, spec.idle(n_bytes), what)
+        self._send(self.down, spec.answer_bytes * wire)
         n_packets = math.ceil(n_bytes / spec.max_payload)
         issued = self._writes.reserve(math.ceil(n_packets * PS_PER_S / spec.write_rate))
-        return max(sent, issued) + seconds_to_ps(spec.write_latency)
+        return max(sent, issued, self._walked(n_bytes)) + seconds_to_ps(spec.write_latency)
 
     def register_write(self) -> int:
         """Reserve a posted 4-byte register write; return the picosecond the card sees it."""
-        spec = self.spec
-        end = self.down.reserve(transfer_ps(spec.write_wire_bytes(4), spec.tlp_bandwidth))
-        return end + seconds_to_ps(spec.doorbell_latency)
+        end = self._send(self.down, self.spec.write_wire_bytes(4))
+        return end + seconds_to_ps(self.spec.doorbell_latency)
+
+    def _send(self, way: Server, n_bytes: float, idle: float = 0.0, what: str = "") -> int:
+        duration = transfer_ps(n_bytes, self.spec.wire_bandwidth) + seconds_to_ps(idle)
+        return way.reserve(duration, what)
+
+    def _walked(self, n_bytes: int) -> int:
+        if not self.spec.page_walk:
+            return 0
+        return self._walker.reserve(seconds_to_ps(self.spec.walk(n_bytes)))
 
     def clear(self) -> None:
         """Drop all queued transfers, as a reset does."""
-        for server in (self.up, self.down, self._reads, self._writes):
+        for server in (self.up, self.down, self._reads, self._writes, self._walker):
             server.clear()

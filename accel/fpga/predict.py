@@ -84,7 +84,7 @@ def predict(
         limits["card memory"] = spec.total_bandwidth / moved
     if image_bytes:
         link = LinkSpec.from_profile(profile)
-        limits["pcie"] = link.tlp_bandwidth / link.completion_wire_bytes(image_bytes)
+        limits["pcie"] = link.read_bandwidth(image_bytes) / image_bytes
     if pixels and "host.pixels_per_s" in profile:
         limits["host"] = profile.value("host.pixels_per_s") / pixels
     bottleneck = min(limits, key=lambda name: limits[name])

@@ -15,7 +15,7 @@ from accel.errors import InputError
 from accel.fpga.card import Card
 from accel.fpga.clock import PS_PER_S, call_at, seconds_to_ps, transfer_ps
 from accel.fpga.dma import DmaSpec
-from accel.fpga.link import Link, LinkSpec
+from accel.fpga.link import PAGE, Link, LinkSpec
 from accel.fpga.profile import Profile
 from accel.fpga.request import DriverSpec
 
@@ -60,19 +60,18 @@ def write_read_latency(profile: Profile, n_bytes: int) -> float:
     """Return the seconds until a DMA read has fetched what a DMA write before it put there."""
     spec = LinkSpec.from_profile(profile)
     fetched = _checked(n_bytes) / profile.value("memory.bandwidth")
-    sent = spec.write_wire_bytes(n_bytes) / spec.tlp_bandwidth
+    sent = spec.write_wire_bytes(n_bytes) / spec.wire_bandwidth + spec.idle(n_bytes)
     return read_latency(profile, n_bytes) + spec.write_latency + fetched + sent
 
 
-def bridge_curve(profile: Profile, sizes: Iterable[int]) -> list[Point]:
+def bridge_curve(profile: Profile, direction: Direction, sizes: Iterable[int]) -> list[Point]:
     """Return the rate at which a kernel reads or writes host memory through the slave bridge.
 
-    Each pass over a buffer costs a latency, the same both ways, before its bytes stream. What
-    the translation of host addresses adds beyond 8 MB is left out.
+    Each pass over a buffer costs a latency, the same both ways, before its bytes stream. Buffers
+    beyond the reach of the address translation cost a page walk for each page. With "bidir" two
+    kernels share the link, the reach and the walker; the rate is that of one.
     """
-    latency, rate = profile.value("bridge.pass_latency"), profile.value("bridge.bandwidth")
-    seconds = [(size, latency + _checked(size) / rate) for size in sizes]
-    return [Point(size, time, size / time) for size, time in seconds]
+    return [_bridge_point(profile, direction, _checked(size)) for size in sizes]
 
 
 def both_ways(profile: Profile, n_bytes: int) -> Point:
@@ -100,6 +99,19 @@ def _hardware_point(profile: Profile, direction: Direction, n_bytes: int) -> Poi
         if direction in ("c2h", "bidir"):
             ends["c2h"] = link.write(n_bytes) - seconds_to_ps(spec.write_latency)
     seconds = max(ends.values()) / STEADY / PS_PER_S
+    return Point(n_bytes, seconds, n_bytes / seconds)
+
+
+def _bridge_point(profile: Profile, direction: Direction, n_bytes: int) -> Point:
+    value, spec = profile.value, LinkSpec.from_profile(profile)
+    kernels = 2 if direction == "bidir" else 1
+    rate = value("bridge.bandwidth")
+    if direction == "bidir":
+        packets = spec.write_wire_bytes(spec.max_payload) / spec.max_payload
+        rate = min(rate, spec.tlp_bandwidth / packets)
+    seconds = value("bridge.pass_latency") + n_bytes / rate
+    if kernels * n_bytes > value("bridge.reach"):
+        seconds += kernels * -(-n_bytes // PAGE) * value("bridge.page_walk")
     return Point(n_bytes, seconds, n_bytes / seconds)
 
 

@@ -9,9 +9,10 @@ import pytest
 from accel.errors import InputError
 from accel.fpga import load_profile
 from accel.fpga.calibrate import PARAMETERS, fit_engines, fit_link
+from accel.fpga.link import LinkSpec
 from accel.fpga.predict import predict
 from accel.fpga.topologies import topology
-from accel.fpga.transfer import hardware_curve, read_latency, software_curve
+from accel.fpga.transfer import bridge_curve, hardware_curve, read_latency, software_curve
 
 CARD_OF = {"dpucahx8h": "alveo-u50", "dpuczdx8g": "zcu102", "xdnn": "alveo-u250"}
 RMS = {"dpucahx8h": 0.02, "dpuczdx8g": 0.05, "xdnn": 0.025}
@@ -107,3 +108,21 @@ def test_read_latency_grows_by_both_hops() -> None:
     assert 1 / slope < 7.24e9
     with pytest.raises(InputError, match="a transfer of 0 bytes"):
         read_latency(card, 0)
+
+
+def test_bridge_falls_beyond_the_reach_of_the_translation_first_both_ways() -> None:
+    def rate(direction: str, mebibytes: int) -> float:
+        card = load_profile("alveo-u250")
+        return bridge_curve(card, direction, [mebibytes << 20])[0].bytes_per_s  # type: ignore[arg-type]
+
+    assert rate("h2c", 16) > rate("h2c", 4) > 1.05 * rate("h2c", 32)
+    assert rate("bidir", 8) > rate("bidir", 4) > 1.1 * rate("bidir", 16)
+    assert rate("bidir", 4) <= rate("h2c", 4)
+
+
+def test_directions_keep_the_whole_wire_until_both_are_busy() -> None:
+    spec = LinkSpec.from_profile(load_profile("nfp6000"))
+    assert spec.wire_bandwidth / 1e9 == pytest.approx(7.877, rel=0.003)  # Gen3 x8 after 128b/130b
+    assert spec.tlp_bandwidth / 1e9 == pytest.approx(7.24, rel=0.002)  # the source's own figure
+    wide = LinkSpec.from_profile(load_profile("alveo-u200"))
+    assert wide.wire_bandwidth / 1e9 == pytest.approx(15.75, rel=0.003)  # Gen3 x16

@@ -38,7 +38,7 @@ def round_profile() -> Profile:
         link__gigatransfers=8.125 / (1 - 4 / 1538), link__lanes=1, link__ack_limit=1e18,
         link__credit_limit=1e18, link__read_latency=1e-6, link__write_latency=0.0,
         link__doorbell_latency=0.0, link__read_tags=1e9, link__read_window=1e12,
-        link__write_rate=1e12, link__command_overhead=0.0, memory__bandwidth=1e9,
+        link__write_rate=1e12, link__piece_overhead=0.0, memory__bandwidth=1e9,
     )  # fmt: skip
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from accel.errors import InputError
 from accel.fpga import load_profile
-from accel.fpga.hosts import remote_numa, without_superpages
+from accel.fpga.hosts import nfp_on, remote_numa, without_superpages
 from accel.fpga.profile import Profile
 from accel.fpga.transfer import hardware_curve, read_latency
 
@@ -27,3 +28,16 @@ def test_page_walks_cut_random_small_reads_to_a_third() -> None:
     assert rate(card, 64) == pytest.approx(3.96, rel=0.06)
     assert rate(without_superpages(card), 64) == pytest.approx(1.4, rel=0.08)
     assert rate(without_superpages(card), 2048) > 0.95 * rate(card, 2048)
+    miss = read_latency(without_superpages(card), 64) - read_latency(card, 64)
+    assert miss == pytest.approx(3.3e-7 + 4.6e-8, rel=0.2)
+
+
+def test_hosts_between_the_fitted_ones_lie_between_them() -> None:
+    for host in ("ib", "bdw-Xeon-E5-2630v4"):
+        latencies = [nfp_on(name).value("link.read_latency") for name in ("snb", host, "hsw")]
+        assert latencies == sorted(set(latencies))
+    assert nfp_on("bdw")["link.read_latency"].status == "assumed"
+    assert nfp_on("hsw-Xeon-E5-2637v3_supermicro") is load_profile("nfp6000")
+    assert read_latency(nfp_on("hsw-Xeon-E3-1226v3"), 64) > 2 * read_latency(nfp_on("hsw"), 64)
+    with pytest.raises(InputError, match="host 'vax' is not known; expected snb, ib"):
+        nfp_on("vax")
