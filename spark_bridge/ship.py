@@ -21,6 +21,7 @@ from pyspark import SparkFiles
 
 import accel
 from accel.errors import InputError, ModelError
+from spark_bridge.session import is_connect
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -88,7 +89,7 @@ def ship(spark: SparkSession, model: accel.Model) -> ModelRef:
     data = model.to_bytes()
     ref = ModelRef(model.digest, len(data), model.name)
     session: Any = spark
-    connect = type(spark).__module__.startswith("pyspark.sql.connect")
+    connect = is_connect(spark)
     application = str(session.session_id if connect else spark.sparkContext.applicationId)
     if (application, ref.filename) in _shipped:
         return ref

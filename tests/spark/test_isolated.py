@@ -32,12 +32,14 @@ JOB = """
 import sys
 from pathlib import Path
 from accel.demo import digits_model
-from spark_bridge import local_session, predict, read_images
+from spark_bridge import local_session, measure, predict, read_images
 spark = local_session("local[2,2]")
 df = predict(read_images(spark, sys.argv[1], partitions=2), digits_model().quantize(), meta=True)
+df, measured = measure(df)
 for row in df.collect():
     error = row.prediction.error.code if row.prediction.error else None
     print(row.path, row.prediction.meta.attempt, error)
+print('measured', measured.rows, measured.errors['NATIVE_CRASH'])
 spark.stop()
 """
 
@@ -99,7 +101,8 @@ def test_job_image_that_crashes_the_worker_costs_one_row(
         timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    rows = sorted(line.split() for line in done.stdout.splitlines())
+    *rows, measured = sorted(line.split() for line in done.stdout.splitlines())
+    assert measured == ["measured", "12", "1"]  # each row once, in whichever try
     assert [name for name, _, _ in rows] == [f"{i:02d}.png" for i in range(12)]
     assert [error for _, _, error in rows] == ["None"] * 5 + ["NATIVE_CRASH"] + ["None"] * 6
     assert rows[5][1] == "1"  # the second try
