@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import onnx_ir as ir
 
 from accel import graph as g
@@ -28,6 +29,8 @@ from accel.passes.keep_int8 import keep_int8
 from accel.passes.quantize_weights import quantize_weights
 from accel.tensor_spec import TensorSpec, fix_shapes, spec_of
 from accel.workload import Layer, workload_of
+
+Array = np.ndarray[Any, Any]
 
 QUANTIZED_KEY = "lwaccel.quantized"
 MAX_WINDOW = 512  # an int32 sum over 512 products is still exact in float32
@@ -145,6 +148,27 @@ class Model:
         quantize_weights(graph_model, weight_window)
         graph_model.metadata_props[QUANTIZED_KEY] = "1"
         return Model.from_graph(graph_model, self.name)
+
+    def calibrate(self, samples: Array | Mapping[str, Array]) -> Model:
+        """Quantize to static int8 (QDQ) for the int8 kernels of `openvino` and `onnxruntime`.
+
+        Our own devices need no samples; `quantize` is theirs.
+
+        Parameters
+        ----------
+        samples : typical inputs, one array or a dict of arrays by input name, (N, ...) each; some
+            hundred rows are enough.
+
+        Raises
+        ------
+        InputError
+            Samples that do not fit the model's inputs, or none.
+        ModelError
+            A model without a product that could become int8.
+        """
+        from accel.calibration import calibrate  # it runs the model, and devices know this file
+
+        return calibrate(self, samples)
 
     def save(self, path: str | Path) -> Path:
         """Write a standard ONNX file; a reader never sees half of it."""
