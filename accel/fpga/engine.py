@@ -25,7 +25,9 @@ class EngineSpec:
 
     `share` engines use one copy of the weights read from memory. `spill` is the part of the
     activations that travels through memory, `on_chip_bytes` what one layer may hold before all
-    of the rest does. An engine without `dense` leaves Gemm and MatMul to the host.
+    of the rest does. `layer_overhead` is in cycles: filling the pipeline, and what is not counted
+    of pooling and element-wise work. `port` bytes a cycle pass an engine's memory port at most. An
+    engine without `dense` leaves Gemm and MatMul to the host.
     """
 
     pixels: int
@@ -41,6 +43,7 @@ class EngineSpec:
     on_chip_bytes: float
     layer_overhead: float
     image_overhead: float
+    port: float = math.inf
     dense: bool = True
 
     @classmethod
@@ -61,6 +64,7 @@ class EngineSpec:
             on_chip_bytes=value("engine.on_chip_bytes"),
             layer_overhead=value("engine.layer_overhead"),
             image_overhead=value("engine.image_overhead"),
+            port=value("engine.port"),
             dense=bool(value("engine.dense")),
         )
 
@@ -119,9 +123,10 @@ def layer_time(layer: Layer, spec: EngineSpec, clock_share: float = 1.0) -> Laye
     """Return the time of one layer; `clock_share` < 1 is a throttled clock."""
     cycles = layer_cycles(layer, spec)
     n_bytes = layer_bytes(layer, spec)
-    compute = cycles_to_ps(cycles, spec.clock_hz * spec.efficiency * clock_share)
-    memory = math.ceil(n_bytes * PS_PER_S / spec.bandwidth)
-    total = max(compute, memory) + seconds_to_ps(spec.layer_overhead)
+    clock = spec.clock_hz * clock_share
+    compute = cycles_to_ps(cycles, clock * spec.efficiency)
+    memory = math.ceil(n_bytes * PS_PER_S / min(spec.bandwidth, spec.port * clock))
+    total = max(compute, memory) + cycles_to_ps(spec.layer_overhead, clock)
     return LayerTime(layer.name, layer.op, layer.macs, cycles, n_bytes, compute, memory, total)
 
 

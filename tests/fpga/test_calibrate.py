@@ -20,7 +20,7 @@ LINK_RMS = {"alveo-u200": 0.06, "alveo-u250": 0.085, "nfp6000": 0.06, "nfp6000-s
 
 
 def test_fit_finds_the_parameters_a_table_was_made_with(tmp_path: Path) -> None:
-    true = {"engine.efficiency": 0.8, "engine.bandwidth": 9e9, "engine.layer_overhead": 2e-6}
+    true = {"engine.efficiency": 0.8, "engine.bandwidth": 9e9, "engine.layer_overhead": 1400.0}
     card = (
         load_profile("alveo-u250")
         .with_values(**{k.replace(".", "__"): v for k, v in true.items()})

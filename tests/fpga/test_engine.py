@@ -23,7 +23,7 @@ from accel.workload import Layer
 
 SPEC = EngineSpec(
     pixels=8, inputs=16, outputs=16, count=3, clock_hz=1e9, efficiency=1.0, bandwidth=1e9,
-    total_bandwidth=2e9, share=2.0, spill=0.5, on_chip_bytes=100.0, layer_overhead=1e-6,
+    total_bandwidth=2e9, share=2.0, spill=0.5, on_chip_bytes=100.0, layer_overhead=1000,
     image_overhead=1e-5,
 )  # fmt: skip
 
@@ -67,11 +67,14 @@ def test_the_slower_of_array_and_memory_decides() -> None:
     assert (long.compute_ps, long.bound) == (100 * 13 * 1000, "compute")
 
 
-def test_half_the_clock_doubles_the_array_and_nothing_else() -> None:
+def test_half_the_clock_doubles_all_but_the_memory() -> None:
     shape = layer("Conv", 100, 100, 16, 16, 1)
     full, half = layer_time(shape, SPEC), layer_time(shape, SPEC, 0.5)
     assert half.compute_ps == 2 * full.compute_ps
+    assert half.total_ps == 2 * full.total_ps
     assert half.memory_ps == full.memory_ps
+    narrow = replace(SPEC, port=0.5)  # half a byte a cycle: the port becomes the limit
+    assert layer_time(shape, narrow, 0.5).memory_ps == 4 * full.memory_ps
 
 
 def test_images_per_second_is_capped_by_shared_memory() -> None:
