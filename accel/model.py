@@ -20,7 +20,7 @@ from accel.detection.known import load_spec
 from accel.detection.spec import DetectorSpec
 from accel.errors import InputError, ModelError
 from accel.importers import Source, import_model
-from accel.passes.choose_windows import WINDOW_KEY, choose_windows
+from accel.passes.choose_windows import MAX_WINDOW, choose_windows, window_of
 from accel.passes.fold_batchnorm import fold_batchnorm
 from accel.passes.fold_constants import fold_constants
 from accel.passes.fold_pixels import fold_pixels
@@ -33,7 +33,6 @@ from accel.workload import Layer, workload_of
 Array = np.ndarray[Any, Any]
 
 QUANTIZED_KEY = "lwaccel.quantized"
-MAX_WINDOW = 512  # an int32 sum over 512 products is still exact in float32
 
 
 class _Facts(NamedTuple):
@@ -95,7 +94,7 @@ class Model:
 
     @property
     def windows(self) -> dict[str, int]:
-        """Activation window of each quantized node, by node name."""
+        """Activation window of each quantized node, by node name; 0: one scale for an image."""
         return dict(self._facts.windows)
 
     @property
@@ -111,9 +110,9 @@ class Model:
             outputs=tuple(spec_of(v) for v in graph_model.graph.outputs),
             is_quantized=QUANTIZED_KEY in graph_model.metadata_props,
             windows={
-                node.name or "": int(node.metadata_props[WINDOW_KEY])
+                node.name or "": window
                 for node in graph_model.graph
-                if WINDOW_KEY in node.metadata_props
+                if (window := window_of(node)) is not None
             },
             detector_spec=attached_spec(graph_model),
         )
@@ -124,7 +123,8 @@ class Model:
         Parameters
         ----------
         window : channels that share an activation scale, 1..512; None picks 32, 64 or 128 for
-            each tensor from the weights alone and records it.
+            each tensor from the weights alone and records it; input images of at most three
+            channels then have one scale each.
         weight_window : input channels that share a weight scale, 1..512; None gives one scale
             per output channel.
 

@@ -25,6 +25,8 @@ class Readers:
                 self.plain.update(call.reads)
             elif isinstance(call, ProductCall):
                 self._products.setdefault(call.x, []).append(call)
+                if call.window is None:  # read plane by plane, or as raw pixels
+                    self.plain.add(call.x)
                 if call.epilogue.residual is not None:
                     self.floats[call.epilogue.residual] = call.rows
             elif isinstance(call, PoolCall):

@@ -42,7 +42,7 @@ class ProductCall(OneCall):
     rows : `x` is a matrix (..., K); else an image (N, C, H, W) or (N, C, W).
     qw : int8, OHWI (OC, KH, KW, IC / groups) or (N, K).
     scale : float32, one per output channel, or one per output channel and weight window.
-    window, weight_window : activation and weight windows.
+    window, weight_window : activation and weight windows; window None: one scale for an image.
     border : where the input is raw pixels, uint8 (N, H, W, C): what stands for zero in each
         channel; the window is None then.
     signed : whether the activations need a sign (zero point 128, else 0).

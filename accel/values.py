@@ -179,6 +179,13 @@ class Values:
             pixels = self.plain[name]
             self.add((pixels, target), lambda: kernels.Pixels(pixels.array, target.tensor, pool))
             return
+        if reader.window is None:
+            planes = self.plain[name]
+            self.add(
+                (planes, target),
+                lambda: kernels.QuantizePlanes(planes.array, target.tensor, pool),
+            )
+            return
         source = self._contiguous(self.nhwc(name, reader.rows))
         self.add((source, target), lambda: kernels.Quantize(source.array, target.tensor, pool))
 

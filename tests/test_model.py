@@ -65,8 +65,19 @@ def test_save_opens_in_onnxruntime_and_loads_back_to_the_same_bits(
 
 
 def test_quantize_without_arguments_records_a_window_for_every_product(model: accel.Model) -> None:
-    windows = model.quantize().windows
-    assert len(windows) == 6 and set(windows.values()) <= {32, 64, 128}
+    first, *others = model.quantize().windows.values()
+    assert first == 0  # an image: one scale
+    assert len(others) == 5 and set(others) <= {32, 64, 128}
+
+
+@pytest.mark.parametrize("text", ["", "-1", "513", "32.0", "a window", "0"])
+def test_a_recorded_window_that_makes_no_sense_is_refused(model: accel.Model, text: str) -> None:
+    graph = model.quantize().graph()
+    node = next(n for n in graph.graph if n.name == "conv_3")
+    node.metadata_props["lwaccel.window"] = text
+    broken = accel.Model.from_graph(graph, "broken")
+    with pytest.raises(accel.ModelError, match=r"'conv_3': its window .* expected 1\.\.512"):
+        accel.device("cpu").compile(broken)
 
 
 def test_quantize_takes_the_given_window(model: accel.Model) -> None:

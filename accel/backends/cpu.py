@@ -81,7 +81,8 @@ def _rows(call: Call, where: str, kernel: str) -> list[Row]:
 def _product_row(call: ProductCall, where: str, kernel: str) -> Row:
     mode = "C" if call.window is None else "AW" if call.weight_window else "A"
     note = f"weight window {call.weight_window}" if call.weight_window else ""
-    note = "reads raw pixels" if call.border is not None else note
+    if call.window is None:
+        note = "one scale per image" if call.border is None else "reads raw pixels"
     return Row(
         call.name, call.op, where, f"{kernel}, {mode}", call.window, call.macs, own=True, note=note
     )

@@ -10,6 +10,7 @@ import typer
 import accel
 from accel.cli.options import Json, Model, WeightWindow, Window
 from accel.cli.output import human_bytes, out, print_json, progress
+from accel.passes.choose_windows import WHOLE_IMAGE
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Quantized ONNX file to write.")]
 
@@ -35,4 +36,6 @@ def quantize(
     sizes_text = f"{human_bytes(before)} to {human_bytes(after)}, {before / after:.1f} times less"
     out().print(f"wrote {output}: {sizes_text}", markup=False, soft_wrap=True)
     layers = f"{len(quantized.windows)} quantized layers"
-    out().print(f"{layers}; activation windows of {', '.join(map(str, windows))} channels")
+    channels = ", ".join(str(w) for w in windows if w != WHOLE_IMAGE)
+    images = "; input images have one scale" if WHOLE_IMAGE in windows else ""
+    out().print(f"{layers}; activation windows of {channels} channels{images}")

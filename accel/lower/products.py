@@ -11,7 +11,7 @@ import onnx_ir as ir
 from accel import graph as g
 from accel.lower.geometry import resolved_pads
 from accel.lower.pixels import read_pixels
-from accel.passes.choose_windows import WINDOW_KEY
+from accel.passes.choose_windows import WHOLE_IMAGE, window_of
 from accel.passes.fuse_epilogue import fuse_epilogue
 from accel.passes.quantize_weights import weight_axes
 from accel.schedule import ProductCall
@@ -23,7 +23,8 @@ Array = np.ndarray[Any, Any]
 def product_call(node: ir.Node, nonnegative: set[str], claimed: set[ir.Node]) -> ProductCall | None:
     """The call for a product node, None where our kernels do not run it."""
     axes = weight_axes(node)
-    weights = _weights(node) if axes is not None and WINDOW_KEY in node.metadata_props else None
+    window = window_of(node)
+    weights = _weights(node) if axes is not None and window is not None else None
     x, y = node.inputs[0] if node.inputs else None, node.outputs[0]
     if axes is None or weights is None or x is None or y.shape is None:
         return None
@@ -51,9 +52,9 @@ def product_call(node: ir.Node, nonnegative: set[str], claimed: set[ir.Node]) ->
         rows=not image,
         qw=qw,
         scale=scale,
-        window=int(node.metadata_props[WINDOW_KEY]),
+        window=None if window == WHOLE_IMAGE else window,
         weight_window=block,
-        signed=x.name not in nonnegative,
+        signed=window == WHOLE_IMAGE or x.name not in nonnegative,
         bias=bias if isinstance(bias, np.ndarray) else None,
         epilogue=replace(epilogue, bias=None),
         macs=node_macs(node),

@@ -5,6 +5,9 @@ channel tend to be is estimated from the weights alone: batch-norm parameters wh
 else the second moment carried through the graph. The noise that reaches the consumer's output is
 then estimated for each candidate, and the largest window is taken whose noise stays within
 `TOLERANCE` of that of the smallest: even channels get long, cheap windows, uneven ones short.
+
+An image of at most three channels, which the network gets from outside, has one scale: windows of
+three values would be cut at every kernel tap, and image data are even by nature.
 """
 
 from __future__ import annotations
@@ -15,13 +18,17 @@ import numpy as np
 import onnx_ir as ir
 
 from accel import graph as g
+from accel.errors import ModelError
 from accel.passes.keep_int8 import dequantized
 from accel.passes.quantize_weights import weight_axes
 
 CANDIDATES = (32, 64, 128)
 TOLERANCE = 1.25  # noise power, 1.25 = 1 dB
 SAMPLES = 64
+WHOLE_IMAGE = 0
+MAX_IMAGE_CHANNELS = 3
 WINDOW_KEY = "lwaccel.window"
+MAX_WINDOW = 512  # an int32 sum over 512 products is still exact in float32
 
 Array = np.ndarray[Any, Any]
 
@@ -37,7 +44,7 @@ def choose_windows(model: ir.Model, window: int | None) -> ir.Model:
 
     Parameters
     ----------
-    window : the window for every tensor; None chooses each from `CANDIDATES`.
+    window : the window for every tensor; None chooses each from `CANDIDATES`, or `WHOLE_IMAGE`.
     """
     power = {} if window is not None else _channel_power(model)
     consumers: dict[str, list[ir.Node]] = {}
@@ -45,11 +52,40 @@ def choose_windows(model: ir.Model, window: int | None) -> ir.Model:
         x = node.inputs[0] if node.inputs else None
         if x is not None and weight_axes(node) is not None and _weight(node) is not None:
             consumers.setdefault(x.name or "", []).append(node)
+    inputs = {v.name for v in model.graph.inputs}
     for name, nodes in consumers.items():
-        chosen = window if window is not None else _choose(nodes, power.get(name))
+        if window is not None:
+            chosen = window
+        elif name in inputs and _are_images(nodes):
+            chosen = WHOLE_IMAGE
+        else:
+            chosen = _choose(nodes, power.get(name))
         for node in nodes:
             node.metadata_props[WINDOW_KEY] = str(chosen)
     return model
+
+
+def window_of(node: ir.Node) -> int | None:
+    """The recorded window of a node's input, `WHOLE_IMAGE` too; None if there is none.
+
+    Raises
+    ------
+    ModelError
+        Not a number in 0..512, or `WHOLE_IMAGE` where the input is no image of few channels.
+    """
+    text = node.metadata_props.get(WINDOW_KEY)
+    if text is None:
+        return None
+    window = int(text) if text.isdecimal() and len(text) < 4 else -1
+    if window == WHOLE_IMAGE and not _are_images([node]):
+        window = -1
+    if not 0 <= window <= MAX_WINDOW:
+        raise ModelError(
+            f"node {node.name!r}: its window is recorded as {text!r}; expected 1..{MAX_WINDOW}, or "
+            f"{WHOLE_IMAGE} for an input image of at most {MAX_IMAGE_CHANNELS} channels; "
+            "quantize the float32 model again"
+        )
+    return window
 
 
 def _weight(node: ir.Node) -> Array | None:
@@ -58,6 +94,19 @@ def _weight(node: ir.Node) -> Array | None:
     if weight is None and value is not None:
         return dequantized(value.producer())
     return weight if weight is not None and weight.dtype == np.float32 else None
+
+
+def _are_images(nodes: list[ir.Node]) -> bool:
+    """Whether all readers convolve 2-D images of few channels, ungrouped."""
+    return all(
+        g.is_op(node, "Conv")
+        and g.attribute(node, "group", 1) == 1
+        and (weight := node.inputs[1]) is not None
+        and (shape := g.known_shape(weight)) is not None
+        and len(shape) == 4
+        and shape[1] <= MAX_IMAGE_CHANNELS
+        for node in nodes
+    )
 
 
 def _choose(nodes: list[ir.Node], power: Array | None) -> int:

@@ -3,7 +3,7 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 cdef extern from "lw.h" nogil:
-    enum: LW_SLACK, LW_ALIGN, LW_MAX_CHUNK, LW_MAX_DEPTH
+    enum: LW_SLACK, LW_ALIGN, LW_MAX_PLANES, LW_MAX_CHUNK, LW_MAX_DEPTH
     ctypedef enum lw_status:
         LW_OK, LW_NONFINITE, LW_NOMEM, LW_INVALID
     ctypedef enum lw_activation:
@@ -15,6 +15,7 @@ cdef extern from "lw.h" nogil:
     ctypedef struct lw_tensor:
         uint8_t *q
         float *scale
+        float *image_scale
         int64_t n, h, w, c, top, left, bottom, right
         int64_t pixel_bytes, pixel_windows, window, windows
         int zero_point, shared
@@ -49,6 +50,7 @@ cdef extern from "lw.h" nogil:
                                int, uint8_t *, float *)
     void lw_dequantize_rows(const uint8_t *, const float *, int64_t, int64_t, int64_t, int, float *)
     lw_status lw_quantize_tensor(const lw_isa *, lw_pool *, const float *, const lw_tensor *)
+    lw_status lw_quantize_planes(const lw_isa *, lw_pool *, const float *, const lw_tensor *)
     void lw_copy_pixels(lw_pool *, const uint8_t *, const lw_tensor *)
     void lw_to_nhwc(lw_pool *, const float *, float *, int64_t, int64_t, int64_t)
     void lw_to_nchw(lw_pool *, const float *, float *, int64_t, int64_t, int64_t)

@@ -36,6 +36,52 @@ cdef class Quantize:
             raise _where_nonfinite("src", self.src)
 
 
+cdef class QuantizePlanes:
+    """Bound operator: quantizes float32 images into a QTensor of one scale per image.
+
+    The first layer of a network has so few channels that a window of them would be cut at every
+    kernel tap. With m = max abs(x) over an image: scale = m / 127 and q = 128 + rint(x * (127 / m)),
+    ties to even; an image with m < 2**-100 has scale 0 and q = 128.
+
+    Parameters
+    ----------
+    src : (N, C, H, W) float32, C-contiguous, C <= 3
+    dst : QTensor of shape (N, H, W, C)
+        Signed, with window None.
+    pool : Pool
+
+    Raises
+    ------
+    KernelError
+        When bound, for a wrong dtype, shape or layout; when called, if src holds NaN or infinity.
+    """
+    cdef QTensor dst
+    cdef Pool pool
+    cdef object src
+    cdef const float *x
+    cdef const lw_isa *isa
+
+    def __init__(self, src, QTensor dst not None, Pool pool not None):
+        _check_unbound(self.x == NULL)
+        n, h, w, c = dst.shape
+        if dst.scale is not None or not dst.signed or c > LW_MAX_PLANES:
+            raise KernelError(f"dst has {c} channels, window {dst.window}, signed={dst.signed}; "
+                              f"expected at most {LW_MAX_PLANES}, window None, signed=True")
+        self.src = _shaped("src", src, np.float32, (n, c, h, w))
+        if np.may_share_memory(src, dst.memory):
+            raise KernelError("src and dst overlap in memory; expected separate arrays")
+        self.x = <const float *>cnp.PyArray_DATA(src)
+        self.dst, self.pool, self.isa = dst, pool, _current
+
+    def __call__(self):
+        cdef lw_status status
+        _check_bound(self.x != NULL)
+        with nogil:
+            status = lw_quantize_planes(self.isa, self.pool.p, self.x, &self.dst.t)
+        if status != LW_OK:
+            raise _where_nonfinite("src", self.src)
+
+
 cdef class Pixels:
     """Bound operator: copies raw pixels into a QTensor of one scale at every call.
 

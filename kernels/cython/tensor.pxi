@@ -79,7 +79,7 @@ def dequantize_windows(q, scale, window, object signed):
 
 cdef class QTensor:
     cdef lw_tensor t
-    cdef readonly object q, scale, memory
+    cdef readonly object q, scale, image_scale, memory
     cdef int64_t first  # channel of the whole tensor
 
     """Quantized activations, NHWC, with a border of zeros around every image.
@@ -88,8 +88,8 @@ cdef class QTensor:
     ----------
     shape : (N, H, W, C)
     window : int or None
-        Channels that share a scale, counted from channel 0; at most C is used. None: the whole
-        tensor has one scale (mode C), which the scales of the weights contain.
+        Channels that share a scale, counted from channel 0; at most C is used. None: a whole image
+        has one scale (mode C).
     signed : bool
         Zero point 128 if true, else 0.
     halo : (top, left, bottom, right)
@@ -106,6 +106,8 @@ cdef class QTensor:
         View without the border.
     scale : (N, H, W, ceil(C / window)) float32, or None
         View without the border.
+    image_scale : (N,) float32, or None
+        In mode C: one scale per image. 1 where the scales of the weights contain it.
     memory : (nbytes,) uint8
         All of it, also of a range of channels.
     """
@@ -147,6 +149,10 @@ cdef class QTensor:
             scales = scales.reshape(n, high, wide, windows)
             self.scale = scales[:, top:top + h, left:left + w]
             self.t.scale = <float *>cnp.PyArray_DATA(scales)
+        else:
+            self.image_scale = memory[q_bytes:q_bytes + n * 4].view(np.float32)
+            self.image_scale[...] = 1.0
+            self.t.image_scale = <float *>cnp.PyArray_DATA(self.image_scale)
         self.t.q = <uint8_t *>cnp.PyArray_DATA(plane)
         self.t.n, self.t.h, self.t.w, self.t.c = n, h, w, c
         self.t.top, self.t.left, self.t.bottom, self.t.right = top, left, bottom, right
@@ -216,7 +222,7 @@ cdef class QTensor:
         _check_bound(self.t.q != NULL)
         n, h, w, _ = self.shape
         pixels = n * (h + self.t.top + self.t.bottom) * (w + self.t.left + self.t.right)
-        return _tensor_bytes(pixels, self.t.pixel_bytes, self.t.pixel_windows)[1]
+        return _tensor_bytes(pixels, self.t.pixel_bytes, self.t.pixel_windows, n)[1]
 
     cdef bint overlaps(self, QTensor other):
         """Whether the two share an element; ranges of channels of one tensor may not."""
@@ -234,7 +240,7 @@ def _tensor_layout(shape, window, halo):
     top, left, bottom, right = _ints("halo", halo, 4, 0)
     windows = 0 if window is None else (c - 1) // _int("window", window, 1) + 1
     pixels = n * (h + top + bottom) * (w + left + right)
-    q_bytes, nbytes = _tensor_bytes(pixels, (c + 3) // 4 * 4, windows)
+    q_bytes, nbytes = _tensor_bytes(pixels, (c + 3) // 4 * 4, windows, n)
     if nbytes > _MAX_BYTES:
         raise KernelError(f"tensor of shape {tuple(shape)} with halo {tuple(halo)} needs {nbytes} "
                           f"bytes; expected at most {_MAX_BYTES}")
@@ -247,10 +253,11 @@ def _windowed(name, QTensor x):
     return x
 
 
-def _tensor_bytes(pixels, pixel_bytes, windows):
+def _tensor_bytes(pixels, pixel_bytes, windows, images):
     """Bytes of q with slack, bytes of all."""
     q_bytes = (pixels * pixel_bytes + LW_SLACK + LW_ALIGN - 1) // LW_ALIGN * LW_ALIGN
-    return q_bytes, (q_bytes + pixels * windows * 4 + LW_ALIGN - 1) // LW_ALIGN * LW_ALIGN
+    scales = pixels * windows or images
+    return q_bytes, (q_bytes + scales * 4 + LW_ALIGN - 1) // LW_ALIGN * LW_ALIGN
 
 
 def _aligned(nbytes):

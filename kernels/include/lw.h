@@ -9,10 +9,10 @@
  *
  *   mode A   f = fma((float)acc, scale[chunk], f);                    y = fma(f, sb[n], bias[n])
  *   mode AW  f = fma((float)acc * sb[n, chunk], scale[chunk], f);     y = f + bias[n]
- *   mode C   f = (float)acc, one chunk being the whole of K;          y = fma(f, sb[n], bias[n])
+ *   mode C   f = (float)acc * scale[image], one chunk being all of K;  y = fma(f, sb[n], bias[n])
  *
- * In mode C the whole activation has one scale, which the caller multiplies into sb, and a border
- * of any bytes. In the others taps outside the image contribute exactly 0. Then y += residual, the
+ * In mode C a whole image has one scale, which is 1 where the caller multiplied it into sb, and a
+ * border of any bytes. In the others taps outside the image contribute exactly 0. Then y += residual, the
  * activation, the store as float and, in the same pass, the quantization into the windows of the
  * next layer. There is no other rounding, so that every instruction set gives the same bits.
  *
@@ -36,6 +36,7 @@ extern "C" {
 enum {
     LW_MAX_CHUNK = 512,
     LW_MAX_DEPTH = 66311, /* INT32_MAX / (255 * 127) */
+    LW_MAX_PLANES = 3,
     LW_SLACK = 64,
     LW_ALIGN = 64
 };
@@ -96,10 +97,11 @@ void lw_pool_run(lw_pool *pool, int64_t count, lw_task *task, void *context);
  * scale : f32 (n, h + top + bottom, w + left + right, pixel_windows), of which windows count; 0 in
  *         the border. NULL in mode C: no windows, and border pixels are `border`, repeated every
  *         four channels.
+ * image_scale : f32 (n), of mode C; NULL: all are 1.
  * The caller owns the memory of both. */
 typedef struct lw_tensor {
     uint8_t *q;
-    float *scale;
+    float *scale, *image_scale;
     int64_t n, h, w, c;
     int64_t top, left, bottom, right;
     int64_t pixel_bytes, pixel_windows; /* from one pixel to the next */
@@ -127,7 +129,12 @@ void lw_dequantize_rows(const uint8_t *q, const float *scale, int64_t rows, int6
 lw_status lw_quantize_tensor(const lw_isa *isa, lw_pool *pool, const float *src,
                              const lw_tensor *dst);
 
-/* src : u8 NHWC, C-contiguous, the shape of dst, a tensor of mode C. */
+/* src : f32 (n, c, h, w), C-contiguous; dst : a signed tensor of mode C with image_scale and at most
+ * LW_MAX_PLANES channels. Each image is one window; the bytes that fill up a pixel become 0. */
+lw_status lw_quantize_planes(const lw_isa *isa, lw_pool *pool, const float *src,
+                             const lw_tensor *dst);
+
+/* src : u8 NHWC, C-contiguous, the shape of dst, a tensor of mode C. Each image_scale becomes 1. */
 void lw_copy_pixels(lw_pool *pool, const uint8_t *src, const lw_tensor *dst);
 
 /* f32 (n, c, h * w) <-> (n, h * w, c), both C-contiguous, not overlapping. */

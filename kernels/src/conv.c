@@ -264,8 +264,15 @@ static position next_row(const lw_conv *p, position at) {
     return at.y + 1 < p->args.oh ? (position){at.n, at.y + 1, 0} : (position){at.n + 1, 0, 0};
 }
 
+static const float *scale_of(const lw_tensor *t, int64_t image, int64_t pixel) {
+    static const float one = 1.0f;
+    if (t->scale) return t->scale + pixel * t->pixel_windows;
+    return t->image_scale ? t->image_scale + image : &one;
+}
+
 static void collect_pixels(const lw_conv *p, int64_t index, pixel_set *set) {
     const lw_tensor *src = p->args.src;
+    int64_t step = src->scale ? p->args.stride_w * src->pixel_windows : 0;
     set->first = index * p->pixel_block;
     set->count = min64(p->pixel_block, p->pixels - set->first);
     position at = locate(p, set->first);
@@ -274,9 +281,11 @@ static void collect_pixels(const lw_conv *p, int64_t index, pixel_set *set) {
         int64_t x = at.x * p->args.stride_w - p->args.pad_left + src->left;
         int64_t pixel = (at.n * p->high + y) * p->wide + x;
         int64_t end = min64(set->count, i + p->args.ow - at.x);
+        const float *scale = scale_of(src, at.n, pixel);
         for (; i < end; i++, pixel += p->args.stride_w) {
             set->a[i] = src->q + pixel * src->pixel_bytes;
-            set->sa[i] = src->scale + pixel * src->pixel_windows;
+            set->sa[i] = scale;
+            scale += step;
         }
         at = next_row(p, at);
     }
@@ -322,7 +331,7 @@ static void sum_foreign(const lw_conv *p, const pixel_set *set, float *c, int wo
             for (int64_t m = 0; m < set->count; m++)
                 p->isa->accumulate(f->n, acc + m * f->ldn, p->gemm_comp + column_at,
                                    p->gemm_sb ? p->gemm_sb + column_at : NULL,
-                                   whole ? 1.0f : set->sa[m][win->s_off], c + m * p->ldc + f->n0);
+                                   set->sa[m][whole ? 0 : win->s_off], c + m * p->ldc + f->n0);
             b_at += (size_t)(depth * f->ldn);
             column_at += (size_t)f->ldn;
             depth = 0;

@@ -31,7 +31,7 @@ typedef struct lw_post {
 
 /* c[i, 0..nr) = f for mr pixels. a[i], sa[i] : base of pixel i; b : panel; ldc in floats.
  * Panel, per chunk: s32 comp[nr]; f32 sb[nr] (mode AW only); s8 q[k4][nr][4]. In mode C: one
- * comp[nr] for all chunks at the base of the panel, and sa is not read. */
+ * comp[nr] for all chunks at the base of the panel, and one scale at sa[i]. */
 typedef void lw_dot(int windows, const lw_win *win, const uint8_t *const *a, const float *const *sa,
                     const uint8_t *b, float *c, ptrdiff_t ldc);
 
@@ -48,6 +48,14 @@ typedef lw_status lw_finish(const lw_post *post, int rows, float *f, ptrdiff_t l
 
 typedef lw_status lw_quantize(const float *x, int64_t n, int64_t window, int zero_point, uint8_t *q,
                               float *scale);
+
+/* Bits of the largest |x|, which order as the numbers do; those of infinity or NaN if one is in x. */
+typedef int32_t lw_largest(const float *x, int64_t n);
+
+/* q[4 i + j] = 128 + rint(x[j * stride + i] * factor) for the c planes j of n pixels i; the bytes
+ * beyond c become 0. */
+typedef void lw_planes(const float *x, int64_t stride, int64_t c, int64_t n, float factor,
+                       uint8_t *q);
 
 /* f[j] = fma((float)(acc[j] + comp[j]) (* sb[j] unless NULL), sa, f[j]). */
 typedef void lw_accumulate(int64_t n, const int32_t *acc, const int32_t *comp, const float *sb,
@@ -77,6 +85,8 @@ struct lw_isa {
     lw_depthwise *depthwise;
     lw_finish *finish;
     lw_quantize *quantize;
+    lw_largest *largest;
+    lw_planes *planes;
     lw_accumulate *accumulate;
     lw_pool_taps *pool;
     lw_peak *peak;

@@ -79,7 +79,7 @@ INLINE void dot_tile(const int mr, const lw_mode mode, int windows, const lw_win
 
 /* Mode C: one int32 sum over all chunks. */
 INLINE void dot_tile_c(const int mr, int windows, const lw_win *win, const uint8_t *const *a,
-                       const uint8_t *b, float *c, ptrdiff_t ldc) {
+                       const float *const *sa, const uint8_t *b, float *c, ptrdiff_t ldc) {
     vi acc[MR][NV];
     UNROLLED (i, mr)
         UNROLLED (j, NV) acc[i][j] = vi_load((const int32_t *)(const void *)b + j * VW);
@@ -88,8 +88,10 @@ INLINE void dot_tile_c(const int mr, int windows, const lw_win *win, const uint8
         UNROLLED (i, mr) p[i] = a[i] + win->a_off;
         dot_steps(mr, win->k4, p, w, acc);
     }
-    UNROLLED (i, mr)
-        UNROLLED (j, NV) vf_store(c + i * ldc + j * VW, vf_from(acc[i][j]));
+    UNROLLED (i, mr) {
+        vf s = vf_set(*sa[i]);
+        UNROLLED (j, NV) vf_store(c + i * ldc + j * VW, vf_mul(vf_from(acc[i][j]), s));
+    }
 }
 
 #define DOT(mode, rows)                                                                            \
@@ -102,8 +104,7 @@ INLINE void dot_tile_c(const int mr, int windows, const lw_win *win, const uint8
     static void dot_LW_C_##rows(int windows, const lw_win *win, const uint8_t *const *a,           \
                                 const float *const *sa, const uint8_t *b, float *c,                \
                                 ptrdiff_t ldc) {                                                   \
-        (void)sa;                                                                                  \
-        dot_tile_c(rows, windows, win, a, b, c, ldc);                                              \
+        dot_tile_c(rows, windows, win, a, sa, b, c, ldc);                                          \
     }
 #define DOT_ROWS(rows) DOT(LW_A, rows) DOT(LW_AW, rows) DOT_C(rows)
 
@@ -286,6 +287,39 @@ static lw_status quantize(const float *x, int64_t n, int64_t window, int zero_po
                           : quantize_window(CLAMPED, x + j, length, q + j, scale);
     }
     return bad ? LW_NONFINITE : LW_OK;
+}
+
+static int32_t largest(const float *x, int64_t n) {
+    extremes e = {vi_set(0), vi_set(0)};
+    int64_t j = 0;
+    for (; j + VW <= n; j += VW) track(&e, SIGNED, vf_load(x + j));
+    if (j < n) track(&e, SIGNED, vf_load_n(x + j, n - j));
+    return vi_hmax(e.any);
+}
+
+/* Three levels below 256 make one float below 2^24, so that a lane holds a pixel exactly. */
+INLINE vf interleave(const int c, const float *x, int64_t stride, int64_t n, vf factor) {
+    vf zero = vf_set(128.0f), by = vf_set(256.0f), pixel = vf_set(0.0f);
+    for (int j = c - 1; j >= 0; j--) {
+        vf level = vf_add(vf_rint(vf_mul(vf_load_n(x + j * stride, n), factor)), zero);
+        pixel = vf_fma(pixel, by, level);
+    }
+    return vi_bits(vf_round(pixel));
+}
+
+INLINE void planes_of(const int c, const float *x, int64_t stride, int64_t n, float factor,
+                      uint8_t *q) {
+    vf by = vf_set(factor);
+    for (int64_t i = 0; i < n; i += VW)
+        vf_store_n((float *)(void *)(q + 4 * i), interleave(c, x + i, stride, n - i, by), n - i);
+}
+
+static void planes(const float *x, int64_t stride, int64_t c, int64_t n, float factor, uint8_t *q) {
+    switch (c) { /* at most LW_MAX_PLANES */
+    case 1: planes_of(1, x, stride, n, factor, q); break;
+    case 2: planes_of(2, x, stride, n, factor, q); break;
+    default: planes_of(3, x, stride, n, factor, q);
+    }
 }
 
 /* ---- one pass over the sums --------------------------------------------------------------- */
@@ -473,6 +507,8 @@ const lw_isa TABLE(LW_ISA) = {
     .depthwise = depthwise,
     .finish = finish,
     .quantize = quantize,
+    .largest = largest,
+    .planes = planes,
     .accumulate = accumulate,
     .pool = pool,
     .peak = peak,

@@ -1,6 +1,7 @@
 /* tensor.c - quantization of float arrays, borders, and changes of layout. */
 #include "isa.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -104,6 +105,55 @@ lw_status lw_quantize_tensor(const lw_isa *isa, lw_pool *pool, const float *src,
     return atomic_load(&j.failed) ? LW_NONFINITE : LW_OK;
 }
 
+/* ---- planes ---- */
+
+typedef struct planes_job {
+    const lw_isa *isa;
+    const float *x; /* of one image */
+    const lw_tensor *t;
+    int64_t image;
+    float factor;
+    atomic_int largest;
+} planes_job;
+
+static void largest_task(void *context, int64_t plane, int worker) {
+    planes_job *j = context;
+    (void)worker;
+    int64_t pixels = j->t->h * j->t->w;
+    int found = j->isa->largest(j->x + plane * pixels, pixels), held = atomic_load(&j->largest);
+    while (found > held && !atomic_compare_exchange_weak(&j->largest, &held, found)) {}
+}
+
+static void planes_task(void *context, int64_t y, int worker) {
+    const planes_job *j = context;
+    const lw_tensor *t = j->t;
+    (void)worker;
+    int64_t wide = t->w + t->left + t->right, high = t->h + t->top + t->bottom;
+    uint8_t *q = t->q + ((j->image * high + y + t->top) * wide + t->left) * 4;
+    if (t->shared && y == 0) lw_tensor_fill_border(t, j->image);
+    j->isa->planes(j->x + y * t->w, t->h * t->w, t->c, t->w, j->factor, q);
+}
+
+lw_status lw_quantize_planes(const lw_isa *isa, lw_pool *pool, const float *src,
+                             const lw_tensor *dst) {
+    lw_status status = LW_OK;
+    for (int64_t n = 0; n < dst->n; n++) {
+        planes_job j = {isa, src + n * dst->c * dst->h * dst->w, dst, n, 0.0f, 0};
+        lw_pool_run(pool, dst->c, largest_task, &j);
+        int32_t bits = atomic_load(&j.largest);
+        float top;
+        memcpy(&top, &bits, sizeof top);
+        if (!(top < INFINITY)) {
+            status = LW_NONFINITE;
+            top = 0.0f;
+        }
+        dst->image_scale[n] = top >= 0x1p-100f ? top / 127.0f : 0.0f;
+        j.factor = top >= 0x1p-100f ? 127.0f / top : 0.0f;
+        lw_pool_run(pool, dst->h, planes_task, &j);
+    }
+    return status;
+}
+
 /* ---- pixels ---- */
 
 typedef struct pixels_job {
@@ -129,6 +179,7 @@ static void pixels_task(void *context, int64_t index, int worker) {
 
 void lw_copy_pixels(lw_pool *pool, const uint8_t *src, const lw_tensor *dst) {
     pixels_job j = {src, dst};
+    for (int64_t n = 0; dst->image_scale && n < dst->n; n++) dst->image_scale[n] = 1.0f;
     lw_pool_run(pool, dst->n * dst->h, pixels_task, &j);
 }
 

@@ -103,4 +103,4 @@ def test_one_scale_has_no_windows() -> None:
     assert getattr(x, "scale", 0) is None
     assert weights.window is None
     assert weights.mode == "C"
-    assert x.nbytes == QTensor.nbytes_for(x.shape, None) == 128
+    assert x.nbytes == QTensor.nbytes_for(x.shape, None) == 192
