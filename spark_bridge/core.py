@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from accel.errors import CardError, InputError
 from spark_bridge.batcher import is_list, rebatch
+from spark_bridge.files import read_path
 from spark_bridge.guard import Guard
 from spark_bridge.isolated import decoder, is_careful
 from spark_bridge.meta import Meta
@@ -111,7 +112,9 @@ def _prepare(values: Values, spec: Spec) -> Answer:
 
 
 def _convert(value: object, name: str, spec: Spec) -> np.ndarray[Any, Any]:
-    if spec.kind == "image":
+    if spec.kind == "path":
+        value = read_path(value, spec.settings.max_bytes)
+    if spec.kind != "tensor":
         read = decoder.image_row if is_careful(spec.settings) else image_row
         return read(value, spec.inputs[name], spec.chain, spec.settings)
     return tensor_row(value, spec.inputs[name])

@@ -11,6 +11,7 @@ from pyspark.sql.types import (
     BinaryType,
     DataType,
     NumericType,
+    StringType,
     StructField,
     StructType,
 )
@@ -19,7 +20,7 @@ from accel.errors import InputError
 from accel.images import ImageChain
 from spark_bridge import core, worker
 from spark_bridge.arrow import MapFunction, map_in_arrow
-from spark_bridge.query import build_spec
+from spark_bridge.query import Labels, build_spec
 from spark_bridge.results import ddl, result_type
 from spark_bridge.ship import ModelLike
 from spark_bridge.spec import Spec
@@ -34,7 +35,7 @@ def predict(
     kind: str = "image",
     task: str = "classify",
     top_k: int = 1,
-    labels: Sequence[str] | None = None,
+    labels: Labels | None = None,
     chain: ImageChain | None = None,
     backend: str | None = None,
     batch_size: int | None = None,
@@ -52,11 +53,13 @@ def predict(
     input : the column that feeds the model, or a dict of columns by model input.
     output : name of the new column.
     kind : "image": a binary column of image files, for a model of uint8 (N, H, W, C) input (see
-        Model.with_preprocessing). "tensor": binary (raw little-endian, C order) or an array of
+        Model.with_preprocessing). "path": a string column of paths or URIs of such files, which
+        every executor must reach. "tensor": binary (raw little-endian, C order) or an array of
         numbers, flat or as nested as the model's input.
-    task : "classify", "features", "array" or "raw"; see `spark_bridge.results.result_type`.
-    top_k : classes listed by "classify".
-    labels : name of each class.
+    task : "classify", "classes", "features", "array" or "raw"; see
+        `spark_bridge.results.result_type`.
+    top_k : classes listed by "classify" and "classes".
+    labels : name of each class, or (identifier, name) of each.
     chain : resize and crop of each image; default: shorter side to the model's size, then the
         centre (the whole image where the model's input is not square). A model of free height
         and width needs one that leaves a fixed size.
@@ -119,8 +122,9 @@ def _check_type(column: str, found: DataType, kind: str) -> None:
     while isinstance(inner, ArrayType):
         inner = inner.elementType
     numbers = isinstance(found, ArrayType) and isinstance(inner, NumericType)
-    if not isinstance(found, BinaryType) and not (kind == "tensor" and numbers):
-        expected = "binary" if kind == "image" else "binary or an array of numbers"
+    fits = isinstance(found, StringType if kind == "path" else BinaryType)
+    if not fits and not (kind == "tensor" and numbers):
+        expected = {"path": "string", "image": "binary"}.get(kind, "binary or an array of numbers")
         raise InputError(
             f"column {column!r} is {found.simpleString()}; kind={kind!r} expects {expected}"
         )

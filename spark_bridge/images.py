@@ -6,7 +6,6 @@ Here the driver lists the files and the tasks read them; nothing is decoded yet.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
@@ -20,7 +19,9 @@ from pyspark.sql.types import DataType, StructField, StructType
 from accel.errors import InputError
 from accel.images import SUFFIXES
 from spark_bridge.arrow import MapFunction, map_in_arrow
+from spark_bridge.files import open_folder, read_file
 from spark_bridge.results import ERROR, ddl
+from spark_bridge.rows import RowError
 from spark_bridge.settings import resolve
 
 READ_ROWS = 32
@@ -62,7 +63,7 @@ def read_images(
         raise InputError(f"label is {label!r}; expected None or 'dir'")
     if partitions is not None and partitions < 1:
         raise InputError(f"partitions is {partitions}; expected at least 1")
-    system, folder = _open(path)
+    system, folder = open_folder(path)
     files = list(_listed(system, folder, recursive, glob))
     if not files:
         raise InputError(f"no file in {path} named {glob or 'as an image'}; files of other kinds "
@@ -74,19 +75,6 @@ def read_images(
     read = [StructField(f.name, DataType.fromDDL(ddl(f.type))) for f in CONTENT]
     reader = _reader(system, folder, resolve(spark).max_bytes)
     return map_in_arrow(listed, reader, StructType([*listed.schema.fields, *read]))
-
-
-def _open(path: str) -> tuple[fs.FileSystem, str]:
-    """File system and folder of a path or URI."""
-    try:
-        local = fs.LocalFileSystem(), os.path.abspath(path)  # tasks run in other folders
-        system, folder = fs.FileSystem.from_uri(path) if "://" in str(path) else local
-        kind = system.get_file_info(folder).type
-    except (OSError, pa.ArrowException) as err:
-        raise InputError(f"cannot open {path}: {err}") from None
-    if kind != fs.FileType.Directory:
-        raise InputError(f"no folder at {path}; give a folder that holds images")
-    return system, folder
 
 
 def _listed(
@@ -137,11 +125,6 @@ def _contents(
 def _content(system: fs.FileSystem, path: str, max_bytes: int) -> dict[str, object]:
     """Content of one file, or the error that keeps it out."""
     try:
-        with system.open_input_stream(path) as stream:
-            data = stream.read(max_bytes + 1)
-    except OSError as err:
-        return {"error": {"code": "UNREADABLE", "stage": "read", "message": str(err)}}
-    if len(data) > max_bytes:
-        message = f"the file has more than {max_bytes} bytes (spark.accel.maxBytes)"
-        return {"error": {"code": "TOO_LARGE", "stage": "read", "message": message}}
-    return {"content": data}
+        return {"content": read_file(system, path, max_bytes)}
+    except RowError as err:
+        return {"error": vars(err)}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import accel
+from accel import graph as g
 from accel.errors import InputError
 from accel.images import ImageChain
 from spark_bridge.devices import chosen_backend
@@ -23,6 +24,8 @@ from spark_bridge.spec import KINDS, TASKS, Spec
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+Labels = Sequence[str] | Sequence[tuple[str, str]]
 
 
 def build_spec(
@@ -34,7 +37,7 @@ def build_spec(
     kind: str | None = None,
     task: str = "classify",
     top_k: int = 1,
-    labels: Sequence[str] | None = None,
+    labels: Labels | None = None,
     chain: ImageChain | None = None,
     meta: bool | None = None,
     **arguments: Any,
@@ -44,7 +47,8 @@ def build_spec(
     Parameters
     ----------
     columns : the column that feeds the model, or a dict of columns by model input.
-    kind : "image" or "tensor"; None takes "image" where the model takes uint8 (N, H, W, C).
+    kind : one of `KINDS`; None takes "image" where the model takes uint8 (N, H, W, C).
+    labels : the name of each class, or (identifier, name).
     meta : whether results say how they were computed; None: where a fallback is allowed.
     **arguments : fields of Settings; None means "not given".
 
@@ -58,10 +62,10 @@ def build_spec(
     takes_images = _takes_images(opened)
     kind = kind or ("image" if takes_images else "tensor")
     _one_of("kind", kind, KINDS)
-    if kind == "image" and not takes_images:
+    if kind != "tensor" and not takes_images:
         raise InputError(_no_images(opened))
     settings = resolve(spark, **arguments)
-    if task == "classify":
+    if task in ("classify", "classes"):
         _check_classes(opened.outputs[0], top_k, labels)
     inputs = {i.name: _row_spec(i, chain) for i in opened.inputs}
     backend = chosen_backend(opened, settings, tuple(inputs.values()))
@@ -74,8 +78,10 @@ def build_spec(
         inputs=inputs,
         output=output,
         top_k=top_k,
-        labels=None if labels is None else tuple(labels),
-        chain=chain or (_default_chain(opened.inputs[0]) if kind == "image" else None),
+        labels=_column(labels, -1),
+        codes=None if not labels or isinstance(labels[0], str) else _column(labels, 0),
+        is_score=task == "classes" and not _ends_in_softmax(opened),
+        chain=chain or (_default_chain(opened.inputs[0]) if kind != "tensor" else None),
         settings=settings,
         meta=bool(settings.fallback) if meta is None else meta,
     )
@@ -133,7 +139,23 @@ def _feeds(columns: str | Mapping[str, str], inputs: Sequence[str]) -> dict[str,
     return {name: columns[name] for name in inputs}
 
 
-def _check_classes(output: accel.TensorSpec, top_k: int, labels: Sequence[str] | None) -> None:
+def _column(labels: Labels | None, place: int) -> tuple[str, ...] | None:
+    """The names or the identifiers of the classes."""
+    if labels is None:
+        return None
+    return tuple(label if isinstance(label, str) else label[place] for label in labels)
+
+
+def _ends_in_softmax(model: accel.Model) -> bool:
+    """Whether the first output is made of probabilities, in whatever shape."""
+    node = model.graph().graph.outputs[0].producer()
+    while g.is_op(node, "Reshape", "Flatten", "Squeeze", "Identity", "Cast"):
+        assert node is not None and node.inputs[0] is not None
+        node = node.inputs[0].producer()
+    return g.is_op(node, "Softmax")
+
+
+def _check_classes(output: accel.TensorSpec, top_k: int, labels: Labels | None) -> None:
     """The first output must hold one score for each class."""
     dims = output.shape[1:]
     classes = None if any(d is None for d in dims) else math.prod(d for d in dims if d)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from pyspark.sql import Row, SparkSession
 from accel.errors import InputError
 from accel.images import ImageChain
 from spark_bridge import core, worker
-from spark_bridge.query import build_spec
+from spark_bridge.query import Labels, build_spec
 from spark_bridge.results import to_arrow
 from spark_bridge.ship import ModelLike
 from spark_bridge.spec import Spec
@@ -29,7 +29,7 @@ def map_partitions(
     kind: str | None = None,
     task: str = "classify",
     top_k: int = 1,
-    labels: Sequence[str] | None = None,
+    labels: Labels | None = None,
     chain: ImageChain | None = None,
     on_error: str | None = None,
 ) -> Callable[[Iterable[Any]], Iterator[Any]]:

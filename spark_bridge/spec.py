@@ -10,8 +10,8 @@ from accel.images import ImageChain
 from spark_bridge.settings import Settings
 from spark_bridge.ship import ModelRef
 
-KINDS = ("image", "tensor")
-TASKS = ("classify", "features", "array", "raw")
+KINDS = ("image", "path", "tensor")
+TASKS = ("classify", "classes", "features", "array", "raw")
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,16 @@ class Spec:
     Attributes
     ----------
     model : the shipped model.
-    kind : "image" decodes JPEG, PNG and so on; "tensor" takes numbers as they are.
-    task : "classify", "features", "array" or "raw": which result a row gets.
+    kind : "image" decodes JPEG, PNG and so on; "path" reads such files first; "tensor" takes
+        numbers as they are.
+    task : one of `TASKS`: which result a row gets.
     columns : name of each model input to the column (or field) that feeds it.
     inputs : name of each model input to the shape (without batch) and dtype of one row.
     output : name of the column of results.
     top_k : classes listed by "classify".
     labels : name of each class, or None.
+    codes : identifier of each class, or None where its number is all there is.
+    is_score : whether the first output still needs softmax to be probabilities.
     chain : makes an image of any size one of the model's size; None takes exact sizes only.
     settings : backend, batches, threads, limits.
     meta : whether the result says how each row was computed.
@@ -41,6 +44,8 @@ class Spec:
     output: str
     top_k: int
     labels: tuple[str, ...] | None
+    codes: tuple[str, ...] | None
+    is_score: bool
     chain: ImageChain | None
     settings: Settings
     meta: bool = False

@@ -74,7 +74,7 @@ def task(spec: Spec) -> Iterator[Guard]:
         may take its place.
     """
     settings = spec.settings
-    if spec.kind == "image":
+    if spec.kind != "tensor":
         _limit_opencv(task_threads(settings.threads))
     with held_card(settings.backend):
         names = dict.fromkeys([settings.backend, *settings.fallback])

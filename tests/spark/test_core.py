@@ -35,7 +35,7 @@ def spec_of(model: accel.Model, **changes: Any) -> Spec:
     inputs = {i.name: accel.TensorSpec(i.name, i.shape[1:], i.dtype) for i in model.inputs}
     spec = Spec(
         ModelRef(model.digest, 0, model.name), "tensor", "raw", dict.fromkeys(inputs, "x"),
-        inputs, "y", 1, None, None, Settings(batch_size=BATCH),
+        inputs, "y", 1, None, None, False, None, Settings(batch_size=BATCH),
     )  # fmt: skip
     return replace(spec, **changes)
 

@@ -15,6 +15,7 @@ from accel.errors import AccelError, DeviceError, InputError, ModelError
 from accel.images import ImageChain
 from spark_bridge import predict
 from spark_bridge.results import ddl, result_type
+from spark_bridge.spec import TASKS
 
 Encode = Callable[[np.ndarray], bytes]
 BACKENDS = ("cpu", "mkl", "openvino", "onnxruntime", "fpga")
@@ -162,8 +163,8 @@ def test_predict_auto_takes_one_device_for_all_workers(df: DataFrame, cnn: accel
         ({"input": "image"}, InputError, "no column 'image'; columns: id, content"),
         ({"input": "id"}, InputError, "column 'id' is int; kind='image' expects binary"),
         ({"output": "content"}, InputError, "'content' exists already"),
-        ({"task": "detect"}, InputError, "expected one of classify, features, array, raw"),
-        ({"kind": "text"}, InputError, "expected one of image, tensor"),
+        ({"task": "detect"}, InputError, "expected one of classify, classes, features, array, raw"),
+        ({"kind": "text"}, InputError, "expected one of image, path, tensor"),
         ({"top_k": 0}, InputError, "top_k is 0"),
         ({"top_k": 11}, InputError, "has 10 classes"),
         ({"labels": ["one"]}, InputError, "1 labels, but .* has 10 classes"),
@@ -209,7 +210,7 @@ def test_predict_odd_column_names_are_taken_literally(
     assert row["a.b`c"] == 1 and row.prediction.error is None
 
 
-@pytest.mark.parametrize("task", ["classify", "features", "array", "raw"])
+@pytest.mark.parametrize("task", TASKS)
 def test_ddl_is_the_schema_of_the_result(df: DataFrame, cnn: accel.Model, task: str) -> None:
     field = predict(df, cnn, task=task).schema["prediction"]
     assert field.dataType.simpleString() == ddl(result_type(task))
