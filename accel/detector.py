@@ -94,9 +94,19 @@ class Detector:
         found: list[Detections] = []
         for batch in _batches(images, self.program.batch_size):
             framed = np.stack([self.prepare(image) for image in batch])
-            outputs = self.program.run(_filled(framed, self.program.batch_size))
-            found += self.find(outputs, [image.shape[:2] for image in batch])
+            found += self.run(framed, [image.shape[:2] for image in batch])
         return found
+
+    def run(self, framed: Array, sizes: Sequence[tuple[int, ...]]) -> list[Detections]:
+        """Boxes on at most one batch of images that went through `prepare`.
+
+        Parameters
+        ----------
+        framed : (n, H, W, C) uint8, n of at most `Program.batch_size`
+        sizes : (height, width) of each image before `prepare`
+        """
+        outputs = self.program.run(_filled(framed, self.program.batch_size))
+        return self.find(outputs, sizes)
 
     def prepare(self, image: Image) -> Image:
         """The (H, W, C) uint8 image that the program takes of one of any size."""
