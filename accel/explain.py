@@ -18,6 +18,8 @@ class Row:
     kernel : the micro-kernel or the engine's precision.
     window : activation window, None where the node has none.
     macs : multiplications per batch.
+    bytes : read and written per batch, weights included; 0 where it is not known.
+    seconds : measured for one batch (`Program.profile`), else None.
     own : whether our own int8 code (on ``mkl``: MKL's int8 product) executes them.
     note : anything a reader must know.
     """
@@ -28,6 +30,8 @@ class Row:
     kernel: str = ""
     window: int | None = None
     macs: int = 0
+    bytes: int = 0
+    seconds: float | None = None
     own: bool = False
     note: str = ""
 
@@ -38,6 +42,8 @@ class Explanation:
 
     Attributes
     ----------
+    peak : multiplications per second of the dot instruction alone on all threads, where it was
+        measured (`Program.profile`).
     share : own multiplications over all of Conv, Gemm and MatMul, 0..1; 1.0 without any.
     """
 
@@ -47,6 +53,7 @@ class Explanation:
     threads: int
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = field(default=())
+    peak: float | None = None
 
     @property
     def share(self) -> float:
@@ -62,15 +69,36 @@ class Explanation:
             f"{self.model} on {self.device}, batch {self.batch_size}, {self.threads} thread(s): "
             f"{self.share:.1%} of the multiplications of Conv, Gemm and MatMul in own int8 code"
         )
-        cells = [("node", "operator", "where", "kernel", "window", "MMAC", "note")]
-        cells += [
-            (r.node, r.op, r.where, r.kernel, str(r.window or ""), _mega(r.macs), r.note)
-            for r in self.rows
-        ]
-        widths = [max(len(c[i]) for c in cells) for i in range(7)]
+        titles = (
+            "node",
+            "operator",
+            "where",
+            "kernel",
+            "window",
+            "MMAC",
+            "KB",
+            "us",
+            "peak",
+            "note",
+        )
+        cells: list[tuple[str, ...]] = [titles, *(self._cells(row) for row in self.rows)]
+        used = [i for i in range(len(titles)) if i == 0 or any(c[i] for c in cells[1:])]
+        cells = [tuple(c[i] for i in used) for c in cells]
+        widths = [max(len(c[i]) for c in cells) for i in range(len(used))]
         lines = ["  ".join(v.ljust(w) for v, w in zip(c, widths, strict=True)) for c in cells]
         return "\n".join([head, *self.notes, *(line.rstrip() for line in lines)])
 
+    def _cells(self, r: Row) -> tuple[str, ...]:
+        return (
+            r.node, r.op, r.where, r.kernel, str(r.window or ""), _scaled(r.macs, 1e6, 2),
+            _scaled(r.bytes, 1e3, 1), _scaled(r.seconds, 1e-6, 1), self._of_peak(r), r.note,
+        )  # fmt: skip
 
-def _mega(macs: int) -> str:
-    return f"{macs / 1e6:.2f}" if macs else ""
+    def _of_peak(self, row: Row) -> str:
+        if not self.peak or not row.seconds or not row.own:
+            return ""
+        return f"{row.macs / row.seconds / self.peak:.0%}"
+
+
+def _scaled(value: float | None, unit: float, digits: int) -> str:
+    return f"{value / unit:.{digits}f}" if value else ""

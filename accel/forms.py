@@ -56,6 +56,11 @@ class Floats:
         return np.ndarray(self.shape, self.dtype, self.buffer.memory, self._offset, self._strides)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of its own elements."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    @property
     def contiguous(self) -> bool:
         """Whether the array is C-contiguous."""
         return self._strides is None
@@ -115,6 +120,13 @@ class Windows:
         """A new tensor."""
         nbytes = kernels.QTensor.nbytes_for(shape, window, halo)
         return cls(arena.reserve(nbytes), shape, window, signed, halo, border)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its own channels and their scales, without the border."""
+        pixels = int(np.prod(self.shape[:-1]))
+        windows = 0 if self.window is None else -(-self.shape[-1] // self.window)
+        return pixels * (self.shape[-1] + 4 * windows)
 
     @cached_property
     def tensor(self) -> kernels.QTensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ class Plan:
         self._values = Values(schedule, self.arena, self._pool, self._steps)
         place_joins(schedule, self._values, self.arena)
         for value in schedule.inputs:
+            self._values.node = value
             self._values.add_input(value)
         for call in schedule.calls:
             self._values.node = call.name
@@ -62,6 +64,29 @@ class Plan:
         for name in self.schedule.outputs:
             held = self._values.plain.get(name)
             found[name] = self._loose[name] if held is None else held.array.copy()
+        return found
+
+    def seconds(self, inputs: dict[str, Array], repeats: int) -> dict[str, float]:
+        """Median time of every node over `repeats` runs, in s, its conversions included."""
+        times = np.empty((repeats, len(self._runs)))
+        for row in times:
+            for name, array in inputs.items():
+                np.copyto(self._values.plain[name].array, array)
+            self._loose.clear()
+            for i, run in enumerate(self._runs):
+                start = time.perf_counter()
+                run()
+                row[i] = time.perf_counter() - start
+        found: dict[str, float] = {}
+        for step, median in zip(self._steps, np.median(times, axis=0), strict=True):
+            found[step.node] = found.get(step.node, 0.0) + float(median)
+        return found
+
+    def moved(self) -> dict[str, int]:
+        """Bytes of all forms that each node touches, without its weights."""
+        found: dict[str, int] = {}
+        for step in self._steps:
+            found[step.node] = found.get(step.node, 0) + sum(f.nbytes for f in step.touches)
         return found
 
     def _place(self) -> None:

@@ -6,9 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
 
 from accel.device import Device, device_info
 from accel.device import device as open_by_name
@@ -73,11 +70,16 @@ class AutoProgram(Program):
         return self._taken._execute(inputs)
 
     def explain(self) -> Explanation:
+        return self._told(self._taken.explain())
+
+    def _profile(self, inputs: Arrays, repeats: int) -> Explanation:
+        return self._told(self._taken._profile(inputs, repeats))
+
+    def _told(self, inner: Explanation) -> Explanation:
         timed = ", ".join(f"{n} {1e3 * s:.2f} ms" for n, s in sorted(
             self.seconds.items(), key=lambda item: item[1]))  # fmt: skip
         notes = [f"auto took {self.chosen}; one batch: {timed}"]
         notes += [f"auto left out {n}: {reason}" for n, reason in self.refused.items()]
-        inner = self._taken.explain()
         return replace(inner, device=self.label, notes=(*notes, *inner.notes))
 
 
@@ -87,8 +89,7 @@ def _installed() -> list[str]:
 
 def _time(program: Program, budget_s: float) -> float:
     """Best time of one batch within the budget; the first run warms up if time allows."""
-    rng = np.random.default_rng(0)
-    inputs = {s.name: _sample(rng, s.shape, s.dtype) for s in program.inputs}  # type: ignore[arg-type]
+    inputs = program._noise()
     end = time.perf_counter() + budget_s
     best = float("inf")
     while True:
@@ -98,9 +99,3 @@ def _time(program: Program, budget_s: float) -> float:
         best = min(best, now - start)
         if now + best > end:
             return best
-
-
-def _sample(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    if dtype.kind == "f":
-        return rng.standard_normal(shape).astype(dtype)
-    return rng.integers(0, 2, shape).astype(dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from accel import kernels
 from accel.device import Device
@@ -10,6 +11,7 @@ from accel.errors import ModelError, UnsupportedError
 from accel.explain import Explanation, Row
 from accel.lower import lower
 from accel.model import Model
+from accel.peak import dot_peak
 from accel.plan import Plan
 from accel.program import Arrays, Program
 from accel.schedule import Call, HostGroup, ProductCall, Schedule
@@ -60,11 +62,29 @@ class PlanProgram(Program):
 
     def explain(self) -> Explanation:
         """Every node with the engine that runs it."""
-        where = self.device.name
+        where, moved = self.device.name, self._plan.moved()
         rows: list[Row] = []
         for call in self._schedule.calls:
-            rows += _rows(call, where, self._kernel)
-        return Explanation(self.model.name, where, self.batch_size, self.threads, tuple(rows))
+            first, *others = _rows(call, where, self._kernel)
+            weights = call.qw.nbytes + call.scale.nbytes if isinstance(call, ProductCall) else 0
+            rows += [replace(first, bytes=moved.get(call.name, 0) + weights), *others]
+        arena = f"{self._plan.arena.nbytes / 1e6:.2f} MB hold all values of a run"
+        return Explanation(
+            self.model.name, where, self.batch_size, self.threads, tuple(rows), (arena,)
+        )
+
+    def _profile(self, inputs: Arrays, repeats: int) -> Explanation:
+        seconds = self._plan.seconds(inputs, repeats)
+        found = self.explain()
+        rows = tuple(replace(row, seconds=seconds.pop(row.node, None)) for row in found.rows)
+        inputs_us = sum(seconds.values()) * 1e6  # what is left: steps of no node
+        total_ms = sum(row.seconds or 0.0 for row in rows) * 1e3 + inputs_us / 1e3
+        note = (
+            f"one batch: {total_ms:.3f} ms, sum of the medians of {repeats} runs, of which "
+            f"{inputs_us:.1f} us to take the inputs"
+        )
+        peak = dot_peak(kernels.isa()) * self.threads
+        return replace(found, rows=rows, notes=(note, *found.notes), peak=peak)
 
 
 def _rows(call: Call, where: str, kernel: str) -> list[Row]:

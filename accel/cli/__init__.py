@@ -16,6 +16,7 @@ from accel.cli.devices import devices
 from accel.cli.estimate import estimate
 from accel.cli.fpga import app as fpga
 from accel.cli.inspect import inspect
+from accel.cli.profile import profile
 from accel.cli.quantize import quantize
 from accel.cli.run import run
 from accel.errors import AccelError
@@ -29,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (devices, inspect, quantize, run, compare, estimate, demo):
+for command in (devices, inspect, quantize, run, profile, compare, estimate, demo):
     app.command()(command)
 app.add_typer(fpga, name="fpga")
 
