@@ -77,10 +77,11 @@ class Card:
         self.trace = Trace(trace)
         self.host = Memory("host memory", HOST_PAGES)
         self.memory = Memory("card memory", int(self.profile.value("memory.capacity")), CARD_BASE)
-        self.link = Link(self.env, LinkSpec.from_profile(self.profile), self.trace.span)
+        span = self.trace.recorder
+        self.link = Link(self.env, LinkSpec.from_profile(self.profile), span)
         self.ports: dict[Direction, Server] = {
-            "h2c": Server(self.env, "dma in", self.trace.span),
-            "c2h": Server(self.env, "dma out", self.trace.span),
+            "h2c": Server(self.env, "dma in", span),
+            "c2h": Server(self.env, "dma out", span),
         }
         self.dma = Dma(
             self.env, DmaSpec.from_profile(self.profile), self.host, self.memory, self.ports,

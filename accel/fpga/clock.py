@@ -59,7 +59,11 @@ class Server:
 
     def reserve(self, duration_ps: int, what: str = "", earliest_ps: int = 0) -> int:
         """Queue one piece of work and return the picosecond at which it ends."""
-        start = max(int(self.env.now), self.free_at_ps, earliest_ps)
+        start: int = self.env.now  # type: ignore[assignment]  # whole picoseconds only
+        if start < self.free_at_ps:
+            start = self.free_at_ps
+        if start < earliest_ps:
+            start = earliest_ps
         end = start + duration_ps
         self.free_at_ps = end
         self.busy_ps += duration_ps
@@ -76,13 +80,17 @@ class Server:
             self.free_at_ps = now
 
 
-def until(env: simpy.Environment, time_ps: int) -> simpy.Timeout:
-    """Return an event that fires at `time_ps`, or now if that has passed."""
-    return env.timeout(max(0, time_ps - int(env.now)))
+class _Call(simpy.Event):
+    """An event that calls one function: a `simpy.Timeout` without what nobody waits for."""
+
+    def __init__(self, env: simpy.Environment, delay: int, function: Callable[[], None]) -> None:
+        self.env = env
+        self.callbacks = [lambda _: function()]
+        self._value = None
+        self._ok = True
+        env.schedule(self, delay=delay)
 
 
 def call_at(env: simpy.Environment, time_ps: int, function: Callable[[], None]) -> None:
-    """Call `function` when simulated time reaches `time_ps`."""
-    event = until(env, time_ps)
-    assert event.callbacks is not None  # a new event always has a list
-    event.callbacks.append(lambda _: function())
+    """Call `function` when simulated time reaches `time_ps`, or now if that has passed."""
+    _Call(env, max(0, time_ps - int(env.now)), function)

@@ -6,11 +6,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-import simpy
-
-from accel.fpga.ring import INDEX_MASK, CompletionRing, DescriptorRing, Status
+from accel.fpga.ring import INDEX_MASK, CompletionRing, Descriptor, DescriptorRing, Status
 
 Direction = Literal["h2c", "c2h"]
 
@@ -19,12 +17,13 @@ Direction = Literal["h2c", "c2h"]
 class RingContext:
     """What the card knows of a descriptor ring: where it lies and how far it has come."""
 
+    queue: QueueContext
     direction: Direction
     base: int
     size: int
     pidx: int = 0
     cidx: int = 0
-    wake: simpy.Event | None = None
+    fetching: bool = False
 
     @property
     def pending(self) -> int:
@@ -48,7 +47,7 @@ class Command:
     aborted: bool = False
     ran: bool = False
     ended_at: int = 0
-    parked: list[Any] = field(default_factory=list)
+    parked: list[Descriptor] = field(default_factory=list)
 
     @property
     def over(self) -> bool:
@@ -68,8 +67,9 @@ class QueueContext:
         self, qid: int, h2c: DescriptorRing, c2h: DescriptorRing, done: CompletionRing
     ) -> None:
         self.qid = qid
-        self.h2c = RingContext("h2c", h2c.buffer.address, h2c.size)
-        self.c2h = RingContext("c2h", c2h.buffer.address, c2h.size)
+        self.track = f"queue {qid}"
+        self.h2c = RingContext(self, "h2c", h2c.buffer.address, h2c.size)
+        self.c2h = RingContext(self, "c2h", c2h.buffer.address, c2h.size)
         self.completion_base = done.buffer.address
         self.completion_size = done.size
         self.completion_pidx = 0

@@ -6,30 +6,32 @@ last byte arrives. A bad descriptor fails its own command and nothing else.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import simpy
-from numpy.typing import NDArray
 
 from accel.fpga.clock import Server, call_at, seconds_to_ps, transfer_ps
+from accel.fpga.completer import Completer
 from accel.fpga.context import Command, Direction, QueueContext, RingContext
 from accel.fpga.faults import Fault, Faults
 from accel.fpga.link import Link
 from accel.fpga.memory import Memory
+from accel.fpga.payload import Payload
 from accel.fpga.profile import Profile
 from accel.fpga.ring import (
-    COMPLETION,
     DESCRIPTOR,
     INDEX_MASK,
+    PACKED_DESCRIPTOR,
+    PACKED_STATUS,
     STATUS,
+    Descriptor,
     Flag,
     Status,
-    phase_of,
 )
 from accel.fpga.trace import Trace
+
+FIRST, LAST, RUN, AFTER, _ = (int(flag) for flag in Flag)
 
 
 @dataclass(frozen=True)
@@ -72,26 +74,23 @@ class Dma:
             ("doorbells", "bad_doorbells", "descriptors", "completions", "errors",
              "h2c_bytes", "c2h_bytes", "ecc_corrected"), 0,
         )  # fmt: skip
+        self.completer = Completer(env, host, link, faults, trace, self.counts)
+        self._payload = Payload(faults, self.counts)
         self.firewalled = False
         self.alive = True
         self._ports = ports
         self._port_bandwidth = port_bandwidth
         self._epoch = 0
 
-    def open(self, context: QueueContext) -> None:
-        """Start serving the two descriptor rings of a queue."""
-        for ring in (context.h2c, context.c2h):
-            self.env.process(self._serve(context, ring))
-
     def reset(self) -> None:
-        """Forget everything under way; queues must be opened again."""
-        self._epoch += 1
+        """Forget everything under way."""
+        self._next_epoch()
         self.firewalled = False
         self.alive = True
 
     def die(self) -> None:
         """Stop at once, as on a fatal link error: nothing under way ends."""
-        self._epoch += 1
+        self._next_epoch()
         self.alive = False
 
     def abort(self, context: QueueContext, cid: int, generation: int) -> bool:
@@ -117,20 +116,13 @@ class Dma:
             self.counts["bad_doorbells"] += 1
             return
         ring.pidx = pidx
-        if ring.wake is not None and not ring.wake.triggered:
-            ring.wake.succeed()
-
-    def completions_read(self, context: QueueContext, cidx: int) -> None:
-        """Take the software's index in the completion ring, and send what waited for room."""
-        context.completion_cidx = cidx
-        while context.blocked and self._has_room(context):
-            context.blocked.popleft()()
+        self._fetch(ring)
 
     def program_done(self, context: QueueContext, command: Command, status: Status) -> None:
         """Take note that a command's program has run; its parked copies start now."""
         command.ran = True
         if command.over:
-            self._complete(context, command)
+            self.completer.complete(context, command)
             return
         if status is not Status.OK:
             self._fail(context, command, status)
@@ -139,30 +131,37 @@ class Dma:
         for descriptor in parked:
             self._copy_c2h(context, command, descriptor)
 
-    def _serve(self, context: QueueContext, ring: RingContext) -> Any:
+    def _next_epoch(self) -> None:
+        self._epoch += 1
+        self.completer.epoch = self._epoch
+
+    def _fetch(self, ring: RingContext) -> None:
+        """Read the next descriptors from host memory, unless a read of this ring is under way."""
+        if ring.fetching or ring.pending == 0:
+            return
+        ring.fetching = True
         epoch = self._epoch
-        while epoch == self._epoch:
-            if ring.pending == 0:
-                ring.wake = self.env.event()
-                yield ring.wake
-                continue
-            count = min(ring.pending, self.spec.fetch_batch)
-            fetched = self.link.read(count * DESCRIPTOR.itemsize, "fetch")
-            yield self.env.timeout(fetched - int(self.env.now))
+        count = min(ring.pending, self.spec.fetch_batch)
+
+        def fetched() -> None:
             if epoch != self._epoch:
                 return
             for descriptor in self._take(ring, count):
-                self._execute(context, ring.direction, descriptor)
+                self._execute(ring.queue, ring.direction, descriptor)
             self._write_status(ring)
+            ring.fetching = False
+            self._fetch(ring)
 
-    def _take(self, ring: RingContext, count: int) -> list[Any]:
+        call_at(self.env, self.link.read(count * DESCRIPTOR.itemsize, "fetch"), fetched)
+
+    def _take(self, ring: RingContext, count: int) -> list[Descriptor]:
         """Copy `count` descriptors out of host memory and advance `cidx`."""
         size = DESCRIPTOR.itemsize
+        raw = self.host.view(ring.base, ring.size * size).data
         taken = []
         for _ in range(count):
             slot = ring.cidx & (ring.size - 1)
-            raw = self.host.view(ring.base + slot * size, size)
-            taken.append(raw.copy().view(DESCRIPTOR)[0])
+            taken.append(Descriptor(*PACKED_DESCRIPTOR.unpack_from(raw, slot * size)))
             ring.cidx = (ring.cidx + 1) & INDEX_MASK
         return taken
 
@@ -173,14 +172,14 @@ class Dma:
 
         def write() -> None:
             if epoch == self._epoch:
-                entry = self.host.view(address, STATUS.itemsize).view(STATUS)
-                entry[0] = (pidx, cidx, 0)
+                entry = self.host.view(address, STATUS.itemsize).data
+                PACKED_STATUS.pack_into(entry, 0, pidx, cidx, 0)
 
         call_at(self.env, self.link.write(STATUS.itemsize, "status"), write)
 
-    def _execute(self, context: QueueContext, direction: Direction, descriptor: Any) -> None:
+    def _execute(self, context: QueueContext, direction: Direction, descriptor: Descriptor) -> None:
         self.counts["descriptors"] += 1
-        command = context.command(int(descriptor["generation"]), int(descriptor["cid"]))
+        command = context.command(descriptor.generation, descriptor.cid)
         context.fetched += 1
         if command.over:
             return  # the rest of a command that failed or was aborted
@@ -189,18 +188,18 @@ class Dma:
             self._fail(context, command, status)
         elif direction == "h2c":
             self._copy_h2c(context, command, descriptor)
-        elif int(descriptor["flags"]) & Flag.AFTER and not command.ran:
+        elif descriptor.flags & AFTER and not command.ran:
             command.parked.append(descriptor)
         else:
             self._copy_c2h(context, command, descriptor)
 
-    def _check(self, direction: Direction, descriptor: Any) -> Status:
-        length = int(descriptor["length"])
+    def _check(self, direction: Direction, descriptor: Descriptor) -> Status:
+        length = descriptor.length
         source, destination = (
             (self.host, self.memory) if direction == "h2c" else (self.memory, self.host)
         )
-        inside = source.contains(int(descriptor["source"]), length) and destination.contains(
-            int(descriptor["destination"]), length
+        inside = source.contains(descriptor.source, length) and destination.contains(
+            descriptor.destination, length
         )
         if self.firewalled or self.faults.fires(Fault.FIREWALL):
             self.firewalled = True
@@ -211,8 +210,8 @@ class Dma:
             return Status.LINK_ERROR
         return Status.OK
 
-    def _copy_h2c(self, context: QueueContext, command: Command, descriptor: Any) -> None:
-        length, epoch = int(descriptor["length"]), self._epoch
+    def _copy_h2c(self, context: QueueContext, command: Command, descriptor: Descriptor) -> None:
+        length, epoch = descriptor.length, self._epoch
         data = self.link.read(length, "h2c")
         if self.faults.fires(Fault.SLOW_HOST):
             data += seconds_to_ps(self.faults.delay(Fault.SLOW_HOST))
@@ -221,38 +220,34 @@ class Dma:
         def land() -> None:
             if epoch != self._epoch or command.over:
                 return
-            source = self.host.view(int(descriptor["source"]), length)
-            target = self.memory.view(int(descriptor["destination"]), length)
-            target[:] = source
-            self._flip(target)
             self.counts["h2c_bytes"] += length
-            if _checked(descriptor) and zlib.crc32(target.data) != int(descriptor["checksum"]):
+            checksum = self._payload.move(self.host, self.memory, descriptor, check_target=True)
+            if checksum is not None and checksum != descriptor.checksum:
                 self._fail(context, command, Status.LINK_ERROR)
             else:
                 self._arrived(context, command, descriptor)
 
         call_at(self.env, stored, land)
 
-    def _arrived(self, context: QueueContext, command: Command, descriptor: Any) -> None:
-        flags = int(descriptor["flags"])
-        command.n_bytes += int(descriptor["length"])
-        if flags & Flag.FIRST:
-            command.frame = int(descriptor["destination"])
-        if not flags & Flag.LAST:
+    def _arrived(self, context: QueueContext, command: Command, descriptor: Descriptor) -> None:
+        flags = descriptor.flags
+        command.n_bytes += descriptor.length
+        if flags & FIRST:
+            command.frame = descriptor.destination
+        if not flags & LAST:
             return
-        flow = context.flow(command.cid, command.generation)
-        self.trace.flow(flow, self._ports["h2c"].name, int(self.env.now))
-        command.program = int(descriptor["program"])
-        if not flags & Flag.RUN:
-            self._complete(context, command)
+        self._pass(context, command, "h2c")
+        command.program = descriptor.program
+        if not flags & RUN:
+            self.completer.complete(context, command)
         elif self.start_program is None:
             self._fail(context, command, Status.PROGRAM_ERROR)
         else:
             command.started = True
             self.start_program(context, command)
 
-    def _copy_c2h(self, context: QueueContext, command: Command, descriptor: Any) -> None:
-        length, epoch = int(descriptor["length"]), self._epoch
+    def _copy_c2h(self, context: QueueContext, command: Command, descriptor: Descriptor) -> None:
+        length, epoch = descriptor.length, self._epoch
         loaded = self._ports["c2h"].reserve(self._port_ps(length), "c2h")
 
         def send() -> None:
@@ -262,93 +257,30 @@ class Dma:
         def land() -> None:
             if epoch != self._epoch or command.over:
                 return
-            source = self.memory.view(int(descriptor["source"]), length)
-            target = self.host.view(int(descriptor["destination"]), length)
-            target[:] = source
-            if _checked(descriptor):
-                command.checksum = zlib.crc32(source.data, command.checksum)
-            self._flip(target)
+            checksum = self._payload.move(self.memory, self.host, descriptor, command.checksum)
+            if checksum is not None:
+                command.checksum = checksum
             self.counts["c2h_bytes"] += length
             command.n_bytes += length
-            if int(descriptor["flags"]) & Flag.LAST:
-                flow = context.flow(command.cid, command.generation)
-                self.trace.flow(flow, self._ports["c2h"].name, int(self.env.now))
-                self._complete(context, command)
+            if descriptor.flags & LAST:
+                self._pass(context, command, "c2h")
+                self.completer.complete(context, command)
 
         call_at(self.env, loaded, send)
+
+    def _pass(self, context: QueueContext, command: Command, direction: Direction) -> None:
+        """Let the command's arrow in the trace pass a port."""
+        if self.trace.enabled:
+            flow = context.flow(command.cid, command.generation)
+            self.trace.flow(flow, self._ports[direction].name, int(self.env.now))
 
     def _port_ps(self, length: int) -> int:
         """Time of the memory port that the link does not hide: one burst."""
         return transfer_ps(min(length, self.spec.burst), self._port_bandwidth)
-
-    def _flip(self, target: NDArray[Any]) -> None:
-        self.counts["ecc_corrected"] += self.faults.fires(Fault.ECC_CORRECTED)
-        if self.faults.fires(Fault.PAYLOAD_FLIPPED):
-            bit = self.faults.pick(Fault.PAYLOAD_FLIPPED, target.size * 8)
-            target[bit // 8] ^= 1 << (bit % 8)
 
     def _fail(self, context: QueueContext, command: Command, status: Status) -> None:
         """End a command with an error, but not before the engine has let go of its frame."""
         self.counts["errors"] += 1
         command.status = status
         if not command.running:
-            self._complete(context, command)
-
-    def _complete(self, context: QueueContext, command: Command) -> None:
-        context.end(command)
-        if self.faults.fires(Fault.COMPLETION_LOST):
-            return
-        delay = max(self._delay(Fault.COMPLETION_REORDERED), self._delay(Fault.COMPLETION_LATE))
-        epoch = self._epoch
-        if delay:
-            later = int(self.env.now) + delay
-            call_at(self.env, later, lambda: self._send_or_wait(context, command, epoch))
-        else:
-            self._send_or_wait(context, command, epoch)
-        if self.faults.fires(Fault.COMPLETION_DUPLICATED):
-            self._send_or_wait(context, command, epoch)
-
-    def _delay(self, kind: Fault) -> int:
-        return seconds_to_ps(self.faults.delay(kind)) if self.faults.fires(kind) else 0
-
-    def _send_or_wait(self, context: QueueContext, command: Command, epoch: int) -> None:
-        if epoch != self._epoch:
-            return
-        if self._has_room(context):
-            self._send(context, command)
-        else:
-            context.blocked.append(lambda: self._send(context, command))
-
-    def _has_room(self, context: QueueContext) -> bool:
-        used = (context.completion_pidx - context.completion_cidx) & INDEX_MASK
-        return used < context.completion_size
-
-    def _send(self, context: QueueContext, command: Command) -> None:
-        """Write one completion entry; its slot and phase are fixed when it is sent.
-
-        A stale one is a write that was in the fabric when the card was reset: it still lands.
-        """
-        index = context.completion_pidx
-        context.completion_pidx = (index + 1) & INDEX_MASK
-        size = COMPLETION.itemsize
-        address = context.completion_base + (index & (context.completion_size - 1)) * size
-        status = int(command.status) << 1 | phase_of(index, context.completion_size)
-        epoch = self._epoch
-        held = self._delay(Fault.COMPLETION_STALE)
-
-        def write() -> None:
-            if (epoch != self._epoch and not held) or not self.host.contains(address, size):
-                return
-            entry = self.host.view(address, size).view(COMPLETION)
-            entry[0] = (
-                command.cid, command.generation, 0, status, command.n_bytes, command.checksum,
-            )  # fmt: skip
-            self.counts["completions"] += 1
-            self.trace.moment(f"queue {context.qid}", "completion", int(self.env.now))
-            context.on_completion()
-
-        call_at(self.env, self.link.write(size, "completion") + held, write)
-
-
-def _checked(descriptor: Any) -> bool:
-    return bool(int(descriptor["flags"]) & Flag.CHECK)
+            self.completer.complete(context, command)

@@ -90,8 +90,7 @@ class Faults:
 
     def fires(self, kind: Fault) -> bool:
         """Tell whether `kind` happens at this opportunity, and count the opportunity."""
-        rule = self._rules.get(kind)
-        if rule is None:
+        if not self._rules or (rule := self._rules.get(kind)) is None:
             return False
         index = self._seen[kind]
         self._seen[kind] += 1

@@ -145,7 +145,7 @@ class Ingest:
         self._number = 0
         self._closed = False
         self._ready: deque[Frame] = deque()
-        self._line = Server(card.env, "nic in", card.trace.span)
+        self._line = Server(card.env, "nic in", card.trace.recorder)
         value_of = card.profile.value
         self._line_bytes_per_s = value_of("nic.line_rate") / 8
         self._latency_ps = seconds_to_ps(value_of("nic.latency") + value_of("nic.wire_latency"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import simpy
 
@@ -129,50 +130,72 @@ class Link:
         self.spec = spec
         self.up = Server(env, "pcie up", span)
         self.down = Server(env, "pcie down", span)
+        self._read_latency_ps = seconds_to_ps(spec.read_latency)
+        self._write_latency_ps = seconds_to_ps(spec.write_latency)
+        self._doorbell_latency_ps = seconds_to_ps(spec.doorbell_latency)
+        self._register_ps = self._wire_ps(spec.write_wire_bytes(4))
         self._reads = Server(env, "open reads")
         self._writes = Server(env, "write issue")
         self._walker = Server(env, "page walker")
+        self._read_costs = cache(self._read_cost)  # few sizes, asked for again and again
+        self._write_costs = cache(self._write_cost)
 
     def read(self, n_bytes: int, what: str = "") -> int:
         """Reserve a read of host memory by the card; return the picosecond the data is there.
 
         The wire, and the limit on open reads, overlap between reads; the latency is added once.
         """
-        spec = self.spec
-        wire = spec.completion_wire_bytes(n_bytes)
-        requested = self._send(self.up, spec.request_wire_bytes(n_bytes) + spec.answer_bytes * wire,
-                               0.0, what)  # fmt: skip
-        n_reads = math.ceil(n_bytes / spec.max_read_request)
-        share = max(n_bytes / spec.read_window, n_reads / spec.read_tags)
-        window = self._reads.reserve(seconds_to_ps(spec.read_latency * share))
-        data = self._send(self.down, wire, spec.idle(n_bytes), what)
-        return max(requested, window, data, self._walked(n_bytes)) + seconds_to_ps(
-            spec.read_latency
+        requests, window, data, walk = self._read_costs(n_bytes)
+        end = max(
+            self.up.reserve(requests, what),
+            self._reads.reserve(window),
+            self.down.reserve(data, what),
         )
+        if walk:
+            end = max(end, self._walker.reserve(walk))
+        return end + self._read_latency_ps
 
     def write(self, n_bytes: int, what: str = "") -> int:
         """Reserve a posted write to host memory; return the picosecond the host can see it."""
-        spec = self.spec
-        wire = spec.write_wire_bytes(n_bytes)
-        sent = self._send(self.up, wire, spec.idle(n_bytes), what)
-        self._send(self.down, spec.answer_bytes * wire)
-        n_packets = math.ceil(n_bytes / spec.max_payload)
-        issued = self._writes.reserve(math.ceil(n_packets * PS_PER_S / spec.write_rate))
-        return max(sent, issued, self._walked(n_bytes)) + seconds_to_ps(spec.write_latency)
+        data, answers, issue, walk = self._write_costs(n_bytes)
+        end = max(self.up.reserve(data, what), self._writes.reserve(issue))
+        self.down.reserve(answers)
+        if walk:
+            end = max(end, self._walker.reserve(walk))
+        return end + self._write_latency_ps
 
     def register_write(self) -> int:
         """Reserve a posted 4-byte register write; return the picosecond the card sees it."""
-        end = self._send(self.down, self.spec.write_wire_bytes(4))
-        return end + seconds_to_ps(self.spec.doorbell_latency)
+        return self.down.reserve(self._register_ps) + self._doorbell_latency_ps
 
-    def _send(self, way: Server, n_bytes: float, idle: float = 0.0, what: str = "") -> int:
-        duration = transfer_ps(n_bytes, self.spec.wire_bandwidth) + seconds_to_ps(idle)
-        return way.reserve(duration, what)
+    def _read_cost(self, n_bytes: int) -> tuple[int, int, int, int]:
+        """Picoseconds of the requests, the window of open reads, the data, and the walker."""
+        spec = self.spec
+        wire = spec.completion_wire_bytes(n_bytes)
+        requests = spec.request_wire_bytes(n_bytes) + spec.answer_bytes * wire
+        n_reads = math.ceil(n_bytes / spec.max_read_request)
+        share = max(n_bytes / spec.read_window, n_reads / spec.read_tags)
+        return (
+            self._wire_ps(requests),
+            seconds_to_ps(spec.read_latency * share),
+            self._wire_ps(wire) + seconds_to_ps(spec.idle(n_bytes)),
+            seconds_to_ps(spec.walk(n_bytes)),
+        )
 
-    def _walked(self, n_bytes: int) -> int:
-        if not self.spec.page_walk:
-            return 0
-        return self._walker.reserve(seconds_to_ps(self.spec.walk(n_bytes)))
+    def _write_cost(self, n_bytes: int) -> tuple[int, int, int, int]:
+        """Picoseconds of the data, its answers, the issue of the packets, and the walker."""
+        spec = self.spec
+        wire = spec.write_wire_bytes(n_bytes)
+        n_packets = math.ceil(n_bytes / spec.max_payload)
+        return (
+            self._wire_ps(wire) + seconds_to_ps(spec.idle(n_bytes)),
+            self._wire_ps(spec.answer_bytes * wire),
+            math.ceil(n_packets * PS_PER_S / spec.write_rate),
+            seconds_to_ps(spec.walk(n_bytes)),
+        )
+
+    def _wire_ps(self, n_bytes: float) -> int:
+        return transfer_ps(n_bytes, self.spec.wire_bandwidth)
 
     def clear(self) -> None:
         """Drop all queued transfers, as a reset does."""

@@ -6,8 +6,8 @@ only what is allocated costs anything. An access must lie inside one live alloca
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right, insort
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +18,13 @@ POISON = 0xA5
 """Value written over freed bytes, so that a use after free cannot look like a result."""
 
 
-@dataclass(frozen=True)
-class Buffer:
-    """One allocation: `n_bytes` bytes from `address` on, in the memory called `memory`."""
+class Buffer(NamedTuple):
+    """One allocation: `n_bytes` bytes from `address` to `end`, in the memory called `memory`."""
 
     address: int
     n_bytes: int
     memory: str
-
-    @property
-    def end(self) -> int:
-        """Address one past the last byte."""
-        return self.address + self.n_bytes
+    end: int
 
 
 class Memory:
@@ -50,10 +45,13 @@ class Memory:
         self.used = 0
         self._addresses: list[int] = []
         self._buffers: dict[int, Buffer] = {}
-        self._bytes: dict[int, NDArray[np.uint8]] = {}
+        self._bytes: dict[int, NDArray[np.uint8] | None] = {}
+        self._freed: dict[int, list[int]] = {}
 
-    def allocate(self, n_bytes: int, alignment: int = 64) -> Buffer:
-        """Return a zeroed buffer of `n_bytes` at the lowest free aligned address.
+    def allocate(self, n_bytes: int, alignment: int = 64, blank: bool = False) -> Buffer:
+        """Return a zeroed buffer of `n_bytes` at a free aligned address.
+
+        A `blank` buffer takes its place and holds no bytes: for runs that ask for time alone.
 
         Raises InputError if `n_bytes` < 1 or `alignment` is not a power of two, and CardError
         if no gap is large enough.
@@ -62,10 +60,13 @@ class Memory:
             raise InputError(f"{self.name}: cannot allocate {n_bytes} bytes; expected at least 1")
         if alignment < 1 or alignment & (alignment - 1):
             raise InputError(f"{self.name}: alignment {alignment} is not a power of two")
-        buffer = Buffer(self._find_gap(n_bytes, alignment), n_bytes, self.name)
-        insort(self._addresses, buffer.address)
-        self._buffers[buffer.address] = buffer
-        self._bytes[buffer.address] = np.zeros(n_bytes, np.uint8)
+        address = self._freed_gap(n_bytes, alignment)
+        if address is None:
+            address = self._find_gap(n_bytes, alignment)
+        buffer = Buffer(address, n_bytes, self.name, address + n_bytes)
+        insort(self._addresses, address)
+        self._buffers[address] = buffer
+        self._bytes[address] = None if blank else np.zeros(n_bytes, np.uint8)
         self.used += n_bytes
         return buffer
 
@@ -73,9 +74,12 @@ class Memory:
         """Give `buffer` back; its bytes are poisoned first. Raises InputError if it is not live."""
         if self._buffers.get(buffer.address) != buffer:
             raise InputError(f"{self.name}: buffer at {buffer.address:#x} is not allocated here")
-        self._bytes.pop(buffer.address)[:] = POISON
+        data = self._bytes.pop(buffer.address)
+        if data is not None:
+            data[:] = POISON
         del self._buffers[buffer.address]
-        self._addresses.remove(buffer.address)
+        del self._addresses[bisect_left(self._addresses, buffer.address)]
+        self._freed.setdefault(buffer.n_bytes, []).append(buffer.address)
         self.used -= buffer.n_bytes
 
     def contains(self, address: int, n_bytes: int) -> bool:
@@ -83,10 +87,15 @@ class Memory:
         owner = self._owner(address)
         return owner is not None and n_bytes >= 0 and address + n_bytes <= owner.end
 
+    def blank(self, address: int) -> bool:
+        """Tell whether the live buffer at `address` holds no bytes."""
+        owner = self._owner(address)
+        return owner is not None and self._bytes[owner.address] is None
+
     def view(self, address: int, n_bytes: int) -> NDArray[np.uint8]:
         """Return the live bytes at `address`, (n_bytes,) uint8, shared and not copied.
 
-        Raises InputError when the range is not inside one buffer.
+        Raises InputError when the range is not inside one buffer, or the buffer is blank.
         """
         owner = self._owner(address)
         if owner is None or n_bytes < 0 or address + n_bytes > owner.end:
@@ -94,8 +103,11 @@ class Memory:
                 f"{self.name}: {n_bytes} bytes at {address:#x} are not inside one buffer; "
                 f"allocate them first"
             )
+        data = self._bytes[owner.address]
+        if data is None:
+            raise InputError(f"{self.name}: the buffer at {owner.address:#x} is blank")
         start = address - owner.address
-        return self._bytes[owner.address][start : start + n_bytes]
+        return data[start : start + n_bytes]
 
     def write(self, address: int, data: NDArray[np.generic] | bytes) -> None:
         """Copy the bytes of `data` to `address`."""
@@ -103,11 +115,26 @@ class Memory:
         self.view(address, raw.size)[:] = raw
 
     def _owner(self, address: int) -> Buffer | None:
+        if (first := self._buffers.get(address)) is not None:
+            return first
         index = bisect_right(self._addresses, address) - 1
         if index < 0:
             return None
         buffer = self._buffers[self._addresses[index]]
         return buffer if address < buffer.end else None
+
+    def _freed_gap(self, n_bytes: int, alignment: int) -> int | None:
+        """Return an address that a buffer of this size had before, if it is still free."""
+        freed = self._freed.get(n_bytes)
+        while freed:
+            address = freed.pop()
+            after = bisect_right(self._addresses, address)
+            free = after == len(self._addresses) or address + n_bytes <= self._addresses[after]
+            if after and self._buffers[self._addresses[after - 1]].end > address:
+                free = False
+            if free and address % alignment == 0:
+                return address
+        return None
 
     def _find_gap(self, n_bytes: int, alignment: int) -> int:
         address = _align(self.base, alignment)

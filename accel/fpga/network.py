@@ -84,6 +84,10 @@ class Network:
         Takes and returns a dict of arrays by name; computes the values.
     host_seconds : float
         What the host still has to compute per image after the card, in seconds.
+
+    Attributes
+    ----------
+    blank : whether its frames hold no bytes, for runs that ask for time alone
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class Network:
         self.outputs, self.frame_bytes = _lay_out(outputs, self.input_bytes)
         self.images = self.inputs[0].shape[0]
         self.host_seconds = host_seconds
+        self.blank = False
         self._function = function
 
     @classmethod
@@ -116,16 +121,19 @@ class Network:
     ) -> Network:
         """Return a network of shapes without weights: its time is right, its values are zero.
 
-        `images` in a frame; `input_bytes` and `output_bytes` cross the link for each.
+        `images` in a frame; `input_bytes` and `output_bytes` cross the link for each. The card
+        moves descriptors and completions as ever, but no bytes of its frames.
         """
         zeros = np.zeros((images, output_bytes), np.uint8)
-        return cls(
+        network = cls(
             name,
             layers,
             {"x": ((images, input_bytes), np.uint8)},
             {"y": ((images, output_bytes), np.uint8)},
             lambda _: {"y": zeros},
         )
+        network.blank = True
+        return network
 
     @property
     def output_offset(self) -> int:
@@ -169,6 +177,8 @@ class Network:
 
     def run(self, memory: Memory, frame: int) -> None:
         """Compute the outputs of the frame at address `frame` from the bytes lying there."""
+        if self.blank:
+            return
         results = self._function({port.name: port.read(memory, frame) for port in self.inputs})
         for port in self.outputs:
             result = np.ascontiguousarray(results[port.name])

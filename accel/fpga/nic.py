@@ -73,8 +73,8 @@ class Nic:
         self._latency_ps = seconds_to_ps(value("nic.latency") + value("nic.wire_latency"))
         self._timeout_ps = seconds_to_ps(value("nic.timeout"))
         self._max_slots = int(value("nic.slots"))
-        self._receive_wire = Server(card.env, "nic in", card.trace.span)
-        self._send_wire = Server(card.env, "nic out", card.trace.span)
+        self._receive_wire = Server(card.env, "nic in", card.trace.recorder)
+        self._send_wire = Server(card.env, "nic out", card.trace.recorder)
         self._parser = Server(card.env, "nic parser")
         card.on_reset.append(self._after_reset)
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 from accel.errors import CardError, InputError
 from accel.fpga.clock import call_at
 from accel.fpga.context import QueueContext, RingContext
-from accel.fpga.dma import Dma
 from accel.fpga.faults import Fault
 from accel.fpga.memory import Memory
 from accel.fpga.ring import INDEX_MASK, Completion, CompletionRing, DescriptorRing, Flag
@@ -43,7 +42,6 @@ class Queue:
         self.done = CompletionRing(host, self.ring_size)
         self.context = QueueContext(self.qid, self.h2c, self.c2h, self.done)
         self._rung = {"h2c": 0, "c2h": 0}
-        self._card.dma.open(self.context)
 
     def new_command(self) -> int:
         """Return a 16-bit command id that no unfinished command uses."""
@@ -149,8 +147,8 @@ class Queue:
 
     def _return_slots(self) -> None:
         card, cidx, context = self._card, self.done.cidx, self.context
-        dma: Dma = card.dma
-        call_at(card.env, card.link.register_write(), lambda: dma.completions_read(context, cidx))
+        completer = card.dma.completer
+        call_at(card.env, card.link.register_write(), lambda: completer.read(context, cidx))
 
     def _check(self, direction: str, source: int, destination: int, length: int) -> None:
         if direction not in ("h2c", "c2h"):
@@ -162,4 +160,8 @@ class Queue:
         if direction == "c2h":
             ends = ((card.memory, source), (card.host, destination))
         for memory, address in ends:
-            memory.view(address, length)
+            if not memory.contains(address, length):
+                raise InputError(
+                    f"{memory.name}: {length} bytes at {address:#x} are not inside one buffer; "
+                    f"allocate them first"
+                )

@@ -7,12 +7,9 @@ from typing import Literal
 
 from accel.errors import AccelError
 from accel.fpga.clock import PS_PER_NS
-from accel.fpga.memory import Buffer
 from accel.fpga.network import Arrays
 from accel.fpga.profile import Profile
-
-Slot = tuple[Buffer, Buffer, Buffer]
-"""Buffers of one request: pinned inputs, pinned outputs, and the frame in card memory."""
+from accel.fpga.slots import Slot
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,8 @@ class Scheduler:
         self.memory = memory
         self.faults = faults
         self.trace = trace
-        self.engines = [Server(env, f"engine {i}", trace.span) for i in range(spec.count)]
-        self.channels = Server(env, "card memory", trace.span)
+        self.engines = [Server(env, f"engine {i}", trace.recorder) for i in range(spec.count)]
+        self.channels = Server(env, "card memory", trace.recorder)
         self.loaded: list[Loaded] = []
         self.images = 0
         self.frames: set[int] = set()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accel.fpga.clock import PS_PER_NS
+from accel.fpga.clock import PS_PER_NS, Span
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Trace:
         self.dropped = 0
         self.marks: list[Mark] = []
         self._flows: list[tuple[int, str, int]] = []
+
+    @property
+    def recorder(self) -> Span | None:
+        """What a component reports its work to; None when nothing is kept."""
+        return self.span if self.enabled else None
 
     def span(self, track: str, name: str, start_ps: int, end_ps: int) -> None:
         """Record work from `start_ps` to `end_ps`."""

@@ -91,7 +91,7 @@ def test_every_request_ends_once_with_the_right_values(
     assert driver.card.faults.fired[rule.kind] == len(rule.at)
     assert [request.number for request in requests] == list(range(6))
     driver.card.run()  # what was under way may still arrive; nobody must be hurt
-    driver._collect()
+    driver.collect()
     assert not driver.live
 
 

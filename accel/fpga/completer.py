@@ -1,0 +1,103 @@
+"""The end of a command: its completion entry, written once there is room for it in the ring."""
+
+from __future__ import annotations
+
+import simpy
+
+from accel.fpga.clock import call_at, seconds_to_ps
+from accel.fpga.context import Command, QueueContext
+from accel.fpga.faults import Fault, Faults
+from accel.fpga.link import Link
+from accel.fpga.memory import Memory
+from accel.fpga.ring import COMPLETION, INDEX_MASK, PACKED_COMPLETION, phase_of
+from accel.fpga.trace import Trace
+
+
+class Completer:
+    """Writes completion entries into the rings of host memory.
+
+    Attributes
+    ----------
+    counts : `completions` written
+    epoch : one more after every reset; what an earlier one had under way does not land
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        host: Memory,
+        link: Link,
+        faults: Faults,
+        trace: Trace,
+        counts: dict[str, int],
+    ) -> None:
+        self.env = env
+        self.host = host
+        self.link = link
+        self.faults = faults
+        self.trace = trace
+        self.counts = counts
+        self.epoch = 0
+
+    def complete(self, context: QueueContext, command: Command) -> None:
+        """End a command and announce it, unless its completion is lost, late or doubled."""
+        context.end(command)
+        fires = self.faults.fires
+        if fires(Fault.COMPLETION_LOST):
+            return
+        delay = max(self._delay(Fault.COMPLETION_REORDERED), self._delay(Fault.COMPLETION_LATE))
+        epoch = self.epoch
+        if delay:
+            later = int(self.env.now) + delay
+            call_at(self.env, later, lambda: self._send_or_wait(context, command, epoch))
+        else:
+            self._send_or_wait(context, command, epoch)
+        if fires(Fault.COMPLETION_DUPLICATED):
+            self._send_or_wait(context, command, epoch)
+
+    def read(self, context: QueueContext, cidx: int) -> None:
+        """Take the software's index in the completion ring, and send what waited for room."""
+        context.completion_cidx = cidx
+        while context.blocked and self._has_room(context):
+            context.blocked.popleft()()
+
+    def _delay(self, kind: Fault) -> int:
+        return seconds_to_ps(self.faults.delay(kind)) if self.faults.fires(kind) else 0
+
+    def _send_or_wait(self, context: QueueContext, command: Command, epoch: int) -> None:
+        if epoch != self.epoch:
+            return
+        if self._has_room(context):
+            self._send(context, command)
+        else:
+            context.blocked.append(lambda: self._send(context, command))
+
+    def _has_room(self, context: QueueContext) -> bool:
+        used = (context.completion_pidx - context.completion_cidx) & INDEX_MASK
+        return used < context.completion_size
+
+    def _send(self, context: QueueContext, command: Command) -> None:
+        """Write one completion entry; its slot and phase are fixed when it is sent.
+
+        A stale one is a write that was in the fabric when the card was reset: it still lands.
+        """
+        index = context.completion_pidx
+        context.completion_pidx = (index + 1) & INDEX_MASK
+        size = COMPLETION.itemsize
+        address = context.completion_base + (index & (context.completion_size - 1)) * size
+        status = command.status << 1 | phase_of(index, context.completion_size)
+        epoch = self.epoch
+        held = self._delay(Fault.COMPLETION_STALE)
+
+        def write() -> None:
+            if (epoch != self.epoch and not held) or not self.host.contains(address, size):
+                return
+            PACKED_COMPLETION.pack_into(
+                self.host.view(address, size).data, 0,
+                command.cid, command.generation, 0, status, command.n_bytes, command.checksum,
+            )  # fmt: skip
+            self.counts["completions"] += 1
+            self.trace.moment(context.track, "completion", int(self.env.now))
+            context.on_completion()
+
+        call_at(self.env, self.link.write(size, "completion") + held, write)
