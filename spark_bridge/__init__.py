@@ -8,6 +8,7 @@ predict(images, "model.int8.onnx", backend="cpu").select("path", "prediction.lab
 
 from __future__ import annotations
 
+from spark_bridge.crops import detect_crop_features
 from spark_bridge.dataframe import predict
 from spark_bridge.frames import read_frames
 from spark_bridge.images import read_images
@@ -24,6 +25,7 @@ __all__ = [
     "Measurement",
     "ModelRef",
     "choose_device",
+    "detect_crop_features",
     "local_session",
     "map_partitions",
     "measure",

@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+import accel
 from accel.errors import CardError, InputError
+from accel.images import ImageChain
 from spark_bridge.batcher import is_list, rebatch
+from spark_bridge.detection import framed_row
 from spark_bridge.files import read_path
 from spark_bridge.guard import Guard
 from spark_bridge.isolated import decoder, is_careful
 from spark_bridge.meta import Meta
 from spark_bridge.results import Answer, to_arrow
-from spark_bridge.rows import Row, RowError, image_row, tensor_row
+from spark_bridge.rows import Row, RowError, image_row, over_good, tensor_row
 from spark_bridge.spec import Spec
 
 Values = Mapping[str, object]  # what one row gives, by model input
@@ -60,16 +63,14 @@ def answer(values: Iterable[Values], spec: Spec, guard: Guard) -> tuple[list[Ans
     """Outputs or error of a few rows, one for each, and how they were computed."""
     started = time.perf_counter()
     prepared = [_prepare(value, spec) for value in values]
-    good = [row for row in prepared if not isinstance(row, RowError)]
-    decoded = time.perf_counter()
-    computed = iter(infer(good, guard))
-    pairs = [(row, None) if isinstance(row, RowError) else next(computed) for row in prepared]
+    ready = time.perf_counter()
+    pairs = over_good(prepared, lambda good: infer(good, guard))
     done = time.perf_counter()
-    answers = [found for found, _ in pairs]
+    answers = [pair if isinstance(pair, RowError) else pair[0] for pair in pairs]
     if spec.settings.on_error == "fail":
-        _raise_first(answers)
-    devices = [device for _, device in pairs]
-    return answers, Meta(devices, decode_s=decoded - started, infer_s=done - decoded)
+        raise_first(answers)
+    devices = [None if isinstance(pair, RowError) else pair[1] for pair in pairs]
+    return answers, Meta(devices, decode_s=ready - started, infer_s=done - ready)
 
 
 def infer(rows: Sequence[Row], guard: Guard) -> list[tuple[Answer, str | None]]:
@@ -106,18 +107,37 @@ def _split(outputs: Row, count: int) -> Iterator[Row]:
 def _prepare(values: Values, spec: Spec) -> Answer:
     """Arrays of one row by input name, or what is wrong with it."""
     try:
+        if spec.detector is not None:
+            (name,) = spec.columns
+            return framed_row(decoded(values[name], spec), spec.inputs[name], spec.detector)
         return {name: _convert(values[name], name, spec) for name in spec.columns}
     except RowError as err:
         return err
 
 
+def decoded(value: object, spec: Spec) -> np.ndarray[Any, Any]:
+    """An image as it is: (H, W, 3) uint8.
+
+    Raises
+    ------
+    RowError
+    """
+    return _image(value, spec, accel.TensorSpec("image", (None, None, 3), np.dtype(np.uint8)), None)
+
+
 def _convert(value: object, name: str, spec: Spec) -> np.ndarray[Any, Any]:
+    if spec.kind == "tensor":
+        return tensor_row(value, spec.inputs[name])
+    return _image(value, spec, spec.inputs[name], spec.chain)
+
+
+def _image(
+    value: object, spec: Spec, wanted: accel.TensorSpec, chain: ImageChain | None
+) -> np.ndarray[Any, Any]:
     if spec.kind == "path":
         value = read_path(value, spec.settings.max_bytes)
-    if spec.kind != "tensor":
-        read = decoder.image_row if is_careful(spec.settings) else image_row
-        return read(value, spec.inputs[name], spec.chain, spec.settings)
-    return tensor_row(value, spec.inputs[name])
+    read = decoder.image_row if is_careful(spec.settings) else image_row
+    return read(value, wanted, chain, spec.settings)
 
 
 def _values(batch: pa.RecordBatch, columns: Mapping[str, str]) -> Iterator[Values]:
@@ -144,7 +164,8 @@ def _value(scalar: pa.Scalar) -> object:
     return flat.to_numpy(zero_copy_only=False)
 
 
-def _raise_first(answers: Sequence[Answer]) -> None:
+def raise_first(answers: Sequence[object]) -> None:
+    """InputError where a row is bad."""
     for i, found in enumerate(answers):
         if isinstance(found, RowError):
             raise InputError(

@@ -43,6 +43,7 @@ def predict(
     on_error: str | None = None,
     fallback: Sequence[str] | None = None,
     meta: bool | None = None,
+    min_score: float | None = None,
 ) -> DataFrame:
     """Append a column of predictions; every row stays, in its place.
 
@@ -56,8 +57,8 @@ def predict(
         Model.with_preprocessing). "path": a string column of paths or URIs of such files, which
         every executor must reach. "tensor": binary (raw little-endian, C order) or an array of
         numbers, flat or as nested as the model's input.
-    task : "classify", "classes", "features", "array" or "raw"; see
-        `spark_bridge.results.result_type`.
+    task : "classify", "classes", "features", "array", "detect" (with a model of
+        `Model.as_detector`) or "raw"; see `spark_bridge.results.result_type`.
     top_k : classes listed by "classify" and "classes".
     labels : name of each class, or (identifier, name) of each.
     chain : resize and crop of each image; default: shorter side to the model's size, then the
@@ -69,6 +70,7 @@ def predict(
     meta : add ``output.meta``: on which device, in which try and in what time a row was computed
         (see `spark_bridge.results.result_type`). Default: where another device may take the place
         of the first.
+    min_score : score that a box of "detect" must pass; default: the model's.
 
     Returns
     -------
@@ -84,7 +86,7 @@ def predict(
     spec = build_spec(
         df.sparkSession, model, input, output=output, kind=kind, task=task, top_k=top_k,
         labels=labels, chain=chain, backend=backend, batch_size=batch_size, threads=threads,
-        on_error=on_error, fallback=fallback, meta=meta,
+        on_error=on_error, fallback=fallback, meta=meta, min_score=min_score,
     )  # fmt: skip
     result = StructField(output, DataType.fromDDL(ddl(result_type(task, spec.meta))))
     return map_in_arrow(df, mapper(spec), StructType([*df.schema.fields, result]))

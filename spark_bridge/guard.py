@@ -12,17 +12,30 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-import accel
+from accel import TensorSpec
 from accel.errors import CardError, DeviceError
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 Identity = tuple[str, tuple[object, ...]]
 BREAKER = 3
 WINDOW_S = 60.0
+
+
+class Runs(Protocol):
+    """What a device computes with: a Program, or what stands around one."""
+
+    @property
+    def outputs(self) -> Sequence[TensorSpec]:
+        """Names of the outputs of `run`."""
+        ...
+
+    def run(self, x: Any) -> Any:
+        """Outputs of any number of rows, as `Program.run`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,7 @@ class Choice:
     """
 
     device: str
-    program: Callable[[], accel.Program]
+    program: Callable[[], Runs]
     forget: Callable[[], None] = lambda: None
     timeout_s: float | None = None
     options: tuple[object, ...] = ()

@@ -40,6 +40,7 @@ def build_spec(
     labels: Labels | None = None,
     chain: ImageChain | None = None,
     meta: bool | None = None,
+    min_score: float | None = None,
     **arguments: Any,
 ) -> Spec:
     """Check a query and ship its model.
@@ -49,6 +50,7 @@ def build_spec(
     columns : the column that feeds the model, or a dict of columns by model input.
     kind : one of `KINDS`; None takes "image" where the model takes uint8 (N, H, W, C).
     labels : the name of each class, or (identifier, name).
+    min_score : for "detect".
     meta : whether results say how they were computed; None: where a fallback is allowed.
     **arguments : fields of Settings; None means "not given".
 
@@ -65,6 +67,8 @@ def build_spec(
     if kind != "tensor" and not takes_images:
         raise InputError(_no_images(opened))
     settings = resolve(spark, **arguments)
+    if task == "detect":
+        _check_detector(opened, kind, chain, min_score)
     if task in ("classify", "classes"):
         _check_classes(opened.outputs[0], top_k, labels)
     inputs = {i.name: _row_spec(i, chain) for i in opened.inputs}
@@ -84,6 +88,8 @@ def build_spec(
         chain=chain or (_default_chain(opened.inputs[0]) if kind != "tensor" else None),
         settings=settings,
         meta=bool(settings.fallback) if meta is None else meta,
+        detector=opened.detector_spec if task == "detect" else None,
+        min_score=min_score,
     )
 
 
@@ -137,6 +143,23 @@ def _feeds(columns: str | Mapping[str, str], inputs: Sequence[str]) -> dict[str,
     if set(columns) != set(inputs):
         raise InputError(f"input names {sorted(columns)}; the model has {sorted(inputs)}")
     return {name: columns[name] for name in inputs}
+
+
+def _check_detector(
+    model: accel.Model, kind: str, chain: ImageChain | None, min_score: float | None
+) -> None:
+    """The model is a detector that frames images itself."""
+    spec = model.detector_spec
+    if spec is None:
+        raise InputError(f"model {model.name!r} is no detector; make one of it with "
+                         "model.as_detector(...) before quantize")  # fmt: skip
+    if kind == "tensor" or None in model.inputs[0].shape[1:]:
+        raise InputError(f"task 'detect' takes images, and a model of a fixed size; {model.name!r} "
+                         f"takes {model.inputs[0].shape}, kind is {kind!r}")  # fmt: skip
+    if chain is not None:
+        raise InputError("a detector frames its images itself; leave out chain=")
+    if min_score is not None:
+        dataclasses.replace(spec, score=min_score)  # says what is wrong with it
 
 
 def _column(labels: Labels | None, place: int) -> tuple[str, ...] | None:

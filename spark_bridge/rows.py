@@ -7,8 +7,9 @@ that claims billions of pixels, an array of another length.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,18 @@ class RowError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code} at {self.stage}: {self.message}"
+
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def over_good(
+    items: Sequence[Item | RowError], work: Callable[[list[Item]], Iterable[Made | RowError]]
+) -> list[Made | RowError]:
+    """What `work` makes of the items that are no error, each error left in its place."""
+    made = iter(work([item for item in items if not isinstance(item, RowError)]))
+    return [item if isinstance(item, RowError) else next(made) for item in items]
 
 
 def image_row(

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import accel
+from accel.detection.spec import DetectorSpec
 from accel.images import ImageChain
 from spark_bridge.settings import Settings
 from spark_bridge.ship import ModelRef
 
 KINDS = ("image", "path", "tensor")
-TASKS = ("classify", "classes", "features", "array", "raw")
+TASKS = ("classify", "classes", "features", "array", "detect", "raw")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Spec:
     chain : makes an image of any size one of the model's size; None takes exact sizes only.
     settings : backend, batches, threads, limits.
     meta : whether the result says how each row was computed.
+    detector : how boxes are found, for "detect".
+    min_score : score that a box must pass; None keeps the model's.
     """
 
     model: ModelRef
@@ -49,3 +52,5 @@ class Spec:
     chain: ImageChain | None
     settings: Settings
     meta: bool = False
+    detector: DetectorSpec | None = None
+    min_score: float | None = None

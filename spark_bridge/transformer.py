@@ -150,6 +150,19 @@ class AccelFeaturizer(AccelTransformer):
         return made.withColumns({output: features, f"{output}_error": error}).drop(struct)
 
 
+class AccelDetector(AccelTransformer):
+    """Appends the struct of `predict(task="detect")`; also takes `minScore`."""
+
+    minScore: Param[float] = Param(
+        Params._dummy(), "minScore", "score that a box must pass, 0..1", TypeConverters.toFloat
+    )
+
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        return self._predict(
+            dataset, output=self.getOutputCol(), task="detect", min_score=self._given("minScore")
+        )
+
+
 class StageWriter(DefaultParamsWriter):
     """Writes the parameters as pyspark.ml does, and the network beside them."""
 

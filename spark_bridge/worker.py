@@ -17,8 +17,9 @@ from functools import partial
 from pyspark import TaskContext
 
 import accel
+from spark_bridge.detection import DetectingProgram
 from spark_bridge.devices import compile_rows, device_name, held_card, is_card, open_device
-from spark_bridge.guard import Breaker, Choice, Guard
+from spark_bridge.guard import Breaker, Choice, Guard, Runs
 from spark_bridge.settings import Settings
 from spark_bridge.spec import Spec
 
@@ -73,15 +74,20 @@ def task(spec: Spec) -> Iterator[Guard]:
         This executor lacks the file or the engine, or the device refuses the model, and no other
         may take its place.
     """
+    with held_card(spec.settings.backend):
+        yield guard(spec)
+
+
+def guard(spec: Spec) -> Guard:
+    """As `task`, for one that holds its card already."""
     settings = spec.settings
     if spec.kind != "tensor":
         _limit_opencv(task_threads(settings.threads))
-    with held_card(settings.backend):
-        names = dict.fromkeys([settings.backend, *settings.fallback])
-        choices = [_choice(spec, replace(settings, backend=name)) for name in names]
-        if not settings.fallback:
-            choices[0].program()  # what it lacks is said as it is
-        yield Guard(choices, breaker)
+    names = dict.fromkeys([settings.backend, *settings.fallback])
+    choices = [_choice(spec, replace(settings, backend=name)) for name in names]
+    if not settings.fallback:
+        choices[0].program()  # what it lacks is said as it is
+    return Guard(choices, breaker)
 
 
 def _choice(spec: Spec, settings: Settings) -> Choice:
@@ -98,7 +104,11 @@ def _choice(spec: Spec, settings: Settings) -> Choice:
     shapes = tuple(row.shape for row in rows)
     key = (spec.model.digest, device, shapes, settings.batch_size, threads)
     timeout_s = settings.fpga_timeout_ms / 1000 if is_card(name) else None
-    get = partial(programs.get, key, make, settings.cache_slots)
+
+    def get() -> Runs:
+        program = programs.get(key, make, settings.cache_slots)
+        return DetectingProgram(program, spec.min_score) if spec.detector is not None else program
+
     return Choice(name, get, partial(programs.forget, key), timeout_s, device[1:])
 
 

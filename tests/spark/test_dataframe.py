@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from pyspark.sql import DataFrame, Row, SparkSession
 
 import accel
+from accel.demo_pages import ink_detector
 from accel.errors import AccelError, DeviceError, InputError, ModelError
 from accel.images import ImageChain
 from spark_bridge import predict
@@ -163,7 +164,11 @@ def test_predict_auto_takes_one_device_for_all_workers(df: DataFrame, cnn: accel
         ({"input": "image"}, InputError, "no column 'image'; columns: id, content"),
         ({"input": "id"}, InputError, "column 'id' is int; kind='image' expects binary"),
         ({"output": "content"}, InputError, "'content' exists already"),
-        ({"task": "detect"}, InputError, "expected one of classify, classes, features, array, raw"),
+        (
+            {"task": "boxes"},
+            InputError,
+            "expected one of classify, classes, features, array, detect, raw",
+        ),
         ({"kind": "text"}, InputError, "expected one of image, path, tensor"),
         ({"top_k": 0}, InputError, "top_k is 0"),
         ({"top_k": 11}, InputError, "has 10 classes"),
@@ -212,7 +217,8 @@ def test_predict_odd_column_names_are_taken_literally(
 
 @pytest.mark.parametrize("task", TASKS)
 def test_ddl_is_the_schema_of_the_result(df: DataFrame, cnn: accel.Model, task: str) -> None:
-    field = predict(df, cnn, task=task).schema["prediction"]
+    model = ink_detector().quantize() if task == "detect" else cnn
+    field = predict(df, model, task=task).schema["prediction"]
     assert field.dataType.simpleString() == ddl(result_type(task))
 
 
