@@ -111,9 +111,18 @@ def _ranked(
 ) -> tuple[pa.Int32Array, pa.FloatArray, pa.Int32Array]:
     """Labels and scores of the k highest of each row, end to end, and where each row begins."""
     scores = [output.astype(np.float32).ravel() for output in outputs]
-    ranked = [np.argsort(-row, kind="stable")[:top_k] for row in scores]
+    ranked = [_highest(row, top_k) for row in scores]
     best = [row[order] for row, order in zip(scores, ranked, strict=True)]
     return pa.array(_joined(ranked, np.int32)), pa.array(_joined(best)), offsets(ranked)
+
+
+def _highest(scores: Array, k: int) -> Array:
+    """Places of the k highest of (N,) scores, equal ones in order; NaN last. Sorts only those."""
+    low = -scores
+    bound = np.partition(low, k - 1)[k - 1] if k < low.size else np.nan
+    places = np.arange(low.size) if np.isnan(bound) else np.flatnonzero(low <= bound)
+    found: Array = places[np.argsort(low[places], kind="stable")[:k]]
+    return found
 
 
 def _named(label: pa.Int32Array, names: Sequence[str] | None) -> pa.StringArray:

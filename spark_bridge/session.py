@@ -27,6 +27,9 @@ MIN_VERSION = 17
 # Halves the processor time of Java up to the end of a first small job: no optimising compiler,
 # no collector threads. The work of a local session is done in Python and in C.
 QUICK_START = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+# Of one batch between Java and Python, for images; Spark's 64 MB leave every cache on the way and
+# take a quarter more processor time.
+ARROW_BYTES = "4m"
 LOGGING = """\
 # At any other root level Spark announces that it sets the level to warn.
 rootLogger.level = warn
@@ -83,6 +86,7 @@ def local_session(
         "spark.driver.host": "localhost",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.sql.shuffle.partitions": "4",
+        "spark.sql.execution.arrow.maxBytesPerBatch": ARROW_BYTES,
     }
     for name, value in {**quiet, **(conf or {})}.items():
         builder = builder.config(name, value)
