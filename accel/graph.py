@@ -24,8 +24,13 @@ def from_bytes(data: bytes) -> ir.Model:
 
 
 def to_bytes(graph_model: ir.Model) -> bytes:
-    """Serialize to ONNX bytes."""
-    data: bytes = ir.to_proto(graph_model).SerializeToString()
+    """Serialize to ONNX bytes; constants tell their own shapes, once is enough."""
+    proto = ir.to_proto(graph_model)
+    told = {tensor.name for tensor in proto.graph.initializer}
+    infos = [info for info in proto.graph.value_info if info.name not in told]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(infos)
+    data: bytes = proto.SerializeToString()
     return data
 
 
@@ -149,6 +154,15 @@ def fix_shapes(graph_model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> ir
                     "the input is too small"
                 )
     return fixed
+
+
+def forget_shapes(graph_model: ir.Model) -> ir.Model:
+    """Drop what inference finds again: types and shapes inside the graph."""
+    for node in graph_model.graph:
+        for out in node.outputs:
+            if node.domain in ("", "ai.onnx") and not out.is_graph_output():
+                out.shape = out.type = None
+    return graph_model
 
 
 def replace_value(old: ir.Value, new: ir.Value) -> None:

@@ -147,7 +147,7 @@ class Model:
         choose_windows(graph_model, window)
         quantize_weights(graph_model, weight_window)
         graph_model.metadata_props[QUANTIZED_KEY] = "1"
-        return Model.from_graph(graph_model, self.name)
+        return Model.from_graph(g.forget_shapes(graph_model), self.name)
 
     def calibrate(self, samples: Array | Mapping[str, Array]) -> Model:
         """Quantize to static int8 (QDQ) for the int8 kernels of `openvino` and `onnxruntime`.

@@ -101,12 +101,19 @@ def _are_images(nodes: list[ir.Node]) -> bool:
     return all(
         g.is_op(node, "Conv")
         and g.attribute(node, "group", 1) == 1
-        and (weight := node.inputs[1]) is not None
-        and (shape := g.known_shape(weight)) is not None
-        and len(shape) == 4
+        and len(shape := _weight_shape(node)) == 4
         and shape[1] <= MAX_IMAGE_CHANNELS
         for node in nodes
     )
+
+
+def _weight_shape(node: ir.Node) -> tuple[int, ...]:
+    """Shape of a weight, of a stored one that of its levels; () where it is unknown."""
+    value = node.inputs[1]
+    maker = value.producer() if value is not None else None
+    if maker is not None and g.is_op(maker, "DequantizeLinear"):
+        value = maker.inputs[0]
+    return (g.known_shape(value) if value is not None else None) or ()
 
 
 def _choose(nodes: list[ir.Node], power: Array | None) -> int:

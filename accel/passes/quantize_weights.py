@@ -100,7 +100,7 @@ def _insert_dequantize(
     q_value = g.add_initializer(graph, f"{name}_int8", q)
     s_value = g.add_initializer(graph, f"{name}_scale", scale)
     attributes = {"axis": axes.channel} if block is None else {"axis": axes.k, "block_size": block}
-    inputs, output = [q_value, s_value], f"{q_value.name}_dequantized"
+    inputs, output = [q_value, s_value], f"{name}_real"
     out = g.insert_node(graph, node, "DequantizeLinear", inputs, output, attributes)
     out.shape, out.dtype = ir.Shape(weight.shape), ir.DataType.FLOAT
     return out
