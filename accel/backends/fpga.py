@@ -47,7 +47,7 @@ def open_device(
     index: int,
     card: str = DEFAULT_CARD,
     *,
-    faults: Sequence[Any] = (),
+    faults: str | Sequence[Any] = (),
     seed: int = 0,
     ring_size: int = 256,
     fallback: bool = True,
@@ -58,7 +58,8 @@ def open_device(
     Parameters
     ----------
     card : name of a profile (`accel.fpga.profile_names()`), or a profile.
-    faults : `accel.fpga.Rule`s: what goes wrong, and when.
+    faults : what goes wrong, and when: `accel.fpga.Rule`s, or text as
+        "completion_lost:0.01,hang@5ms".
     seed : seed of the faults.
     ring_size : descriptors in each ring, a power of two in 64 … 16384.
     fallback : compute on the CPU what the card cannot finish; else it ends in a CardError.

@@ -1,6 +1,6 @@
 """`accel fpga`: how fast the simulated cards move bytes, and how well they meet published figures.
 
-One command per question: `dma`, `nic`, `calibrate`.
+One command per question: `dma`, `nic`, `faults`, `calibrate`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from accel.cli.options import Json
-from accel.cli.output import out, print_json
+from accel.cli.output import out, print_json, table
 from accel.errors import InputError
 from accel.fpga.calibrate import LINK_CARDS, PARAMETERS, Calibration, fit_engines, fit_link
+from accel.fpga.campaign import Count, strike
+from accel.fpga.fault_text import rules_of
+from accel.fpga.faults import Fault
 from accel.fpga.hosts import NFP_HOSTS, nfp_on, without_superpages
 from accel.fpga.packet import udp_goodput, wire_bytes
 from accel.fpga.profile import Profile, load_profile
@@ -42,6 +46,10 @@ Iommu = Annotated[bool, typer.Option("--iommu", help="Behind an IOMMU without su
 Payload = Annotated[int, typer.Option(help="UDP payload of a packet in bytes, 1 to 8972.")]
 Accelerators = Annotated[Path | None, typer.Option(help="CSV of accelerator rows.")]
 Dma = Annotated[Path | None, typer.Option("--dma", help="CSV of DMA rows.")]
+FaultName = Annotated[
+    str | None, typer.Option(help="Faults by name or number, as hang or F12; default: all.")
+]
+Seeds = Annotated[int, typer.Option(help="Runs of each fault.")]
 LeaveOut = Annotated[
     bool,
     typer.Option("--leave-one-out", help="Leave out each DMA row in turn as well: takes minutes."),
@@ -106,6 +114,21 @@ def nic(payload: Payload, card: CardName = "alveo-u280", as_json: Json = False) 
 
 
 @app.command()
+def faults(fault: FaultName = None, seeds: Seeds = 20, as_json: Json = False) -> None:
+    """Strike a card with every fault, seed after seed; exit code 1 when anything went wrong."""
+    if not 1 <= seeds <= 1_000_000:
+        raise InputError(f"--seeds is {seeds}; expected 1 to 1,000,000")
+    kinds = [rule.kind for rule in rules_of(fault)] if fault else list(Fault)
+    counts = [strike(kind, range(seeds)) for kind in kinds]
+    if as_json:
+        print_json([_count_dict(count) for count in counts])
+    else:
+        out().print(_count_table(counts))
+    if not all(count.clean for count in counts):
+        raise typer.Exit(1)
+
+
+@app.command()
 def calibrate(
     accelerators: Accelerators = None,
     dma_table: Dma = None,
@@ -128,6 +151,24 @@ def calibrate(
         return
     for fit in fits:
         out().print(str(fit), markup=False, soft_wrap=True)
+
+
+def _count_dict(count: Count) -> dict[str, Any]:
+    outcomes = {name: count.outcomes[name] for name in ("card", "cpu", "error")}
+    row = {"fault": count.kind.name.lower(), "name": count.kind.value, "seeds": count.seeds}
+    row |= {"struck": count.struck} | outcomes
+    row |= {name: getattr(count, name) for name in ("lost", "duplicated", "wrong", "stolen")}
+    return row | {"slow": count.slow, "slowest_ms": count.slowest_s * 1e3}
+
+
+def _count_table(counts: list[Count]) -> Table:
+    columns = ["fault", "struck", "card", "cpu", "error", "amiss", "slowest ms"]
+    shown = table(columns, right=columns[1:])
+    for row in map(_count_dict, counts):
+        amiss = sum(row[name] for name in ("lost", "duplicated", "wrong", "stolen", "slow"))
+        cells = [row["fault"], *(row[name] for name in columns[1:5]), amiss]
+        shown.add_row(*map(str, cells), f"{row['slowest_ms']:.2f}")
+    return shown
 
 
 def _on_host(card: str, host: str | None) -> Profile:

@@ -17,6 +17,7 @@ from accel.fpga.clock import PS_PER_NS, PS_PER_S, Server, seconds_to_ps
 from accel.fpga.context import Command, Direction, QueueContext
 from accel.fpga.dma import Dma, DmaSpec
 from accel.fpga.engine import EngineSpec
+from accel.fpga.fault_text import rules_of
 from accel.fpga.faults import Fault, Faults, Rule
 from accel.fpga.link import Link, LinkSpec
 from accel.fpga.memory import Memory
@@ -44,8 +45,8 @@ class Card:
     ----------
     card : str or Profile
         Name of a shipped profile (`profile_names()`), or a profile.
-    faults : iterable of Rule
-        What goes wrong, and when.
+    faults : iterable of Rule, or str
+        What goes wrong, and when; as text "completion_lost:0.01,hang@5ms" (`fault_text.py`).
     seed : int
         Seed of the faults; the same seed gives the same trace.
     trace : bool
@@ -67,14 +68,19 @@ class Card:
         self,
         card: str | Profile = "alveo-u50",
         *,
-        faults: Iterable[Rule] = (),
+        faults: str | Iterable[Rule] = (),
         seed: int = 0,
         trace: bool = True,
     ) -> None:
         self.profile = card if isinstance(card, Profile) else load_profile(card)
         self.env = simpy.Environment(initial_time=0)
-        self.faults = Faults(faults, seed)
         self.trace = Trace(trace)
+        self.ready_ps = 0
+        self.faults = Faults(
+            rules_of(faults), seed,
+            lambda: (self.now_ps - self.ready_ps) / PS_PER_S,
+            lambda kind: self.trace.moment("faults", kind.name.lower(), self.now_ps),
+        )  # fmt: skip
         self.host = Memory("host memory", HOST_PAGES)
         self.memory = Memory("card memory", int(self.profile.value("memory.capacity")), CARD_BASE)
         span = self.trace.recorder
@@ -96,6 +102,7 @@ class Card:
         self.on_reset: list[Callable[[], None]] = []
         self._generation = 0
         self._gone_until_ps = 0
+        self._configured = False
 
     @property
     def now_ps(self) -> int:
@@ -121,7 +128,10 @@ class Card:
         return queue
 
     def load(self, network: Network) -> int:
-        """Load a network and its weights; return the program slot. Takes no simulated time.
+        """Load a network and its weights; return the program slot.
+
+        The first one configures the card, which takes seconds of simulated time (`ready_ps` is when
+        it is done); each takes the time of its weights over the link.
 
         Raises CardError when the card has no engine or its memory cannot hold the weights, and
         LoadError when the reconfiguration fails.
@@ -131,11 +141,24 @@ class Card:
                 f"card {self.profile.name} only moves bytes, it has no compute engine; "
                 f"choose another card"
             )
+        self._configure()
         if self.faults.fires(Fault.LOAD_FAILURE):
+            self._configured = False
             raise LoadError(f"{self.profile.name}: reconfiguration for {network.name} failed")
         if network.weight_bytes:
-            self.memory.allocate(network.weight_bytes)
+            self.memory.allocate(network.weight_bytes, blank=True)  # the network holds the values
+            self.run(self.link.read(network.weight_bytes, "weights"))
+        if not self.scheduler.loaded:
+            self.ready_ps = self.now_ps
         return self.scheduler.load(network)
+
+    def _configure(self) -> None:
+        """Let the time pass that the card takes until its engines are there."""
+        if not self._configured:
+            end = self.now_ps + seconds_to_ps(self.profile.value("card.configure"))
+            self.trace.span("card", "configure", self.now_ps, end)
+            self.run(end)
+            self._configured = True
 
     def run(self, until_ps: int | None = None) -> None:
         """Let time pass: until nothing is left to happen, or to `until_ps`.
@@ -178,9 +201,12 @@ class Card:
             self.scheduler.reset()
 
     def stats(self) -> dict[str, dict[str, float]]:
-        """Return per component its utilisation (0 to 1), busy time in ns and pieces of work."""
-        elapsed = max(1, self.now_ps)
-        table = {
+        """Return per component its utilisation (0 to 1), busy time in ns and pieces of work.
+
+        Time counts from when the card is ready. "faults" tells how often each has struck.
+        """
+        elapsed = max(1, self.now_ps - self.ready_ps)
+        table: dict[str, dict[str, float]] = {
             server.name: {
                 "utilisation": min(1.0, server.busy_ps / elapsed),
                 "busy_ns": server.busy_ps / PS_PER_NS,
@@ -191,6 +217,8 @@ class Card:
         table["card"] = {"elapsed_s": elapsed / PS_PER_S} | dict(self.dma.counts)
         if self.scheduler is not None:
             table["card"]["images"] = self.scheduler.images
+            table["card"]["ready_s"] = self.ready_ps / PS_PER_S
+        table["faults"] = {kind.name.lower(): n for kind, n in self.faults.fired.items()}
         return table
 
     def bottleneck(self) -> str:

@@ -173,7 +173,7 @@ def _shares(card: Card) -> dict[str, float]:
 def _simulated(
     job: Job, profile: Profile, load: Load, spans: list[tuple[int, int]], shares: dict[str, float]
 ) -> Estimate:
-    seconds = max(end for _, end in spans) / PS_PER_S
+    seconds = (max(end for _, end in spans) - spans[0][0]) / PS_PER_S
     times = sorted((end - start) / PS_PER_S * 1e3 for start, end in spans)
     latencies = {f"p{q}": times[min(len(times) - 1, q * len(times) // 100)] for q in (50, 95, 99)}
     return _summary(job, profile, len(spans) * load.batch / seconds, latencies, shares)

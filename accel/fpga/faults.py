@@ -6,8 +6,9 @@ seed and on how many opportunities of that kind came before, never on other kind
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -45,34 +46,62 @@ class Fault(Enum):
     LOAD_FAILURE = "F18 reconfiguration failure"
 
 
+DELAYS = {
+    Fault.COMPLETION_REORDERED: 5e-5,
+    Fault.COMPLETION_STALE: 6.0,  # beyond the deadlines, so that it meets the next generation
+    Fault.COMPLETION_LATE: 3.0,
+    Fault.REMOVAL: 0.5,
+    Fault.PACKET_REORDERED: 1e-5,
+    Fault.SLOW_HOST: 1e-4,
+}
+"""Seconds that go with a fault unless its rule says otherwise."""
+
+
 @dataclass(frozen=True)
 class Rule:
-    """When a fault fires: at the opportunities numbered in `at` (from 0), or at a `rate`.
+    """When a fault fires: at the opportunities numbered in `at` (from 0), at a `rate`, or at the
+    first opportunity after each of the times in `after`, in simulated seconds since the card is
+    ready.
 
     `delay` is in seconds, for faults that have one: how late a completion is, how long a card is
-    gone, how much longer a read takes.
+    gone, how much longer a read takes; None takes that of `DELAYS`.
     """
 
     kind: Fault
     at: tuple[int, ...] = ()
     rate: float = 0.0
-    delay: float = 0.0
+    delay: float | None = None
+    after: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.rate <= 1.0:
             raise InputError(f"{self.kind.name}: rate is {self.rate}; expected 0 to 1")
-        if self.delay < 0:
-            raise InputError(f"{self.kind.name}: delay is {self.delay} s; expected 0 or more")
+        for name, value in (("delay", self.delay or 0.0), *(("after", t) for t in self.after)):
+            if not 0 <= value < math.inf:
+                raise InputError(f"{self.kind.name}: {name} is {value} s; expected 0 or more")
+
+    @property
+    def seconds(self) -> float:
+        """The delay of this rule."""
+        return DELAYS.get(self.kind, 0.0) if self.delay is None else self.delay
 
 
 class Faults:
     """The rules of one run, the seed, and a count of what fired.
 
+    `clock` gives the simulated seconds since the card is ready; `fired_at` is told of each strike.
+
     Raises InputError when two rules name the same fault, for anything but a `Rule`, and for a
     negative seed.
     """
 
-    def __init__(self, rules: Iterable[Rule] = (), seed: int = 0) -> None:
+    def __init__(
+        self,
+        rules: Iterable[Rule] = (),
+        seed: int = 0,
+        clock: Callable[[], float] = lambda: 0.0,
+        fired_at: Callable[[Fault], None] = lambda _: None,
+    ) -> None:
         if seed < 0:
             raise InputError(f"seed is {seed}; expected 0 or more")
         self.seed = seed
@@ -86,6 +115,8 @@ class Faults:
                 raise InputError(f"two rules for {rule.kind.name}; merge them into one")
             self._rules[rule.kind] = rule
         order = {kind: index for index, kind in enumerate(Fault)}
+        self._clock, self._fired_at = clock, fired_at
+        self._times = {k: sorted(r.after, reverse=True) for k, r in self._rules.items()}
         self._rngs = {k: np.random.default_rng((seed, order[k])) for k in self._rules}
 
     def fires(self, kind: Fault) -> bool:
@@ -97,13 +128,19 @@ class Faults:
         hit = index in rule.at
         if rule.rate > 0 and self._rngs[kind].random() < rule.rate:
             hit = True
-        self.fired[kind] += hit
+        times = self._times[kind]
+        if times and self._clock() >= times[-1]:
+            times.pop()
+            hit = True
+        if hit:
+            self.fired[kind] += 1
+            self._fired_at(kind)
         return hit
 
     def delay(self, kind: Fault) -> float:
         """Return the seconds that go with `kind`, 0 without a rule."""
         rule = self._rules.get(kind)
-        return rule.delay if rule else 0.0
+        return rule.seconds if rule else 0.0
 
     def pick(self, kind: Fault, n: int) -> int:
         """Return a seeded choice in 0 … n-1, for where inside something a fault strikes."""

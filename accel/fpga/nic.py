@@ -95,7 +95,7 @@ class Nic:
 
     def utilisation(self) -> dict[str, float]:
         """Return the share of the time so far that each part of the port was busy."""
-        elapsed = max(1, self.card.now_ps)
+        elapsed = max(1, self.card.now_ps - self.card.ready_ps)
         parts = (self._receive_wire, self._send_wire, self._parser)
         return {part.name: min(1.0, part.busy_ps / elapsed) for part in parts}
 

@@ -66,6 +66,11 @@ class NicClient:
         self._open: dict[int, Exchange] = {}
         self._numbers = 0
 
+    @property
+    def waiting(self) -> int:
+        """Requests that have not ended."""
+        return len(self._open)
+
     def submit(self, inputs: Arrays) -> Exchange:
         """Send one frame and return at once."""
         exchange = Exchange(self._numbers, inputs, self.card.now_ps)

@@ -25,6 +25,13 @@ class Recovery:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
 
+    def _step(self, request: Request, name: str) -> None:
+        """Note a step: in the request, in the counts and in the trace."""
+        card = self._driver.card
+        request.steps.append(name)
+        self._driver.counts[name] += 1
+        card.trace.moment("recovery", f"{name} {request.number}", card.now_ps)
+
     def repeat(self, request: Request, status: Status) -> None:
         """Replay a request the card reported as failed, or hand it on."""
         self._driver.counts[status.name.lower()] += 1
@@ -41,8 +48,7 @@ class Recovery:
 
     def recover(self, request: Request) -> None:
         """Go through the steps of recovery until the request is done or under way again."""
-        request.steps.append("poll")
-        self._driver.counts["poll"] += 1
+        self._step(request, "poll")
         self._driver.collect()
         if request.outcome or request.cid is None:
             return
@@ -51,8 +57,7 @@ class Recovery:
             self._driver.queue.doorbell(again=True)
             request.deadline_ps = self._driver.card.now_ps + self._driver.patience_ps(request)
             return
-        request.steps.append("abort")
-        self._driver.counts["abort"] += 1
+        self._step(request, "abort")
         queue = self._driver.queue
         if self._driver.card.dma.abort(queue.context, request.cid, queue.generation):
             queue.forget(request.cid)
@@ -87,14 +92,12 @@ class Recovery:
             self._on_cpu(request)
             return
         if request.attempts:
-            request.steps.append("replay")
-            self._driver.counts["replay"] += 1
+            self._step(request, "replay")
         self._driver.start(request)
 
     def _on_cpu(self, request: Request) -> None:
         """End the request with the network's own function, or with an error."""
-        request.steps.append("cpu")
-        self._driver.counts["cpu"] += 1
+        self._step(request, "cpu")
         network = self._driver.networks[request.program]
         if not self._driver.fallback:
             request.error = CardError(

@@ -148,7 +148,7 @@ def test_failure_is_reported_only_when_the_engine_has_let_go(
     flags = Flag.FIRST | Flag.LAST | Flag.RUN
     cid = queue.post("h2c", a.address, b.address, net.input_bytes, flags=flags, program=slot)
     queue.doorbell()
-    card.run(50_000_000)
+    card.run(card.now_ps + 50_000_000)
     assert card.scheduler.frames == {b.address}
     flags = Flag.FIRST | Flag.LAST | Flag.AFTER
     queue.post("c2h", b.address, a.address, net.frame_bytes, cid=cid, flags=flags)

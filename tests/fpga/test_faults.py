@@ -73,7 +73,7 @@ def run(
         assert got["y"].tobytes() == expected["y"].tobytes()
         assert request.outcome in ("card", "cpu")
         assert request.slot is None
-        assert request.done_ps < ENDLESS_S * 1e12
+        assert request.simulated_ns < ENDLESS_S * 1e9
     assert not driver.live
     return driver, requests
 
@@ -163,7 +163,7 @@ def test_a_card_that_came_back_is_used_again(
     driver.wait(gone)
     assert gone.outcome == "cpu"
     assert card.status_register == 0xFFFFFFFF
-    card.run(100_000_000_000)
+    card.run(card.now_ps + 100_000_000_000)
     back = driver.submit(slot, batch())
     driver.wait(back)
     assert (back.outcome, back.steps) == ("card", ["reset"])
