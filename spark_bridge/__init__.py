@@ -11,6 +11,7 @@ from __future__ import annotations
 from spark_bridge.crops import detect_crop_features
 from spark_bridge.dataframe import predict
 from spark_bridge.frames import read_frames
+from spark_bridge.image_stream import watch_images
 from spark_bridge.images import read_images
 from spark_bridge.measure import Measurement, measure
 from spark_bridge.progress import progress
@@ -18,7 +19,7 @@ from spark_bridge.query import choose_device
 from spark_bridge.rdd import map_partitions
 from spark_bridge.session import local_session
 from spark_bridge.ship import ModelRef, ship
-from spark_bridge.sinks import write_batches
+from spark_bridge.sinks import write_batches, write_once
 from spark_bridge.sql import register
 
 __all__ = [
@@ -35,5 +36,7 @@ __all__ = [
     "read_images",
     "register",
     "ship",
+    "watch_images",
     "write_batches",
+    "write_once",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -18,8 +18,8 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPart
 from pyspark.sql.streaming.datasource import ReadLimit, ReadMaxRows
 
 from accel.errors import InputError
+from spark_bridge.options import count, one_of, read_options
 from spark_bridge.receiver import Receiver, Wire, frame_name
-from spark_bridge.settings import parse_count
 from spark_bridge.spool import Spool, read_records
 
 READ_ROWS = 32
@@ -181,32 +181,11 @@ class FrameReader(DataSourceStreamReader):
 
 
 def _parsed(given: Mapping[str, str]) -> Options:
-    """Options as Spark gives them: names in any case, values as text."""
-    known = {name.lower(): name for name in ("host", "port", "spoolDir", *DEFAULTS)}
-    unknown = sorted(set(map(str.lower, given)) - set(known))
-    if unknown:
-        raise InputError(f"unknown option {unknown[0]!r}; known: {', '.join(known.values())}")
-    found = DEFAULTS | {known[name.lower()]: value for name, value in given.items()}
-    for name in ("host", "port", "spoolDir"):
-        if not found.get(name):
-            raise InputError(f"option {name} is missing; accel_frames needs host, port, spoolDir")
-    for name, choices in {"mode": ("listen", "connect"), "ack": ("none", "each")}.items():
-        if found[name] not in choices:
-            raise InputError(f"{name} is {found[name]!r}; expected one of {', '.join(choices)}")
-    counts = {name: _count(name, found[name]) for name in (*COUNTS, "port")}
+    found = read_options(FrameSource.name(), given, ("host", "port", "spoolDir"), DEFAULTS)
+    listen = one_of("mode", found["mode"], ("listen", "connect")) == "listen"
+    acknowledge = one_of("ack", found["ack"], ("none", "each")) == "each"
+    counts = {name: count(name, found[name]) for name in (*COUNTS, "port")}
     if counts["port"] > 65535:
         raise InputError(f"port is {counts['port']}; expected 1 to 65535")
-    largest = counts["maxFrameBytes"]
-    wire = Wire(found["host"], counts["port"], found["mode"] == "listen", found["ack"] == "each",
-                largest)  # fmt: skip
+    wire = Wire(found["host"], counts["port"], listen, acknowledge, counts["maxFrameBytes"])
     return Options(wire, found["spoolDir"], counts)
-
-
-def _count(name: str, text: Any) -> int:
-    try:
-        number = parse_count(text)
-    except ValueError as err:
-        raise InputError(f"option {name}: {err}") from None
-    if number < 1:
-        raise InputError(f"option {name} is {text!r}; expected at least 1")
-    return number

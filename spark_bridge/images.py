@@ -64,7 +64,7 @@ def read_images(
     if partitions is not None and partitions < 1:
         raise InputError(f"partitions is {partitions}; expected at least 1")
     system, folder = open_folder(path)
-    files = list(_listed(system, folder, recursive, glob))
+    files = list(list_files(system, folder, recursive, glob))
     if not files:
         raise InputError(f"no file in {path} named {glob or 'as an image'}; files of other kinds "
                          "are chosen with glob=")  # fmt: skip
@@ -77,10 +77,15 @@ def read_images(
     return map_in_arrow(listed, reader, StructType([*listed.schema.fields, *read]))
 
 
-def _listed(
+def list_files(
     system: fs.FileSystem, folder: str, recursive: bool, glob: str | None
 ) -> Iterator[tuple[str, int]]:
-    """Name below the folder and size of each file, in order of names."""
+    """Name below the folder and size of each file, in order of names.
+
+    Parameters
+    ----------
+    glob : pattern of file names; None takes the suffixes of images.
+    """
     found = system.get_file_info(fs.FileSelector(folder, recursive=recursive))
     for info in sorted(found, key=lambda i: i.path):
         wanted = fnmatch(info.base_name, glob) if glob else _is_image(info.base_name)
@@ -108,7 +113,7 @@ def _reader(system: fs.FileSystem, folder: str, max_bytes: int) -> MapFunction:
             for start in range(0, batch.num_rows, READ_ROWS):
                 part = batch.slice(start, READ_ROWS)
                 names = part.column("path").to_pylist()
-                rows = pa.array(_contents(system, folder, names, max_bytes), CONTENT)
+                rows = pa.array(read_contents(system, folder, names, max_bytes), CONTENT)
                 for i, field in enumerate(CONTENT):
                     part = part.append_column(field.name, rows.field(i))
                 yield part
@@ -116,9 +121,10 @@ def _reader(system: fs.FileSystem, folder: str, max_bytes: int) -> MapFunction:
     return read
 
 
-def _contents(
+def read_contents(
     system: fs.FileSystem, folder: str, names: Iterable[str], max_bytes: int
 ) -> list[dict[str, object]]:
+    """`CONTENT` of each file, as dicts."""
     return [_content(system, f"{folder.rstrip('/')}/{name}", max_bytes) for name in names]
 
 

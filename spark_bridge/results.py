@@ -58,7 +58,7 @@ def ddl(kind: pa.DataType) -> str:
         return f"struct<{','.join(f'{f.name}:{ddl(f.type)}' for f in kind)}>"
     if pa.types.is_list(kind):
         return f"array<{ddl(kind.value_type)}>"
-    return {"int32": "int"}.get(str(kind), str(kind))
+    return {"int32": "int", "int64": "bigint"}.get(str(kind), str(kind))
 
 
 def to_arrow(answers: Sequence[Answer], spec: Spec, meta: Meta) -> pa.StructArray:

@@ -67,7 +67,7 @@ class Spool:
         self._folder = Path(folder)
         self._segment_bytes, self._max_bytes = segment_bytes, max_bytes
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock_file = _locked(self._folder)
+        self._lock_file = lock_folder(self._folder)
         self._room = threading.Condition()
         self._closed = False
         names = sorted(self._folder.glob(f"*{SUFFIX}"))
@@ -218,7 +218,7 @@ def _opened(path: Path) -> Segment:
     return found
 
 
-def _locked(folder: Path) -> int:
+def lock_folder(folder: Path) -> int:
     """Hold the folder for this process."""
     file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     deadline = time.monotonic() + LOCK_S
