@@ -74,7 +74,7 @@ class Card:
     ) -> None:
         self.profile = card if isinstance(card, Profile) else load_profile(card)
         self.env = simpy.Environment(initial_time=0)
-        self.trace = Trace(trace)
+        self.trace = Trace(trace, title=self.profile.name)
         self.ready_ps = 0
         self.faults = Faults(
             rules_of(faults), seed,
@@ -83,11 +83,11 @@ class Card:
         )  # fmt: skip
         self.host = Memory("host memory", HOST_PAGES)
         self.memory = Memory("card memory", int(self.profile.value("memory.capacity")), CARD_BASE)
-        span = self.trace.recorder
-        self.link = Link(self.env, LinkSpec.from_profile(self.profile), span)
+        recorder = self.trace.recorder
+        self.link = Link(self.env, LinkSpec.from_profile(self.profile), recorder)
         self.ports: dict[Direction, Server] = {
-            "h2c": Server(self.env, "dma in", span),
-            "c2h": Server(self.env, "dma out", span),
+            "h2c": Server(self.env, "dma in", recorder),
+            "c2h": Server(self.env, "dma out", recorder),
         }
         self.dma = Dma(
             self.env, DmaSpec.from_profile(self.profile), self.host, self.memory, self.ports,

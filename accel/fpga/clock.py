@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import simpy
 
 PS_PER_S = 10**12
 PS_PER_NS = 1_000
 
-Span = Callable[[str, str, int, int], None]
-"""Receives (track, name, start_ps, end_ps) of every piece of work done."""
+
+class Recorder(Protocol):
+    """Is told of every piece of work, and when a reset takes some of it back."""
+
+    def span(self, track: str, name: str, start_ps: int, end_ps: int) -> None: ...
+    def cut(self, track: str, time_ps: int) -> None: ...
 
 
 def seconds_to_ps(seconds: float) -> int:
@@ -45,17 +50,17 @@ class Server:
         The event loop; `env.now` is in picoseconds.
     name : str
         The track the work appears on in a trace.
-    span : callable, optional
-        Called with (track, name, start_ps, end_ps) for each piece of work.
+    recorder : Recorder, optional
+        Is told of each piece of work that has a name.
     """
 
-    def __init__(self, env: simpy.Environment, name: str, span: Span | None = None) -> None:
+    def __init__(self, env: simpy.Environment, name: str, recorder: Recorder | None = None) -> None:
         self.env = env
         self.name = name
         self.free_at_ps = 0
         self.busy_ps = 0
         self.served = 0
-        self._span = span
+        self._recorder = recorder
 
     def reserve(self, duration_ps: int, what: str = "", earliest_ps: int = 0) -> int:
         """Queue one piece of work and return the picosecond at which it ends."""
@@ -68,8 +73,8 @@ class Server:
         self.free_at_ps = end
         self.busy_ps += duration_ps
         self.served += 1
-        if self._span is not None and what:
-            self._span(self.name, what, start, end)
+        if self._recorder is not None and what:
+            self._recorder.span(self.name, what, start, end)
         return end
 
     def clear(self) -> None:
@@ -78,6 +83,8 @@ class Server:
         if self.free_at_ps > now:
             self.busy_ps -= min(self.busy_ps, self.free_at_ps - now)
             self.free_at_ps = now
+            if self._recorder is not None:
+                self._recorder.cut(self.name, now)
 
 
 class _Call(simpy.Event):

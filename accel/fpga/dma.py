@@ -215,7 +215,7 @@ class Dma:
         data = self.link.read(length, "h2c")
         if self.faults.fires(Fault.SLOW_HOST):
             data += seconds_to_ps(self.faults.delay(Fault.SLOW_HOST))
-        stored = self._ports["h2c"].reserve(self._port_ps(length), "h2c", data)
+        stored = self._through("h2c", context, command, descriptor, data)
 
         def land() -> None:
             if epoch != self._epoch or command.over:
@@ -236,7 +236,6 @@ class Dma:
             command.frame = descriptor.destination
         if not flags & LAST:
             return
-        self._pass(context, command, "h2c")
         command.program = descriptor.program
         if not flags & RUN:
             self.completer.complete(context, command)
@@ -248,7 +247,7 @@ class Dma:
 
     def _copy_c2h(self, context: QueueContext, command: Command, descriptor: Descriptor) -> None:
         length, epoch = descriptor.length, self._epoch
-        loaded = self._ports["c2h"].reserve(self._port_ps(length), "c2h")
+        loaded = self._through("c2h", context, command, descriptor)
 
         def send() -> None:
             if epoch == self._epoch:
@@ -263,20 +262,29 @@ class Dma:
             self.counts["c2h_bytes"] += length
             command.n_bytes += length
             if descriptor.flags & LAST:
-                self._pass(context, command, "c2h")
                 self.completer.complete(context, command)
 
         call_at(self.env, loaded, send)
 
-    def _pass(self, context: QueueContext, command: Command, direction: Direction) -> None:
-        """Let the command's arrow in the trace pass a port."""
-        if self.trace.enabled:
-            flow = context.flow(command.cid, command.generation)
-            self.trace.flow(flow, self._ports[direction].name, int(self.env.now))
+    def _through(
+        self,
+        direction: Direction,
+        context: QueueContext,
+        command: Command,
+        descriptor: Descriptor,
+        earliest_ps: int = 0,
+    ) -> int:
+        """Take the bytes through a port of the memory; return when the last has passed.
 
-    def _port_ps(self, length: int) -> int:
-        """Time of the memory port that the link does not hide: one burst."""
-        return transfer_ps(min(length, self.spec.burst), self._port_bandwidth)
+        The link hides all of that time but one burst's.
+        """
+        port, burst = self._ports[direction], min(descriptor.length, self.spec.burst)
+        duration = transfer_ps(burst, self._port_bandwidth)
+        end = port.reserve(duration, direction, earliest_ps)
+        if self.trace.enabled and descriptor.flags & LAST:
+            flow = context.flow(command.cid, command.generation)
+            self.trace.flow(flow, port.name, end - duration)
+        return end
 
     def _fail(self, context: QueueContext, command: Command, status: Status) -> None:
         """End a command with an error, but not before the engine has let go of its frame."""

@@ -55,7 +55,7 @@ class Driver:
         self._by_cid: dict[int, Request] = {}
         self._submit_ps = seconds_to_ps(self.spec.submit)
         self._deadline_ps = seconds_to_ps(self.spec.deadline)
-        self.host = Server(card.env, "host thread", card.trace.recorder)
+        self.host = Server(card.env, f"host thread {self.queue.qid}", card.trace.recorder)
         self._numbers = 0
         self.interrupt = Interrupt(
             card.env,
@@ -170,7 +170,7 @@ class Driver:
         request.deadline_ps = ready + self.patience_ps(request)
         generation = self.queue.generation
         flow = self.queue.context.flow(cid, generation)
-        self.card.trace.flow(flow, self.host.name, ready)
+        self.card.trace.flow(flow, self.host.name, ready - self._submit_ps)
 
         def ring() -> None:
             if generation != self.queue.generation or request.cid != cid:
@@ -212,8 +212,6 @@ class Driver:
 
     def _ended(self, request: Request, completion: Completion) -> None:
         assert request.slot is not None
-        flow = self.queue.context.flow(completion.cid, completion.generation)
-        self.card.trace.flow(flow, self.host.name, self.card.now_ps)
         network = self.networks[request.program]
         status, outputs = completion.status, network.compute({}) if network.blank else {}
         if completion.ok and not network.blank:
@@ -244,6 +242,9 @@ class Driver:
         request.outcome = outcome
         request.done_ps = self.card.now_ps
         del self.live[request.number]
+        self.card.trace.request(
+            f"request {request.number}", outcome, request.submitted_ps, request.done_ps
+        )
         if request.slot is not None:
             self._slots.free(request.slot)
             request.slot = None

@@ -16,7 +16,7 @@ from functools import cache
 
 import simpy
 
-from accel.fpga.clock import PS_PER_S, Server, Span, seconds_to_ps, transfer_ps
+from accel.fpga.clock import PS_PER_S, Recorder, Server, seconds_to_ps, transfer_ps
 from accel.fpga.profile import Profile
 
 WRITE_HEADER = 24
@@ -125,11 +125,13 @@ class Link:
     register writes).
     """
 
-    def __init__(self, env: simpy.Environment, spec: LinkSpec, span: Span | None = None) -> None:
+    def __init__(
+        self, env: simpy.Environment, spec: LinkSpec, recorder: Recorder | None = None
+    ) -> None:
         self.env = env
         self.spec = spec
-        self.up = Server(env, "pcie up", span)
-        self.down = Server(env, "pcie down", span)
+        self.up = Server(env, "pcie up", recorder)
+        self.down = Server(env, "pcie down", recorder)
         self._read_latency_ps = seconds_to_ps(spec.read_latency)
         self._write_latency_ps = seconds_to_ps(spec.write_latency)
         self._doorbell_latency_ps = seconds_to_ps(spec.doorbell_latency)

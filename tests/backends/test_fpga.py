@@ -156,7 +156,7 @@ def test_stats_and_trace_show_the_work(
     program.save_trace(str(tmp_path / "trace.json"))
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     tracks = {e["args"]["name"] for e in events if e["ph"] == "M"}
-    assert {"engine 5", "pcie up", "pcie down", "host thread", "queue 0"} <= tracks
+    assert {"engine 5", "pcie up", "pcie down", "host thread 0", "queue 0"} <= tracks
     assert sum(e["ph"] == "s" for e in events) == sum(e["ph"] == "f" for e in events) == 6
 
 
