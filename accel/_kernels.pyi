@@ -40,6 +40,15 @@ def pack_weights(
     signed: bool = True,
     groups: int = 1,
 ) -> PackedWeights: ...
+def map_weights(
+    blob: NDArray[np.uint8],
+    shape: Sequence[int],
+    window: int | None,
+    *,
+    weight_window: int | None = None,
+    signed: bool = True,
+    groups: int = 1,
+) -> PackedWeights: ...
 def qgemm(
     q: NDArray[np.uint8],
     scale: NDArray[np.float32] | None,
@@ -93,6 +102,8 @@ class PackedWeights:
     def depthwise(self) -> bool: ...
     @property
     def nbytes(self) -> int: ...
+    @property
+    def blob(self) -> NDArray[np.uint8]: ...
 
 class Pool:
     def __init__(self, threads: int = 1) -> None: ...

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import operator
 import os
 

@@ -58,9 +58,12 @@ cdef class Conv:
         pads = _ints("pads", pads, 4, 0)
         self.shape = _conv_shape(src, weights, strides, pads, dilations)
         if gemm is not None and weights.depthwise:
+            if weights.source is None:
+                raise KernelError("depthwise weights of map_weights() cannot be given to a foreign "
+                                  "product; expected those of pack_weights()")
             qw, scale = weights.source
-            weights = _pack(qw, scale, weights.window, weights.weight_window,
-                            weights.signed, weights.groups, _GEMM_MERGE, weights.isa)
+            weights = _create(qw, scale, None, qw.shape, weights.window, weights.weight_window,
+                              weights.signed, weights.groups, _GEMM_MERGE, weights.isa)
         a.src, a.weights = &src.t, weights.p
         a.oh, a.ow = self.shape[1], self.shape[2]
         a.stride_h, a.stride_w = strides

@@ -20,6 +20,11 @@ cdef extern from "lw.h" nogil:
         int64_t pixel_bytes, pixel_windows, window, windows
         int zero_point, shared
         uint8_t border[4]
+    ctypedef struct lw_weights_args:
+        const int8_t *qw
+        const float *scale
+        int64_t oc, kh, kw, ic, groups, window, weight_window
+        int zero_point, merge
     ctypedef void lw_gemm(int, int, int, int, int, int, int, float, const void *, int, int8_t,
                           const void *, int, int8_t, float, int32_t *, int,
                           const int32_t *) noexcept nogil
@@ -54,8 +59,9 @@ cdef extern from "lw.h" nogil:
     void lw_copy_pixels(lw_pool *, const uint8_t *, const lw_tensor *)
     void lw_to_nhwc(lw_pool *, const float *, float *, int64_t, int64_t, int64_t)
     void lw_to_nchw(lw_pool *, const float *, float *, int64_t, int64_t, int64_t)
-    lw_weights *lw_weights_pack(const lw_isa *, const int8_t *, const float *, int64_t, int64_t,
-                                int64_t, int64_t, int64_t, int64_t, int64_t, int, int, lw_status *)
+    lw_weights *lw_weights_create(const lw_isa *, const lw_weights_args *, const void *, size_t,
+                                  lw_status *)
+    const void *lw_weights_blob(const lw_weights *)
     void lw_weights_destroy(lw_weights *)
     size_t lw_weights_bytes(const lw_weights *)
     int lw_weights_is_depthwise(const lw_weights *)

@@ -1,7 +1,8 @@
 # Packed weights.
 
 cdef class PackedWeights:
-    """int8 weights in the order of the kernels of one instruction set; made by `pack_weights`.
+    """int8 weights in the order of the kernels of one instruction set; made by `pack_weights`
+    or `map_weights`.
 
     Attributes
     ----------
@@ -21,6 +22,8 @@ cdef class PackedWeights:
     cdef readonly object window, weight_window, isa
     cdef readonly object signed
     cdef object source  # of depthwise weights, to pack them again for a foreign product
+    cdef object memory  # of mapped weights
+    cdef object __weakref__
 
     def __dealloc__(self):
         lw_weights_destroy(self.p)
@@ -45,17 +48,40 @@ cdef class PackedWeights:
         return lw_weights_is_depthwise(self.p) != 0
 
 
-cdef PackedWeights _pack(qw, scale, window, weight_window, object signed, groups, merge, name):
-    oc, kh, kw, icg = qw.shape if qw.ndim == 4 else (qw.shape[0], 1, 1, qw.shape[1])
+    @property
+    def blob(self):
+        """All numbers in their packed order, (nbytes,) uint8, read only: what `map_weights` takes."""
+        _check_bound(self.p != NULL)
+        cdef cnp.npy_intp length = <cnp.npy_intp>lw_weights_bytes(self.p)
+        view = cnp.PyArray_SimpleNewFromData(1, &length, cnp.NPY_UINT8,
+                                             <void *>lw_weights_blob(self.p))
+        cnp.set_array_base(view, self)
+        view.flags.writeable = False
+        return view
+
+
+cdef PackedWeights _create(qw, scale, blob, shape, window, weight_window, object signed, groups,
+                           merge, name):
+    """From arrays, or from a blob; all checked by the caller."""
+    oc, kh, kw, icg = shape if len(shape) == 4 else (shape[0], 1, 1, shape[1])
     cdef PackedWeights w = PackedWeights.__new__(PackedWeights)
     cdef lw_status status
-    w.p = lw_weights_pack(_find(name), <const int8_t *>cnp.PyArray_DATA(qw),
-                          <const float *>cnp.PyArray_DATA(scale), oc, kh, kw, icg * groups,
-                          groups, window or 0, weight_window or 0, 128 if signed else 0, merge,
-                          &status)
+    cdef lw_weights_args a
+    cdef const void *data = NULL
+    cdef size_t length = 0
+    a.qw, a.scale = NULL, NULL
+    if blob is None:
+        a.qw = <const int8_t *>cnp.PyArray_DATA(qw)
+        a.scale = <const float *>cnp.PyArray_DATA(scale)
+    else:
+        data, length = cnp.PyArray_DATA(blob), blob.size
+    a.oc, a.kh, a.kw, a.ic, a.groups = oc, kh, kw, icg * groups, groups
+    a.window, a.weight_window = window or 0, weight_window or 0
+    a.zero_point, a.merge = 128 if signed else 0, merge
+    w.p = lw_weights_create(_find(name), &a, data, length, &status)
     if w.p == NULL:
-        _raise(status, f"weights of shape {qw.shape}")
-    w.shape, w.groups = qw.shape, groups
+        _raise(status, f"weights of shape {shape}")
+    w.shape, w.groups, w.memory = tuple(shape), groups, blob
     w.window = None if window is None else min(window, icg * groups)
     w.weight_window, w.signed, w.isa = weight_window, signed, name
     return w
@@ -94,31 +120,72 @@ def pack_weights(qw, scale, window, *, weight_window=None, object signed=True, g
     _array("qw", qw, np.int8, (2, 4))
     if int(qw.min()) < -127:
         raise KernelError("qw holds -128; expected values from -127 to 127")
+    groups, window, weight_window, shape = _weights_layout(qw.shape, groups, window, weight_window)
+    _finite("scale", _shaped("scale", scale, np.float32, shape))
+    if float(scale.min()) < 0:
+        raise KernelError("scale holds negative numbers; expected scale >= 0")
+    cdef PackedWeights w = _create(qw, scale, None, qw.shape, window, weight_window, bool(signed),
+                                   groups, 0, isa())
+    if w.depthwise:
+        w.source = (qw.copy(), scale.copy())
+    return w
+
+
+def map_weights(blob, shape, window, *, weight_window=None, object signed=True, groups=1):
+    """Weights that were packed before, used where they lie: nothing is copied.
+
+    Parameters
+    ----------
+    blob : (nbytes,) uint8, C-contiguous, aligned to 64 bytes
+        `PackedWeights.blob` of the instruction set in use, for example in a mapped file. It must not
+        change while the weights are in use.
+    shape : (N, K) or (OC, KH, KW, IC / groups)
+    window, weight_window, signed, groups
+        As they were given to `pack_weights`.
+
+    Returns
+    -------
+    PackedWeights
+
+    Raises
+    ------
+    KernelError
+        For a blob of another length than these arguments need, or as `pack_weights`.
+    """
+    _array("blob", blob, np.uint8, 1)
+    if blob.ctypes.data % LW_ALIGN:
+        raise KernelError(f"blob begins at {blob.ctypes.data:#x}; expected a multiple of {LW_ALIGN}")
+    if len(shape) not in (2, 4):
+        raise KernelError(f"shape is {tuple(shape)}; expected (N, K) or (OC, KH, KW, IC / groups)")
+    shape = _ints("shape", shape, len(shape), 1)
+    groups, window, weight_window, _ = _weights_layout(shape, groups, window, weight_window)
+    if math.prod(shape) > blob.size:
+        raise KernelError(f"blob has {blob.size} bytes for weights of shape {shape}")
+    return _create(None, None, blob, shape, window, weight_window, bool(signed), groups, 0, isa())
+
+
+def _weights_layout(shape, groups, window, weight_window):
+    """The checked arguments, and the shape of the scales."""
     groups = _int("groups", groups, 1)
-    oc, icg = qw.shape[0], qw.shape[qw.ndim - 1]
-    if oc % groups or (qw.ndim == 2 and groups != 1):
-        raise KernelError(f"groups is {groups} for qw of shape {qw.shape}; expected a divisor of "
-                          f"{oc} output channels, and 1 for a matrix")
+    oc, icg = shape[0], shape[len(shape) - 1]
+    if oc % groups or (len(shape) == 2 and groups != 1):
+        raise KernelError(f"groups is {groups} for weights of shape {tuple(shape)}; expected a "
+                          f"divisor of {oc} output channels, and 1 for a matrix")
     if window is not None:
         window = _int("window", window, 1)
-    shape = (oc,)
+    scales = (oc,)
     if weight_window is not None:
         if window is None:
             raise KernelError(f"weight_window is {weight_window} but window is None; expected "
                               "windows of the activations too")
         weight_window = min(_int("weight_window", weight_window, 1), icg)
-        shape = qw.shape[:-1] + ((icg - 1) // weight_window + 1,)
-    _finite("scale", _shaped("scale", scale, np.float32, shape))
-    if float(scale.min()) < 0:
-        raise KernelError("scale holds negative numbers; expected scale >= 0")
+        scales = (*shape[:len(shape) - 1], (icg - 1) // weight_window + 1)
+    depth = math.prod(shape[1:])
+    if window is None and depth > LW_MAX_DEPTH:
+        raise KernelError(f"weights of shape {tuple(shape)} add up {depth} products; expected at "
+                          f"most {LW_MAX_DEPTH}, so that int32 sums cannot overflow")
     longest = min(window or icg, icg, weight_window or icg)
-    if window is None and qw.size // oc > LW_MAX_DEPTH:
-        raise KernelError(f"weights of shape {qw.shape} add up {qw.size // oc} products; expected "
-                          f"at most {LW_MAX_DEPTH}, so that int32 sums cannot overflow")
     if window is not None and longest > LW_MAX_CHUNK:
         raise KernelError(f"window {window} gives chunks of {longest} channels; expected at most "
                           f"{LW_MAX_CHUNK}, so that int32 sums are exact as float32")
-    depthwise = icg == 1 and oc == groups and window is not None
-    cdef PackedWeights w = _pack(qw, scale, window, weight_window, bool(signed), groups, 0, isa())
-    w.source = (qw.copy(), scale.copy()) if depthwise else None
-    return w
+    return groups, window, weight_window, scales

@@ -152,11 +152,22 @@ typedef struct lw_weights lw_weights;
  *         without weight windows.
  * merge : at most this many output columns are filled from several groups (block diagonal
  *         products); 0 lets the packer choose. A depthwise layer is packed for the depthwise kernel
- *         if merge is 0.
- * Copies everything it needs. NULL and *status on failure. */
-lw_weights *lw_weights_pack(const lw_isa *isa, const int8_t *qw, const float *scale, int64_t oc,
-                            int64_t kh, int64_t kw, int64_t ic, int64_t groups, int64_t window,
-                            int64_t weight_window, int zero_point, int merge, lw_status *status);
+ *         if merge is 0. */
+typedef struct lw_weights_args {
+    const int8_t *qw;
+    const float *scale;
+    int64_t oc, kh, kw, ic, groups, window, weight_window;
+    int zero_point, merge;
+} lw_weights_args;
+
+/* Packs the numbers of args, or, where a blob is given, takes them from it as they are: it came from
+ * lw_weights_blob of the same instruction set and the same args but for qw and scale, which are not
+ * read; it is aligned to LW_ALIGN and outlives the weights. Any bytes of the right number are safe.
+ * Copies everything else that it needs. NULL and *status on failure: LW_INVALID also for a blob of
+ * another length. */
+lw_weights *lw_weights_create(const lw_isa *isa, const lw_weights_args *args, const void *blob,
+                              size_t blob_bytes, lw_status *status);
+const void *lw_weights_blob(const lw_weights *w); /* lw_weights_bytes(w) of them, read only */
 void lw_weights_destroy(lw_weights *w);
 size_t lw_weights_bytes(const lw_weights *w);
 int lw_weights_is_depthwise(const lw_weights *w);

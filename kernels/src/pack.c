@@ -82,86 +82,123 @@ static void pack_lane(const lw_weights *w, const source *s, const lw_chunk *chun
     }
 }
 
-static lw_status pack_dense(lw_weights *w, const source *s) {
+/* ---- plan: everything but the numbers ---- */
+
+static lw_status plan_dense(lw_weights *w, const source *s, size_t *bytes) {
     int64_t nr = w->isa->nr, lists = ceil_div(w->groups, s->merge), chunks = 0, panels = 0;
-    size_t bytes = 0, one = 0;
+    size_t offset = 0, one = 0;
     for (int64_t l = 0; l < lists; l++) {
         int64_t g0 = l * s->merge, g1 = min64(g0 + s->merge, w->groups);
         int64_t count = cut_list(w, s, g0 * s->icg, g1 * s->icg, NULL, &one);
         if (count < 0) return LW_INVALID;
         chunks += count;
         panels += ceil_div((g1 - g0) * s->ocg, nr);
-        bytes += one * (size_t)ceil_div((g1 - g0) * s->ocg, nr);
     }
     w->lists = lw_alloc((size_t)lists * sizeof *w->lists);
     w->chunks = lw_alloc((size_t)chunks * sizeof *w->chunks);
     w->panels = lw_alloc((size_t)panels * sizeof *w->panels);
-    w->data = lw_alloc(bytes);
-    if (!w->lists || !w->chunks || !w->panels || !w->data) return LW_NOMEM;
-    w->bytes = bytes;
+    if (!w->lists || !w->chunks || !w->panels) return LW_NOMEM;
     w->list_count = lists;
-
-    size_t offset = 0;
     for (int64_t l = 0; l < lists; l++) {
         int64_t g0 = l * s->merge, g1 = min64(g0 + s->merge, w->groups);
-        lw_chunk *list = w->chunks + w->chunk_count;
-        int64_t count = cut_list(w, s, g0 * s->icg, g1 * s->icg, list, &one);
+        int64_t count =
+            cut_list(w, s, g0 * s->icg, g1 * s->icg, w->chunks + w->chunk_count, &one);
         w->lists[l] = (lw_list){w->chunk_count, count};
         w->chunk_count += count;
-        for (int64_t n0 = g0 * s->ocg; n0 < g1 * s->ocg; n0 += nr, offset += one) {
-            int64_t n = min64(nr, g1 * s->ocg - n0);
-            w->panels[w->panel_count++] = (lw_panel){n0, n, l, offset};
-            for (int64_t i = 0; i < count; i++)
-                for (int64_t lane = 0; lane < n; lane++)
-                    pack_lane(w, s, list + i, n0 + lane, lane, w->data + offset);
-        }
+        for (int64_t n0 = g0 * s->ocg; n0 < g1 * s->ocg; n0 += nr, offset += one)
+            w->panels[w->panel_count++] =
+                (lw_panel){n0, min64(nr, g1 * s->ocg - n0), l, offset};
     }
+    *bytes = offset;
     return LW_OK;
 }
 
-static lw_status pack_depthwise(lw_weights *w, const source *s) {
-    w->ldw = ceil_div(w->oc, 16) * 16 + 16; /* the kernel may read a vector too far */
-    size_t row = (size_t)(w->ldw * s->taps) * 4;
-    w->comp = lw_alloc(row);
-    w->w = lw_alloc(row);
-    if (w->mode == LW_AW) w->dw_sb = lw_alloc(row);
-    if (!w->comp || !w->w || (w->mode == LW_AW && !w->dw_sb)) return LW_NOMEM;
-    w->bytes = row * (w->mode == LW_AW ? 3 : 2);
+static size_t depthwise_row(const lw_weights *w) { /* bytes of comp, of w and of dw_sb */
+    return (size_t)(w->ldw * w->kh * w->kw) * 4;
+}
+
+static size_t channel_bytes(const lw_weights *w) { /* of sb, to where the next part is aligned */
+    return w->mode == LW_AW ? 0 : (size_t)ceil_div(w->oc, LW_ALIGN / 4) * LW_ALIGN;
+}
+
+static lw_status plan_weights(lw_weights *w, const source *s) {
+    size_t bytes = 0;
+    lw_status status = LW_OK;
+    if (w->depthwise) {
+        w->ldw = ceil_div(w->oc, 16) * 16 + 16; /* the kernel may read a vector too far */
+        bytes = depthwise_row(w) * (w->mode == LW_AW ? 3 : 2);
+    } else {
+        status = plan_dense(w, s, &bytes);
+    }
+    w->bytes = channel_bytes(w) + bytes + LW_SLACK;
+    return status;
+}
+
+static void divide_blob(lw_weights *w, uint8_t *blob) {
+    w->blob = blob;
+    if (w->mode != LW_AW) w->sb = (float *)(void *)blob;
+    blob += channel_bytes(w);
+    if (!w->depthwise) {
+        w->data = blob;
+        return;
+    }
+    w->comp = (int32_t *)(void *)blob;
+    w->w = (int32_t *)(void *)(blob + depthwise_row(w));
+    if (w->mode == LW_AW) w->dw_sb = (float *)(void *)(blob + 2 * depthwise_row(w));
+}
+
+/* ---- pack: the numbers ---- */
+
+static void pack_dense(lw_weights *w, const source *s) {
+    for (const lw_panel *panel = w->panels; panel < w->panels + w->panel_count; panel++) {
+        const lw_chunk *chunk = w->chunks + w->lists[panel->list].first;
+        for (int64_t i = 0; i < w->lists[panel->list].count; i++, chunk++)
+            for (int64_t lane = 0; lane < panel->n; lane++)
+                pack_lane(w, s, chunk, panel->n0 + lane, lane, w->data + panel->offset);
+    }
+}
+
+static void pack_depthwise(lw_weights *w, const source *s) {
     for (int64_t c = 0; c < w->oc; c++)
         for (int64_t t = 0; t < s->taps; t++) {
             w->w[t * w->ldw + c] = s->qw[c * s->taps + t];
             w->comp[t * w->ldw + c] = -w->zero_point * s->qw[c * s->taps + t];
             if (w->dw_sb) w->dw_sb[t * w->ldw + c] = s->scale[c * s->taps + t];
         }
-    return LW_OK;
 }
 
-lw_weights *lw_weights_pack(const lw_isa *isa, const int8_t *qw, const float *scale, int64_t oc,
-                            int64_t kh, int64_t kw, int64_t ic, int64_t groups, int64_t window,
-                            int64_t weight_window, int zero_point, int merge, lw_status *status) {
+lw_weights *lw_weights_create(const lw_isa *isa, const lw_weights_args *a, const void *blob,
+                              size_t blob_bytes, lw_status *status) {
     lw_weights *w = lw_alloc(sizeof *w);
     *status = LW_NOMEM;
     if (!w) return NULL;
     w->isa = isa;
-    w->oc = oc, w->kh = kh, w->kw = kw, w->ic = ic, w->groups = groups;
-    w->window = window ? min64(window, ic) : ic, w->weight_window = weight_window;
-    w->zero_point = zero_point;
-    w->mode = !window ? LW_C : weight_window ? LW_AW : LW_A;
-    source s = {.qw = qw, .scale = scale, .icg = ic / groups, .ocg = oc / groups, .taps = kh * kw};
-    s.merge = merged_groups(w, &s, merge);
-    w->depthwise = s.icg == 1 && s.ocg == 1 && !merge && w->mode != LW_C;
-    *status = w->depthwise ? pack_depthwise(w, &s) : pack_dense(w, &s);
-    if (*status == LW_OK && w->mode != LW_AW) {
-        w->sb = lw_alloc((size_t)oc * sizeof *w->sb);
-        if (w->sb)
-            memcpy(w->sb, scale, (size_t)oc * sizeof *w->sb);
-        else
-            *status = LW_NOMEM;
-        w->bytes += (size_t)oc * sizeof *w->sb;
+    w->oc = a->oc, w->kh = a->kh, w->kw = a->kw, w->ic = a->ic, w->groups = a->groups;
+    w->window = a->window ? min64(a->window, a->ic) : a->ic, w->weight_window = a->weight_window;
+    w->zero_point = a->zero_point;
+    w->mode = !a->window ? LW_C : a->weight_window ? LW_AW : LW_A;
+    source s = {.qw = a->qw, .scale = a->scale, .icg = a->ic / a->groups,
+                .ocg = a->oc / a->groups, .taps = a->kh * a->kw};
+    s.merge = merged_groups(w, &s, a->merge);
+    w->depthwise = s.icg == 1 && s.ocg == 1 && !a->merge && w->mode != LW_C;
+    *status = plan_weights(w, &s);
+    if (*status == LW_OK && blob && blob_bytes != w->bytes) *status = LW_INVALID;
+    if (*status == LW_OK) {
+        w->borrowed = blob != NULL;
+        divide_blob(w, blob ? (uint8_t *)blob : lw_alloc(w->bytes));
+        if (!w->blob) *status = LW_NOMEM;
     }
-    if (*status == LW_OK) return w;
-    lw_weights_destroy(w);
-    return NULL;
+    if (*status != LW_OK) {
+        lw_weights_destroy(w);
+        return NULL;
+    }
+    if (blob) return w;
+    if (w->depthwise)
+        pack_depthwise(w, &s);
+    else
+        pack_dense(w, &s);
+    if (w->sb) memcpy(w->sb, a->scale, (size_t)a->oc * sizeof *w->sb);
+    return w;
 }
 
 void lw_weights_destroy(lw_weights *w) {
@@ -169,13 +206,10 @@ void lw_weights_destroy(lw_weights *w) {
     free(w->lists);
     free(w->chunks);
     free(w->panels);
-    free(w->data);
-    free(w->sb);
-    free(w->comp);
-    free(w->w);
-    free(w->dw_sb);
+    if (!w->borrowed) free(w->blob);
     free(w);
 }
 
+const void *lw_weights_blob(const lw_weights *w) { return w->blob; }
 size_t lw_weights_bytes(const lw_weights *w) { return w->bytes; }
 int lw_weights_is_depthwise(const lw_weights *w) { return w->depthwise; }

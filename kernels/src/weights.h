@@ -29,12 +29,14 @@ struct lw_weights {
     lw_chunk *chunks;
     lw_panel *panels;
     int64_t list_count, chunk_count, panel_count;
-    uint8_t *data;
-    float *sb;   /* (oc); NULL in mode AW */
-    int64_t ldw; /* depthwise: rows of comp, w, dw_sb, one per tap */
+    uint8_t *blob; /* holds what follows */
+    size_t bytes;
+    int borrowed;  /* whether the caller owns the blob */
+    float *sb;     /* (oc); NULL in mode AW */
+    uint8_t *data; /* panels */
+    int64_t ldw;   /* depthwise: rows of comp, w, dw_sb, one per tap */
     int32_t *comp, *w;
     float *dw_sb;
-    size_t bytes;
 };
 
 /* Bytes of a chunk ahead of its weights: comp and, in mode AW, sb. */

@@ -144,9 +144,24 @@ static guarded run(const lw_isa *isa, lw_pool *pool, const inputs *in, lw_gemm *
     else
         lw_copy_pixels(pool, in->pixels.p, &src);
     lw_status status;
-    lw_weights *w = lw_weights_pack(isa, in->qw.p, in->sb.p, oc, s.kh, s.kw, ic, s.groups, s.window,
-                                    s.weight_window, s.zero_point, gemm ? 16 : 0, &status);
-    CHECK(w && status == LW_OK);
+    lw_weights_args wanted = {.qw = in->qw.p,
+                              .scale = in->sb.p,
+                              .oc = oc,
+                              .kh = s.kh,
+                              .kw = s.kw,
+                              .ic = ic,
+                              .groups = s.groups,
+                              .window = s.window,
+                              .weight_window = s.weight_window,
+                              .zero_point = s.zero_point,
+                              .merge = gemm ? 16 : 0};
+    lw_weights *packed = lw_weights_create(isa, &wanted, NULL, 0, &status);
+    CHECK(packed && status == LW_OK);
+    wanted.qw = NULL, wanted.scale = NULL;
+    size_t bytes = lw_weights_bytes(packed);
+    CHECK(!lw_weights_create(isa, &wanted, lw_weights_blob(packed), bytes - 1, &status));
+    lw_weights *w = lw_weights_create(isa, &wanted, lw_weights_blob(packed), bytes, &status);
+    CHECK(w && status == LW_OK && lw_weights_blob(w) == lw_weights_blob(packed));
     int64_t stride[3] = {in->oh * in->ow * oc, in->ow * oc, oc};
     lw_conv_args args = {.src = &src,
                          .weights = w,
@@ -183,6 +198,7 @@ static guarded run(const lw_isa *isa, lw_pool *pool, const inputs *in, lw_gemm *
                      (size_t)oc) == 0);
     lw_conv_destroy(conv);
     lw_weights_destroy(w);
+    lw_weights_destroy(packed);
     release(q), release(scale), release(q_out), release(scale_out);
     release(q_two), release(scale_two);
     return y;
