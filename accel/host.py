@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,14 @@ import onnxruntime as ort
 from accel.errors import UnsupportedError
 
 Array = np.ndarray[Any, Any]
+
+TYPES = {  # that NumPy arrays carry from one subgraph to the next
+    f"tensor({name})"
+    for name in (
+        "bool", "double", "float", "float16", "int8", "int16", "int32", "int64", "uint8", "uint16",
+        "uint32", "uint64",
+    )
+}  # fmt: skip
 
 
 def open_session(data: bytes, threads: int, name: str) -> ort.InferenceSession:
@@ -30,14 +40,32 @@ def open_session(data: bytes, threads: int, name: str) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as err:
-        first = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
         raise UnsupportedError(
-            f"model {name!r}: neither our kernels nor ONNX Runtime can run it: {first}"
+            f"model {name!r}: neither our kernels nor ONNX Runtime can run it: {_first_line(err)}"
         ) from None
+
+
+@contextmanager
+def typed_errors() -> Iterator[None]:
+    """Turn what ONNX Runtime raises while it runs into an UnsupportedError."""
+    try:
+        yield
+    except Exception as err:
+        raise UnsupportedError(f"ONNX Runtime failed: {_first_line(err)}") from None
+
+
+def _first_line(err: Exception) -> str:
+    text = str(err).strip()
+    return text.splitlines()[0] if text else type(err).__name__
 
 
 class HostCall:
     """A subgraph run by ONNX Runtime; its outputs land in given arrays where their shape is known.
+
+    Raises
+    ------
+    UnsupportedError
+        A value at the subgraph's border is no tensor of numbers; when called: ONNX Runtime failed.
 
     Parameters
     ----------
@@ -51,6 +79,12 @@ class HostCall:
         sources: dict[str, Array],
         targets: dict[str, Array],
     ) -> None:
+        for value in (*session.get_inputs(), *session.get_outputs()):
+            if value.type not in TYPES:
+                raise UnsupportedError(
+                    f"value {value.name!r} is of type {value.type}; between operators of this "
+                    "device only tensors of numbers pass: use device 'onnxruntime'"
+                )
         self._session = session
         self._loose_inputs = [i.name for i in session.get_inputs() if i.name not in sources]
         self._outputs = [o.name for o in session.get_outputs()]
@@ -69,7 +103,8 @@ class HostCall:
         """Run; outputs without a fixed place are put into `loose`."""
         for name in self._loose_inputs:
             self._binding.bind_cpu_input(name, loose[name])
-        self._session.run_with_iobinding(self._binding)
+        with typed_errors():
+            self._session.run_with_iobinding(self._binding)
         if len(self._targets) < len(self._outputs):
             for name, value in zip(self._outputs, self._binding.get_outputs(), strict=True):
                 if name not in self._targets:

@@ -188,6 +188,8 @@ class Program:
         arrays = self._by_name(x)
         for spec in self.inputs:
             arrays[spec.name] = _checked_array(spec, arrays[spec.name])
+        if all(arrays[s.name].shape == s.shape for s in self.inputs):
+            return arrays, self.batch_size  # one batch, also of inputs that do not follow it
         rows = {name: (a.shape[0] if a.ndim else 1) for name, a in arrays.items()}
         if len(set(rows.values())) > 1:
             raise InputError(f"inputs have different numbers of rows: {rows}; expected the same")
@@ -224,14 +226,14 @@ def _checked_array(spec: TensorSpec, value: Any) -> Array:
         want is None or have == want
         for have, want in zip(value.shape[1:], spec.shape[1:], strict=True)
     )
-    if not fits or value.size == 0:
+    if not fits or (value.size == 0 and value.shape != spec.shape):
         raise InputError(f"input {spec.name!r} has shape {value.shape}, expected {_free(spec)}")
     if value.dtype.kind == "f" and not _all_finite(value):
         raise InputError(
             f"input {spec.name!r} holds NaN or infinity in "
             f"{int((~np.isfinite(value)).sum())} of {value.size} places; clean it first"
         )
-    return np.ascontiguousarray(value)
+    return value if value.flags.c_contiguous else value.copy(order="C")
 
 
 def _all_finite(value: Array) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from accel import graph as g
-from accel.errors import ModelError
+from accel.errors import ModelError, UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,12 @@ class TensorSpec:
 def spec_of(value: ir.Value) -> TensorSpec:
     """The spec of an input or output of a graph."""
     shape = g.shape_of(value)
+    if isinstance(value.type, ir.SequenceType | ir.OptionalType):
+        kind = "sequence" if isinstance(value.type, ir.SequenceType) else "optional"
+        raise UnsupportedError(
+            f"input or output {value.name!r} is of type {kind}; expected a tensor: "
+            "split it into tensors before export"
+        )
     if value.dtype is None:
         raise ModelError(f"input or output {value.name!r} has no element type")
     return TensorSpec(value.name or "", shape or (), np.dtype(value.dtype.numpy()))
@@ -59,10 +65,10 @@ def _fixed(
             f"model {model!r}: input {spec.name!r} has free dimensions {spec.shape}; only the "
             f"first may be free. Pass compile(..., shapes={{{spec.name!r}: (1, ...)}})"
         )
-    if any(d is not None and d <= 0 for d in dims):
+    if any(d is not None and d < (have != 0) for d, have in zip(dims, spec.shape, strict=True)):
         raise ModelError(
-            f"model {model!r}: input {spec.name!r} has shape {spec.shape}; every dimension must "
-            "be positive"
+            f"model {model!r}: input {spec.name!r} has shape {tuple(dims)}; every dimension must "
+            "be positive, unless the file fixes it at 0"
         )
     return tuple(d for d in dims if d is not None)
 

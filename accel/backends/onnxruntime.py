@@ -12,7 +12,7 @@ import onnxruntime
 from accel import graph as g
 from accel.device import Device
 from accel.explain import Explanation, Row
-from accel.host import open_session
+from accel.host import open_session, typed_errors
 from accel.model import Model
 from accel.program import Arrays, Program
 from accel.workload import workload_of
@@ -49,7 +49,9 @@ class OnnxRuntimeProgram(Program):
         self._names = [o.name for o in self.outputs]
 
     def _execute(self, inputs: Arrays) -> Arrays:
-        return dict(zip(self._names, self._session.run(self._names, inputs), strict=True))
+        with typed_errors():
+            found = self._session.run(self._names, inputs)
+        return dict(zip(self._names, found, strict=True))
 
     def explain(self) -> Explanation:
         return foreign_explanation(self, self._graph, "onnxruntime")

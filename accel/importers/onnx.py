@@ -39,7 +39,7 @@ def import_bytes(data: bytes, name: str, folder: Path | None) -> ir.Model:
         common.NameFixPass(),
     ):
         tidy(graph_model)
-    graph_model.ir_version = max(graph_model.ir_version, g.IR_VERSION)
+    graph_model.ir_version = g.IR_VERSION  # engines refuse versions that are newer than they
     return graph_model
 
 

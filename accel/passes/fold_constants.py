@@ -65,7 +65,7 @@ def _output_bytes(node: ir.Node) -> int | None:
     total = 0
     for out in node.outputs:
         shape = g.known_shape(out)
-        if shape is None or out.dtype is None:
+        if shape is None or out.dtype in (None, ir.DataType.STRING):
             return None
         count = 1
         for dimension in shape:

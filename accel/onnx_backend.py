@@ -1,0 +1,169 @@
+"""The backend interface of the onnx package: `prepare`, `run_model`, `run_node`, `supports_device`.
+
+    import accel.onnx_backend as backend
+    outputs = backend.run_model(onnx.load("net.onnx"), [image])
+
+Models run on any of our devices, quantized by default. Shapes are those of the inputs: one program
+is compiled for each set of them and kept.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.backend.base import Backend, BackendRep, namedtupledict
+
+from accel.device import device as open_device
+from accel.device import device_info, kinds
+from accel.errors import AccelError, InputError
+from accel.model import Model, load
+from accel.program import Program
+
+MAX_PROGRAMS = 8  # compiled for different shapes and kept
+
+Array = np.ndarray[Any, Any]
+
+
+class Prepared(BackendRep):  # type: ignore[misc]
+    """A model ready to run.
+
+    Parameters
+    ----------
+    name : of one of our devices.
+    model : quantized or not.
+    """
+
+    def __init__(self, name: str, model: Model) -> None:
+        self._device = open_device(name)
+        self._model = model
+        self._programs: OrderedDict[tuple[tuple[int, ...], ...], Program] = OrderedDict()
+
+    def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Compute the outputs.
+
+        Parameters
+        ----------
+        inputs : arrays in the order of the model's inputs, one array, or a dict by name.
+
+        Returns
+        -------
+        A named tuple of arrays, in the order of the model's outputs.
+
+        Raises
+        ------
+        InputError
+            Inputs that do not fit the model; see `Program.run`.
+        """
+        arrays = self._by_name(inputs)
+        found = self._program(arrays).run(arrays)
+        names = [spec.name for spec in self._model.outputs]
+        values = [found[n] for n in names] if isinstance(found, dict) else [found]
+        outputs: tuple[Any, ...] = namedtupledict("Outputs", names)(*values)
+        return outputs
+
+    def _by_name(self, inputs: Any) -> dict[str, Array]:
+        names = [spec.name for spec in self._model.inputs]
+        if isinstance(inputs, Mapping):
+            return {str(name): np.asarray(value) for name, value in inputs.items()}
+        values = inputs if isinstance(inputs, Sequence) else [inputs]
+        if len(values) != len(names):
+            raise InputError(f"{len(values)} inputs given; the model takes {len(names)}: {names}")
+        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+
+    def _program(self, arrays: dict[str, Array]) -> Program:
+        key = tuple(a.shape for a in arrays.values())
+        if key in self._programs:
+            self._programs.move_to_end(key)
+            return self._programs[key]
+        shapes = {s.name: arrays[s.name].shape for s in self._model.inputs if s.name in arrays}
+        program = self._device.compile(self._model, shapes=shapes)
+        self._programs[key] = program
+        if len(self._programs) > MAX_PROGRAMS:
+            self._programs.popitem(last=False)
+        return program
+
+
+class AccelBackend(Backend):  # type: ignore[misc]
+    """See the functions of this module, which are its methods."""
+
+    @classmethod
+    def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
+        """Whether `prepare` takes the model."""
+        try:
+            cls.prepare(model, device, **kwargs)
+        except AccelError:
+            return False
+        return True
+
+    @classmethod
+    def prepare(
+        cls, model: onnx.ModelProto, device: str = "CPU", quantize: bool = True, **kwargs: Any
+    ) -> Prepared:
+        """Load a model.
+
+        Parameters
+        ----------
+        device : ``CPU`` for our kernels, or the name of one of our devices.
+        quantize : to int8 with local windows; devices of our own take no other model.
+
+        Raises
+        ------
+        ModelError
+            Not a valid model.
+        DeviceError
+            No such device.
+        """
+        loaded = load(model.SerializeToString())
+        return Prepared(_device_name(device), loaded.quantize() if quantize else loaded)
+
+    @classmethod
+    def run_node(
+        cls,
+        node: onnx.NodeProto,
+        inputs: Any,
+        device: str = "CPU",
+        outputs_info: Sequence[tuple[Any, tuple[int, ...]]] | None = None,
+        **kwargs: Any,
+    ) -> tuple[Any, ...]:
+        """Run one node; `outputs_info` gives dtype and shape of its outputs where onnx cannot."""
+        arrays = [np.asarray(value) for value in inputs]
+        given = [
+            onnx.helper.make_tensor_value_info(name, *_type(a.dtype, a.shape))
+            for name, a in zip((n for n in node.input if n), arrays, strict=True)
+        ]
+        infos = outputs_info or [(arrays[0].dtype, None)] * len(node.output)
+        wanted = [
+            onnx.helper.make_tensor_value_info(name, *_type(np.dtype(dtype), shape))
+            for name, (dtype, shape) in zip(node.output, infos, strict=True)
+        ]
+        graph = onnx.helper.make_graph([node], "node", given, wanted)
+        opset = kwargs.pop("opset_version", onnx.defs.onnx_opset_version())
+        made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+        return cls.prepare(made, device, **kwargs).run(arrays)
+
+    @classmethod
+    def supports_device(cls, device: str) -> bool:
+        """Whether the device is known and installed."""
+        name = _device_name(device)
+        return name.partition(":")[0] in kinds() and device_info(name.partition(":")[0]).available
+
+
+def _device_name(device: str) -> str:
+    """Our name of a device of the onnx package."""
+    kind, _, index = device.partition(":")
+    return "cpu" if kind == "CPU" and index in ("", "0") else device
+
+
+def _type(dtype: np.dtype[Any], shape: Sequence[int] | None) -> tuple[int, Sequence[int] | None]:
+    return onnx.helper.np_dtype_to_tensor_dtype(dtype), shape
+
+
+is_compatible = AccelBackend.is_compatible
+prepare = AccelBackend.prepare
+run_model = AccelBackend.run_model
+run_node = AccelBackend.run_node
+supports_device = AccelBackend.supports_device
