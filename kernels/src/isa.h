@@ -4,7 +4,7 @@
 
 #include "lw.h"
 
-enum { LW_MR_MAX = 8, LW_DEPTHWISE_ROWS = 4, LW_FINISH_ROWS = 32 };
+enum { LW_MR_MAX = 8, LW_DEPTHWISE_ROWS = 4, LW_FINISH_ROWS = 32, LW_VW_MAX = 16 };
 
 /* One chunk of the reduction, seen from the first tap of an output pixel. */
 typedef struct lw_win {
@@ -20,7 +20,7 @@ typedef struct lw_post {
     lw_activation activation;
     float alpha, lo, hi;
     int64_t n;
-    const float *sb, *bias;
+    const float *sb, *bias;       /* NULL: the sums are y already */
     const float *const *residual; /* or NULL */
     float *const *dst;            /* or NULL */
     uint8_t *const *q;            /* or NULL; then the rest does not count */
@@ -43,11 +43,38 @@ typedef void lw_depthwise(int rows, int taps, const lw_win *win, const uint8_t *
                           const float *sb, ptrdiff_t ldw, int64_t c0, int64_t c1, float *f,
                           ptrdiff_t ldf);
 
-/* rows (at most LW_FINISH_ROWS) of f, ldf apart, become y. Reads up to one vector beyond n. */
+/* Maxima of one window of several rows, lane by lane, and what takes their values to levels. */
+typedef struct lw_maxima {
+    /* bits of the largest |x| if signed, else of x or 0 */
+    _Alignas(LW_ALIGN) int32_t top[LW_FINISH_ROWS * LW_VW_MAX];
+    int32_t any[LW_VW_MAX]; /* of the largest |x| of all rows */
+    float factor[LW_FINISH_ROWS];
+} lw_maxima;
+
+/* From top: factors, and scales to scale[i][at]. Nonzero if a value was NaN or infinite. */
+typedef int lw_scales(lw_maxima *m, int rows, int zero_point, float *const *scale, int64_t at);
+
+/* n values of each row of x, ldx apart, become levels at q[i] + at. */
+typedef struct lw_levels {
+    int rows, zero_point;
+    int floor; /* negative values become 0 */
+    const float *x;
+    ptrdiff_t ldx;
+    const float *factor;
+    uint8_t *const *q;
+    int64_t at, n;
+} lw_levels;
+
+typedef void lw_write(const lw_levels *levels);
+
+/* rows (at most LW_FINISH_ROWS) of sums f, ldf apart, become y; f may be overwritten. Reads up to
+ * one vector beyond n. */
 typedef lw_status lw_finish(const lw_post *post, int rows, float *f, ptrdiff_t ldf);
 
-typedef lw_status lw_quantize(const float *x, int64_t n, int64_t window, int zero_point, uint8_t *q,
-                              float *scale);
+/* Rows of n floats, ldx apart, to rows of q, ldq bytes apart, and of scale, lds floats apart. */
+typedef lw_status lw_quantize(int64_t rows, const float *x, ptrdiff_t ldx, int64_t n,
+                              int64_t window, int zero_point, uint8_t *q, ptrdiff_t ldq,
+                              float *scale, ptrdiff_t lds);
 
 /* Bits of the largest |x|, which order as the numbers do; those of infinity or NaN if one is in x. */
 typedef int32_t lw_largest(const float *x, int64_t n);

@@ -5,6 +5,7 @@
 #include "isa.h"
 
 #define INLINE static inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline))
 #define UNROLLED(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
 
 #define HIDE(p) __asm__ volatile("" : : "r"(p) : "memory") /* what p points to may have changed */
@@ -176,125 +177,16 @@ static void depthwise(int rows, int taps, const lw_win *win, const uint8_t *cons
         depthwise_rows(1, taps, win, a + i, sa + i, comp, w, sb, ldw, c0, c1, f + i * ldf, ldf);
 }
 
-/* ---- after the sums ----------------------------------------------------------------------- */
+#include "finish.h"
 
-/* exp on [-87, 88]: x = n ln 2 + r, |r| <= ln(2)/2, Taylor to the seventh power (error of the
- * cut < 2^-24), times 2^n by the exponent field. ln 2 in two parts, the first of few bits. */
-INLINE vf exp_v(vf x) {
-    x = vf_min(vf_max(x, vf_set(-87.0f)), vf_set(88.0f));
-    vf n = vf_rint(vf_mul(x, vf_set(0x1.715476p+0f)));
-    vf r = vf_fma(n, vf_set(-0x1.62e4p-1f), x);
-    r = vf_fma(n, vf_set(-0x1.7f7d1cp-20f), r);
-    vf p = vf_set(1.0f / 5040);
-    p = vf_fma(p, r, vf_set(1.0f / 720));
-    p = vf_fma(p, r, vf_set(1.0f / 120));
-    p = vf_fma(p, r, vf_set(1.0f / 24));
-    p = vf_fma(p, r, vf_set(1.0f / 6));
-    p = vf_fma(p, r, vf_set(0.5f));
-    p = vf_fma(p, r, vf_set(1.0f));
-    p = vf_fma(p, r, vf_set(1.0f));
-    return vi_bits(vi_add(vf_bits(p), vi_shl23(vf_round(n))));
-}
-
-INLINE vf activate(const lw_activation activation, vf y, vf alpha, vf lo, vf hi) {
-    vf zero = vf_set(0.0f), one = vf_set(1.0f);
-    switch (activation) {
-    case LW_RELU: return vf_max(y, zero);
-    case LW_CLIP: return vf_min(vf_max(y, lo), hi);
-    case LW_LEAKY: return vf_positive(y, y, vf_mul(y, alpha));
-    case LW_HARDSWISH: {
-        vf gate = vf_fma(y, vf_set(1.0f / 6), vf_set(0.5f));
-        return vf_mul(y, vf_min(vf_max(gate, zero), one));
-    }
-    case LW_SILU: return vf_div(y, vf_add(one, exp_v(vf_mul(y, vf_set(-1.0f)))));
-    default: return y;
-    }
-}
-
-/* The vector at j, of which n lanes count. */
-INLINE vf finish_vector(const lw_activation activation, const lw_post *p, int row, int64_t n,
-                        int64_t j, const float *f) {
-    vf y = vf_fma(vf_load(f + j), vf_load_n(p->sb + j, n), vf_load_n(p->bias + j, n));
-    if (p->residual) y = vf_add(y, vf_load_n(p->residual[row] + j, n));
-    y = activate(activation, y, vf_set(p->alpha), vf_set(p->lo), vf_set(p->hi));
-    if (p->dst) vf_store_n(p->dst[row] + j, y, n);
-    return y;
-}
-
-/* ---- quantization ------------------------------------------------------------------------- */
-
-enum { INFINITY_BITS = 0x7f800000, TINY_BITS = 0x0d800000 /* 2^-100 */ };
-
-/* What a window holds: any values, as signed levels; any values, of which the negative ones
- * become 0; or values that are >= 0 already, where less is to be done. */
-typedef enum range { SIGNED, CLAMPED, NONNEGATIVE } range;
-
-/* As integers, the bits of floats >= 0 order as the floats do; negative floats are negative. */
-typedef struct extremes {
-    vi any; /* largest |x|; not kept where NONNEGATIVE */
-    vi top; /* largest x; not kept where SIGNED */
-} extremes;
-
-INLINE void track(extremes *e, const range range, vf x) {
-    vi bits = vf_bits(x);
-    if (range != NONNEGATIVE) e->any = vi_max(e->any, vi_and(bits, vi_set(0x7fffffff)));
-    if (range != SIGNED) e->top = vi_max(e->top, bits);
-}
-
-/* Scale of a window, and the factor that takes it to levels. Nonzero if it holds NaN or infinity,
- * whose bits exceed those of all numbers. */
-INLINE int find_scale(const range range, const extremes *e, float *scale, float *factor) {
-    int32_t largest = vi_hmax(range == SIGNED ? e->any : e->top);
-    int32_t any = range == CLAMPED ? vi_hmax(e->any) : largest;
-    float levels = range == SIGNED ? 127.0f : 255.0f, absmax;
-    memcpy(&absmax, &largest, sizeof absmax);
-    *scale = largest >= TINY_BITS ? absmax / levels : 0.0f;
-    *factor = largest >= TINY_BITS ? levels / absmax : 0.0f;
-    return any >= INFINITY_BITS;
-}
-
-/* |x| * factor <= levels * (1 + 2^-23), which rounds to levels: only negative x need a clamp. */
-INLINE vi to_levels(const range range, vf x, vf factor) {
-    vf v = vf_mul(x, factor);
-    if (range == CLAMPED) v = vf_max(v, vf_set(0.0f));
-    return range == SIGNED ? vi_add(vf_round(v), vi_set(128)) : vf_round(v);
-}
-
-INLINE void write_levels(const range range, const float *x, int64_t n, float factor, uint8_t *q) {
-    vf by = vf_set(factor);
-    int64_t j = 0;
-    for (; j + VW <= n; j += VW) vi_store_u8(q + j, to_levels(range, vf_load(x + j), by));
-    if (j < n) vi_store_u8_n(q + j, to_levels(range, vf_load_n(x + j, n - j), by), n - j);
-}
-
-INLINE int quantize_window(const range range, const float *x, int64_t n, uint8_t *q, float *scale) {
-    extremes e = {vi_set(0), vi_set(0)};
-    float factor;
-    int64_t j = 0;
-    for (; j + VW <= n; j += VW) track(&e, range, vf_load(x + j));
-    if (j < n) track(&e, range, vf_load_n(x + j, n - j));
-    int bad = find_scale(range, &e, scale, &factor);
-    write_levels(range, x, n, factor, q);
-    return bad;
-}
-
-static lw_status quantize(const float *x, int64_t n, int64_t window, int zero_point, uint8_t *q,
-                          float *scale) {
-    int bad = 0;
-    for (int64_t j = 0; j < n; j += window, scale++) {
-        int64_t length = n - j < window ? n - j : window;
-        bad |= zero_point ? quantize_window(SIGNED, x + j, length, q + j, scale)
-                          : quantize_window(CLAMPED, x + j, length, q + j, scale);
-    }
-    return bad ? LW_NONFINITE : LW_OK;
-}
+/* ---- planes of an input image -------------------------------------------------------------- */
 
 static int32_t largest(const float *x, int64_t n) {
-    extremes e = {vi_set(0), vi_set(0)};
+    vi top = vi_set(0), any = vi_set(0);
     int64_t j = 0;
-    for (; j + VW <= n; j += VW) track(&e, SIGNED, vf_load(x + j));
-    if (j < n) track(&e, SIGNED, vf_load_n(x + j, n - j));
-    return vi_hmax(e.any);
+    for (; j + VW <= n; j += VW) track(SIGNED, vf_load(x + j), &top, &any);
+    if (j < n) track(SIGNED, vf_load_n(x + j, n - j), &top, &any);
+    return vi_hmax(top);
 }
 
 /* Three levels below 256 make one float below 2^24, so that a lane holds a pixel exactly. */
@@ -319,100 +211,6 @@ static void planes(const float *x, int64_t stride, int64_t c, int64_t n, float f
     case 1: planes_of(1, x, stride, n, factor, q); break;
     case 2: planes_of(2, x, stride, n, factor, q); break;
     default: planes_of(3, x, stride, n, factor, q);
-    }
-}
-
-/* ---- one pass over the sums --------------------------------------------------------------- */
-
-enum { HELD = 8 }; /* vectors of a window that registers hold between the two passes */
-
-/* Window w of all rows, `count` whole vectors from channel `first` on. */
-INLINE int finish_held(const int count, const lw_activation activation, const range range,
-                       const lw_post *p, int rows, const float *f, ptrdiff_t ldf, int64_t w,
-                       int64_t first) {
-    int bad = 0;
-    for (int i = 0; i < rows; i++, f += ldf) {
-        extremes e = {vi_set(0), vi_set(0)};
-        float factor;
-        vf y[HELD];
-        UNROLLED (v, count) {
-            y[v] = finish_vector(activation, p, i, VW, first + v * VW, f);
-            track(&e, range, y[v]);
-        }
-        bad |= find_scale(range, &e, p->scale[i] + w, &factor);
-        vf by = vf_set(factor);
-        uint8_t *q = p->q[i] + first;
-        UNROLLED (v, count) vi_store_u8(q + v * VW, to_levels(range, y[v], by));
-    }
-    return bad;
-}
-
-/* Window w, channels [first, end), of all rows: first the values of every row, then the levels of
- * every row, so that the search of one row's maximum overlaps the work on the next rows. */
-INLINE int finish_window(const lw_activation activation, const range range, const lw_post *p,
-                         int rows, float *f, ptrdiff_t ldf, int64_t w, int64_t first, int64_t end) {
-    float factor[LW_FINISH_ROWS];
-    int bad = 0;
-    if (end - first == HELD * VW)
-        return finish_held(HELD, activation, range, p, rows, f, ldf, w, first);
-    if (end - first == HELD / 2 * VW)
-        return finish_held(HELD / 2, activation, range, p, rows, f, ldf, w, first);
-    for (int i = 0; i < rows; i++) {
-        extremes e = {vi_set(0), vi_set(0)};
-        float *row = f + i * ldf;
-        int64_t j = first;
-        for (; j + VW <= end; j += VW) {
-            vf y = finish_vector(activation, p, i, VW, j, row);
-            vf_store(row + j, y);
-            track(&e, range, y);
-        }
-        if (j < end) {
-            vf y = finish_vector(activation, p, i, end - j, j, row);
-            vf_store_n(row + j, y, end - j);
-            track(&e, range, vf_first_n(y, end - j));
-        }
-        bad |= find_scale(range, &e, p->scale[i] + w, factor + i);
-    }
-    for (int i = 0; i < rows; i++)
-        write_levels(range, f + i * ldf + first, end - first, factor[i], p->q[i] + first);
-    return bad;
-}
-
-INLINE void finish_plain(const lw_activation activation, const lw_post *p, int rows, float *f,
-                         ptrdiff_t ldf) {
-    for (int i = 0; i < rows; i++, f += ldf) {
-        int64_t j = 0;
-        for (; j + VW <= p->n; j += VW) finish_vector(activation, p, i, VW, j, f);
-        if (j < p->n) finish_vector(activation, p, i, p->n - j, j, f);
-    }
-}
-
-INLINE lw_status finish_rows(const lw_activation activation, const lw_post *p, int rows, float *f,
-                             ptrdiff_t ldf) {
-    /* the clip of a NaN is lo */
-    int nonnegative = activation == LW_RELU || (activation == LW_CLIP && p->lo >= 0 && p->hi >= 0);
-    int bad = 0;
-    if (!p->q) finish_plain(activation, p, rows, f, ldf);
-    for (int64_t w = 0, j = 0; p->q && j < p->n; w++, j += p->window) {
-        int64_t end = p->n - j < p->window ? p->n : j + p->window;
-        if (p->zero_point)
-            bad |= finish_window(activation, SIGNED, p, rows, f, ldf, w, j, end);
-        else if (nonnegative)
-            bad |= finish_window(activation, NONNEGATIVE, p, rows, f, ldf, w, j, end);
-        else
-            bad |= finish_window(activation, CLAMPED, p, rows, f, ldf, w, j, end);
-    }
-    return bad ? LW_NONFINITE : LW_OK;
-}
-
-static lw_status finish(const lw_post *p, int rows, float *f, ptrdiff_t ldf) {
-    switch (p->activation) { /* each case compiles to its own loop */
-    case LW_RELU: return finish_rows(LW_RELU, p, rows, f, ldf);
-    case LW_CLIP: return finish_rows(LW_CLIP, p, rows, f, ldf);
-    case LW_LEAKY: return finish_rows(LW_LEAKY, p, rows, f, ldf);
-    case LW_HARDSWISH: return finish_rows(LW_HARDSWISH, p, rows, f, ldf);
-    case LW_SILU: return finish_rows(LW_SILU, p, rows, f, ldf);
-    default: return finish_rows(LW_NONE, p, rows, f, ldf);
     }
 }
 

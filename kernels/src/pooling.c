@@ -59,8 +59,8 @@ static lw_status store_pixel(const lw_pooling_plan *p, int64_t n, int64_t y, int
     if (!t) return LW_OK;
     int64_t wide = t->w + t->left + t->right, high = t->h + t->top + t->bottom;
     int64_t pixel = (n * high + y + t->top) * wide + x + t->left;
-    return p->isa->quantize(f, g->c, t->window, t->zero_point, t->q + pixel * t->pixel_bytes,
-                            t->scale + pixel * t->pixel_windows);
+    return p->isa->quantize(1, f, 0, g->c, t->window, t->zero_point, t->q + pixel * t->pixel_bytes,
+                            0, t->scale + pixel * t->pixel_windows, 0);
 }
 
 /* One task is one output row. */

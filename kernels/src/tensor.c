@@ -55,11 +55,10 @@ typedef struct quantize_job {
 static void quantize_task(void *context, int64_t index, int worker) {
     quantize_job *j = context;
     (void)worker;
-    int64_t end = min64(j->rows, (index + 1) * ROWS_PER_TASK);
-    for (int64_t r = index * ROWS_PER_TASK; r < end; r++)
-        if (j->quantize(j->x + r * j->c, j->c, j->window, j->zero_point, j->q + r * j->c,
-                        j->scale + r * j->windows))
-            atomic_store(&j->failed, 1);
+    int64_t r = index * ROWS_PER_TASK, rows = min64(j->rows - r, ROWS_PER_TASK);
+    if (j->quantize(rows, j->x + r * j->c, j->c, j->c, j->window, j->zero_point, j->q + r * j->c,
+                    j->c, j->scale + r * j->windows, j->windows))
+        atomic_store(&j->failed, 1);
 }
 
 lw_status lw_quantize_rows(const lw_isa *isa, lw_pool *pool, const float *x, int64_t rows,
@@ -88,10 +87,9 @@ static void quantize_row_task(void *context, int64_t index, int worker) {
     int64_t pixel = (image * high + y + t->top) * wide + t->left;
     const float *x = j->x + index * t->w * t->c;
     if (t->shared && y == 0) lw_tensor_fill_border(t, image);
-    for (int64_t i = 0; i < t->w; i++, pixel++, x += t->c)
-        if (j->quantize(x, t->c, t->window, t->zero_point, t->q + pixel * t->pixel_bytes,
-                        t->scale + pixel * t->pixel_windows))
-            atomic_store(&j->failed, 1);
+    if (j->quantize(t->w, x, t->c, t->c, t->window, t->zero_point, t->q + pixel * t->pixel_bytes,
+                    t->pixel_bytes, t->scale + pixel * t->pixel_windows, t->pixel_windows))
+        atomic_store(&j->failed, 1);
 }
 
 lw_status lw_quantize_tensor(const lw_isa *isa, lw_pool *pool, const float *src,

@@ -49,6 +49,7 @@ static inline vi vf_bits(vf a) { return _mm256_castps_si256(a); }
 static inline vf vi_bits(vi a) { return _mm256_castsi256_ps(a); }
 static inline vi vi_set(int32_t a) { return _mm256_set1_epi32(a); }
 static inline vi vi_load(const int32_t *p) { return _mm256_loadu_si256((const void *)p); }
+static inline void vi_store(int32_t *p, vi x) { _mm256_storeu_si256((void *)p, x); }
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
 static inline vi vi_max(vi a, vi b) { return _mm256_max_epi32(a, b); }
@@ -73,6 +74,25 @@ static inline void vi_store_u8(uint8_t *p, vi x) {
 static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
     uint64_t bytes = vi_u8(x);
     memcpy(p, &bytes, (size_t)n);
+}
+
+/* Lane i: the largest lane of vector i. */
+static inline vi vi_hmax_rows(const int32_t *p) {
+    vi m[VW], v[4];
+    for (int i = 0; i < VW; i++) m[i] = vi_load(p + i * VW);
+    for (int e = 0; e < 4; e++)
+        v[e] = _mm256_max_epi32(_mm256_permute2x128_si256(m[e], m[4 + e], 0x20),
+                                _mm256_permute2x128_si256(m[e], m[4 + e], 0x31));
+    vi a = _mm256_max_epi32(_mm256_unpacklo_epi32(v[0], v[1]), _mm256_unpackhi_epi32(v[0], v[1]));
+    vi b = _mm256_max_epi32(_mm256_unpacklo_epi32(v[2], v[3]), _mm256_unpackhi_epi32(v[2], v[3]));
+    return _mm256_max_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+}
+
+/* Packing works inside 128-bit lanes: its groups of four bytes are put into order. */
+static inline void vi_store4_u8(uint8_t *p, const vi *x) {
+    vi order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    vi s = _mm256_packus_epi16(_mm256_packs_epi32(x[0], x[1]), _mm256_packs_epi32(x[2], x[3]));
+    _mm256_storeu_si256((void *)p, _mm256_permutevar8x32_epi32(s, order));
 }
 
 #ifndef LW_AVX_VNNI

@@ -46,6 +46,7 @@ static inline vi vf_bits(vf a) { return _mm512_castps_si512(a); }
 static inline vf vi_bits(vi a) { return _mm512_castsi512_ps(a); }
 static inline vi vi_set(int32_t a) { return _mm512_set1_epi32(a); }
 static inline vi vi_load(const int32_t *p) { return _mm512_loadu_si512(p); }
+static inline void vi_store(int32_t *p, vi x) { _mm512_storeu_si512(p, x); }
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 static inline vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
@@ -59,6 +60,30 @@ static inline void vi_store_u8(uint8_t *p, vi x) {
 }
 static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
     _mm_mask_storeu_epi8(p, lanes(n), _mm512_cvtepi32_epi8(x)); /* one masked store: slow */
+}
+
+/* Lane i: the largest lane of vector i. */
+static inline vi vi_hmax_rows(const int32_t *p) {
+    vi m[VW], v[4];
+    for (int i = 0; i < VW; i++) m[i] = vi_load(p + i * VW);
+    for (int e = 0; e < 4; e++) {
+        vi p = _mm512_max_epi32(_mm512_shuffle_i32x4(m[e], m[4 + e], 0x44),
+                                _mm512_shuffle_i32x4(m[e], m[4 + e], 0xee));
+        vi r = _mm512_max_epi32(_mm512_shuffle_i32x4(m[8 + e], m[12 + e], 0x44),
+                                _mm512_shuffle_i32x4(m[8 + e], m[12 + e], 0xee));
+        v[e] =
+            _mm512_max_epi32(_mm512_shuffle_i32x4(p, r, 0x88), _mm512_shuffle_i32x4(p, r, 0xdd));
+    }
+    vi a = _mm512_max_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
+    vi b = _mm512_max_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
+    return _mm512_max_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+}
+
+/* Packing works inside 128-bit lanes: its groups of four bytes are put into order. */
+static inline void vi_store4_u8(uint8_t *p, const vi *x) {
+    vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    vi s = _mm512_packus_epi16(_mm512_packs_epi32(x[0], x[1]), _mm512_packs_epi32(x[2], x[3]));
+    _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, s));
 }
 
 static inline vi v_dot4(vi c, va a, vb b) {

@@ -58,6 +58,7 @@ static inline vi vf_bits(vf a) { return vreinterpretq_s32_f32(a); }
 static inline vf vi_bits(vi a) { return vreinterpretq_f32_s32(a); }
 static inline vi vi_set(int32_t a) { return vdupq_n_s32(a); }
 static inline vi vi_load(const int32_t *p) { return vld1q_s32(p); }
+static inline void vi_store(int32_t *p, vi x) { vst1q_s32(p, x); }
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
 static inline vi vi_max(vi a, vi b) { return vmaxq_s32(a, b); }
@@ -80,6 +81,16 @@ static inline void vi_store_u8(uint8_t *p, vi x) {
 static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
     uint32_t bytes = vi_u8(x);
     memcpy(p, &bytes, (size_t)n);
+}
+/* Lane i: the largest lane of vector i. */
+static inline vi vi_hmax_rows(const int32_t *p) {
+    vi a = vpmaxq_s32(vi_load(p), vi_load(p + 4)), b = vpmaxq_s32(vi_load(p + 8), vi_load(p + 12));
+    return vpmaxq_s32(a, b);
+}
+static inline void vi_store4_u8(uint8_t *p, const vi *x) {
+    int16x8_t a = vcombine_s16(vqmovn_s32(x[0]), vqmovn_s32(x[1]));
+    int16x8_t b = vcombine_s16(vqmovn_s32(x[2]), vqmovn_s32(x[3]));
+    vst1q_u8(p, vcombine_u8(vqmovun_s16(a), vqmovun_s16(b)));
 }
 static inline vi vi_dot1(vi c, vi a, vi w) { return vmlaq_s32(c, a, w); }
 

@@ -46,6 +46,7 @@ static inline vf vi_bits(vi a) {
 }
 static inline vi vi_set(int32_t a) { return a; }
 static inline vi vi_load(const int32_t *p) { return *p; }
+static inline void vi_store(int32_t *p, vi x) { *p = x; }
 static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
 static inline vi vi_and(vi a, vi b) { return a & b; }
 static inline vi vi_max(vi a, vi b) { return a > b ? a : b; }
@@ -55,6 +56,10 @@ static inline vi vi_from_u8(const uint8_t *p) { return *p; }
 static inline void vi_store_u8(uint8_t *p, vi x) { *p = (uint8_t)x; }
 static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
     if (n > 0) *p = (uint8_t)x;
+}
+static inline vi vi_hmax_rows(const int32_t *p) { return *p; }
+static inline void vi_store4_u8(uint8_t *p, const vi *x) {
+    for (int i = 0; i < 4; i++) p[i] = (uint8_t)x[i];
 }
 static inline vi vi_dot1(vi c, vi a, vi w) { return c + a * w; } /* |a|, |w| < 256 */
 
