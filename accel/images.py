@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from accel.errors import ImageError, InputError, UnsupportedError
+
+if TYPE_CHECKING:
+    from accel.model import Model
 
 Image = npt.NDArray[np.uint8]
 
@@ -29,7 +32,9 @@ SUFFIXES = frozenset(
 )
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Image:
+def decode(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES, exif: bool = True
+) -> Image:
     """Decode one image file to RGB.
 
     Parameters
@@ -37,11 +42,12 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BY
     data : bytes of a JPEG, PNG, BMP, GIF (first frame), WebP, TIFF (first page) or PPM file
     max_pixels : largest width times height accepted, read from the header
     max_bytes : largest file accepted
+    exif : turn the image as its EXIF orientation says
 
     Returns
     -------
-    image : (H, W, 3) uint8, RGB, C-contiguous. EXIF orientation is applied; grey is repeated
-        over the channels, alpha is dropped, CMYK is converted, 16 bits keep the upper 8.
+    image : (H, W, 3) uint8, RGB, C-contiguous. Grey is repeated over the channels, alpha is
+        dropped, CMYK is converted, 16 bits keep the upper 8.
 
     Raises
     ------
@@ -61,7 +67,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BY
         message = f"image file has {size} bytes, more than max_bytes={max_bytes}"
         raise ImageError(message, "TOO_LARGE")
     _check_pixels(data, max_pixels)
-    return _decode_checked(data)
+    return _decode_checked(data, exif)
 
 
 def _check_pixels(data: bytes, max_pixels: int) -> None:
@@ -81,10 +87,11 @@ def _check_pixels(data: bytes, max_pixels: int) -> None:
         raise ImageError(message, "TOO_MANY_PIXELS")
 
 
-def _decode_checked(data: bytes) -> Image:
+def _decode_checked(data: bytes, exif: bool) -> Image:
     cv2 = _opencv()
+    flags = cv2.IMREAD_COLOR | (0 if exif else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageError(f"image cannot be decoded: {error}", "DECODE") from error
     if bgr is None:
@@ -96,7 +103,9 @@ def _decode_checked(data: bytes) -> Image:
 
 @dataclass(frozen=True)
 class ImageChain:
-    """Steps from a decoded image to the pixels a model takes: resize, crop, channel order.
+    """Steps from an image file to the pixels a model takes: resize, crop, channel order.
+
+    Normalisation is part of the program, not of the pixels: `fold` puts it there.
 
     Parameters
     ----------
@@ -104,6 +113,9 @@ class ImageChain:
         width). Bilinear to enlarge, area average to reduce.
     crop : None, or the side of the square cut out of the middle
     order : "rgb" as decoded, or "bgr"; grey (H, W, 1) images pass either way
+    exif : whoever decodes the file turns the image as its EXIF orientation says
+    mean, std, scale : the network wants ``(pixel / scale - mean) / std``; one value, or one for
+        each channel in the network's order. Where either is given, `order` is folded too.
 
     Raises
     ------
@@ -114,6 +126,10 @@ class ImageChain:
     resize: int | tuple[int, int] | None = None
     crop: int | None = None
     order: Literal["rgb", "bgr"] = "rgb"
+    exif: bool = True
+    mean: float | tuple[float, ...] | None = None
+    std: float | tuple[float, ...] | None = None
+    scale: float = 255.0
 
     def __post_init__(self) -> None:
         sizes = self.resize if isinstance(self.resize, tuple) else (self.resize,)
@@ -141,9 +157,20 @@ class ImageChain:
             image = _resized(image, self._size(image.shape[0], image.shape[1]))
         if self.crop is not None:
             image = _cropped(image, self.crop)
-        if self.order == "bgr":
+        if self.order == "bgr" and not self.normalizes:
             image = image[:, :, ::-1]
         return np.ascontiguousarray(image)
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether the network wants normalised values."""
+        return self.mean is not None or self.std is not None
+
+    def fold(self, model: Model) -> Model:
+        """A model that takes the pixels of this chain: `Model.with_preprocessing`. Fold before
+        `Model.quantize`, which then takes the pixels as they are."""
+        mean, std = (0.0 if self.mean is None else self.mean, 1.0 if self.std is None else self.std)
+        return model.with_preprocessing(mean, std, self.scale, self.order)
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) after the resize of an image of this size."""

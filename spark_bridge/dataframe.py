@@ -61,7 +61,8 @@ def predict(
         `Model.as_detector`) or "raw"; see `spark_bridge.results.result_type`.
     top_k : classes listed by "classify" and "classes".
     labels : name of each class, or (identifier, name) of each.
-    chain : resize and crop of each image; default: shorter side to the model's size, then the
+    chain : resize and crop of each image, and normalisation, which becomes part of a model that
+        does not take uint8 images yet; default: shorter side to the model's size, then the
         centre (the whole image where the model's input is not square). A model of free height
         and width needs one that leaves a fixed size.
     backend, batch_size, threads, on_error, fallback : default: the settings

@@ -1,4 +1,5 @@
-"""Streaming source `accel_frames`: images that senders bring over TCP.
+"""Streaming sources `accel_frames` and `accel_nic`: images that senders bring over the network,
+to this machine or to the port of a simulated card.
 
 The reader lives in one Python process beside the driver, where it receives frames into a spool;
 tasks read the spool. An offset is the number of a frame, so that a query that starts again from
@@ -18,11 +19,14 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPart
 from pyspark.sql.streaming.datasource import ReadLimit, ReadMaxRows
 
 from accel.errors import InputError
+from accel.fpga import load_profile
+from spark_bridge.card_receiver import CardReceiver
 from spark_bridge.options import count, one_of, read_options
 from spark_bridge.receiver import Receiver, Wire, frame_name
 from spark_bridge.spool import Spool, read_records
 
 READ_ROWS = 32
+NIC_CARD = "alveo-u280"
 SCHEMA = pa.schema([("name", pa.string()), ("number", pa.int64()), ("content", pa.binary())])
 DEFAULTS = {
     "mode": "listen",
@@ -32,6 +36,8 @@ DEFAULTS = {
     "maxFrameBytes": "64m",
     "segmentBytes": "64m",
     "spoolBytes": "1g",
+    "card": "",
+    "transport": "tcp",
 }
 COUNTS = ("partitions", "maxFramesPerTrigger", "maxFrameBytes", "segmentBytes", "spoolBytes")
 
@@ -44,6 +50,8 @@ def read_frames(
     *,
     mode: Literal["listen", "connect"] = "listen",
     ack: Literal["none", "each"] = "none",
+    card: str = "",
+    transport: Literal["tcp", "udp"] = "tcp",
     **options: object,
 ) -> DataFrame:
     """A stream of the frames that senders bring; see `spark_bridge.receiver` for the protocol.
@@ -55,6 +63,8 @@ def read_frames(
         executor must reach it.
     ack : "each" answers a frame once it is safe on disk: a sender that waits for the answers
         loses nothing. "none" answers nothing: what was under way when a driver dies is lost.
+    card : take them through the network port of this simulated card, such as "alveo-u280", which
+        can only listen; the stream is the same. Over the `transport` "udp" nothing is answered.
     **options : partitions (2: tasks of a batch), maxFramesPerTrigger (1000), maxFrameBytes
         (64m), segmentBytes (64m), spoolBytes (1g: senders wait while more is not yet read).
 
@@ -68,11 +78,13 @@ def read_frames(
     InputError
         A wrong option.
     """
-    given = dict(host=host, port=port, spoolDir=spool, mode=mode, ack=ack, **options)
+    given = {"host": host, "port": port, "spoolDir": spool, "mode": mode, "ack": ack, "card": card,
+             "transport": transport, **options}  # fmt: skip
     named = {name: str(value) for name, value in given.items()}
     _parsed(named)  # here, where the caller sees it
-    spark.dataSource.register(FrameSource)
-    return spark.readStream.format(FrameSource.name()).options(**named).load()
+    source = NicSource if card else FrameSource
+    spark.dataSource.register(source)
+    return spark.readStream.format(source.name()).options(**named).load()
 
 
 @dataclass(frozen=True)
@@ -111,12 +123,25 @@ class FrameSource(DataSource):
         return FrameReader(_parsed(self.options))
 
 
+class NicSource(FrameSource):
+    """The same frames through the network port of a simulated card."""
+
+    @classmethod
+    def name(cls) -> str:
+        """The format's name."""
+        return "accel_nic"
+
+    def streamReader(self, schema: object) -> FrameReader:
+        """The reader Spark runs beside the driver."""
+        return FrameReader(_parsed({"card": NIC_CARD, **self.options}))
+
+
 class FrameReader(DataSourceStreamReader):
     """Receives beside the driver, and reads in tasks; only the options travel between."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._running: tuple[Spool, Receiver] | None = None
+        self._running: tuple[Spool, Receiver | CardReceiver] | None = None
 
     def __getstate__(self) -> dict[str, object]:
         return {"_options": self._options, "_running": None}
@@ -173,7 +198,8 @@ class FrameReader(DataSourceStreamReader):
             counts = self._options.counts
             spool = Spool(self._options.spool, counts["segmentBytes"], counts["spoolBytes"])
             try:
-                self._running = spool, Receiver(self._options.wire, spool)
+                wire = self._options.wire
+                self._running = spool, (CardReceiver if wire.card else Receiver)(wire, spool)
             except BaseException:
                 spool.close()
                 raise
@@ -184,8 +210,23 @@ def _parsed(given: Mapping[str, str]) -> Options:
     found = read_options(FrameSource.name(), given, ("host", "port", "spoolDir"), DEFAULTS)
     listen = one_of("mode", found["mode"], ("listen", "connect")) == "listen"
     acknowledge = one_of("ack", found["ack"], ("none", "each")) == "each"
+    transport = one_of("transport", found["transport"], ("tcp", "udp"))
     counts = {name: count(name, found[name]) for name in (*COUNTS, "port")}
     if counts["port"] > 65535:
         raise InputError(f"port is {counts['port']}; expected 1 to 65535")
-    wire = Wire(found["host"], counts["port"], listen, acknowledge, counts["maxFrameBytes"])
+    if found["card"]:
+        _check_card(found["card"], listen, acknowledge, transport)
+    elif transport == "udp":
+        raise InputError("transport is 'udp', which needs the port of a card: pass card=")
+    wire = Wire(found["host"], counts["port"], listen, acknowledge, counts["maxFrameBytes"],
+                found["card"] or None, "udp" if transport == "udp" else "tcp")  # fmt: skip
     return Options(wire, found["spoolDir"], counts)
+
+
+def _check_card(name: str, listen: bool, acknowledge: bool, transport: str) -> None:
+    if "nic.line_rate" not in load_profile(name):
+        raise InputError(f"card {name!r} has no network port; choose another, such as {NIC_CARD!r}")
+    if not listen:
+        raise InputError("a card's port only listens; leave out mode='connect'")
+    if acknowledge and transport == "udp":
+        raise InputError("ack is 'each', but UDP has no way back; take transport='tcp'")

@@ -61,6 +61,8 @@ def build_spec(
     """
     _one_of("task", task, TASKS)
     opened = open_model(model)
+    if chain is not None and chain.normalizes and not _takes_images(opened):
+        opened = chain.fold(opened)
     takes_images = _takes_images(opened)
     kind = kind or ("image" if takes_images else "tensor")
     _one_of("kind", kind, KINDS)

@@ -16,6 +16,7 @@ import threading
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Literal
 
 from spark_bridge.spool import HEADER, Spool
 
@@ -31,13 +32,24 @@ Identity = tuple[bytes, int, int]
 
 @dataclass(frozen=True)
 class Wire:
-    """How frames come: host and port, whether to listen there, to answer, and the largest one."""
+    """How frames come.
+
+    Attributes
+    ----------
+    listen : whether to listen at host and port; else the sender is there.
+    acknowledge : whether frames are answered.
+    max_frame_bytes : the largest frame taken.
+    card : the simulated card whose network port takes them; None for a socket of this machine.
+    transport : of that port.
+    """
 
     host: str
     port: int
     listen: bool
     acknowledge: bool
     max_frame_bytes: int
+    card: str | None = None
+    transport: Literal["tcp", "udp"] = "tcp"
 
 
 class FrameError(Exception):
@@ -62,7 +74,7 @@ class Receiver:
         self._slots = threading.Semaphore(SENDERS)
         if wire.acknowledge:
             for number, name, data in spool.tail(WINDOW):
-                self._known[_identity(name, data)] = number
+                self._known[identity(name, data)] = number
         work = self._connect
         if wire.listen:
             self._server = socket.create_server((wire.host, wire.port))
@@ -124,7 +136,7 @@ class Receiver:
         numbers: list[int] = []
         try:
             while (frame := read_frame(connection, self._wire.max_frame_bytes)) is not None:
-                known = self._known.get(_identity(*frame)) if resending else None
+                known = self._known.get(identity(*frame)) if resending else None
                 resending = known is not None
                 numbers.append(self._keep(*frame) if known is None else known)
                 if len(numbers) == GROUP or not select.select([connection], [], [], 0)[0]:
@@ -137,7 +149,7 @@ class Receiver:
         number = self._spool.append(name, data)
         if self._wire.acknowledge:
             with self._lock:
-                self._known[_identity(name, data)] = number
+                self._known[identity(name, data)] = number
                 if len(self._known) > WINDOW:
                     self._known.popitem(last=False)
         return number
@@ -191,5 +203,6 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
     return bytes(found)
 
 
-def _identity(name: bytes, data: bytes) -> Identity:
+def identity(name: bytes, data: bytes) -> Identity:
+    """What tells frames apart; `name` is the 28 bytes of the wire."""
     return name, len(data), zlib.crc32(data)

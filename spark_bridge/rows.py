@@ -77,7 +77,7 @@ def image_row(
     ------
     RowError
     """
-    image = _decoded(value, settings)
+    image = _decoded(value, settings, exif=chain is None or chain.exif)
     try:
         fitted = chain(image) if chain is not None else image
     except ImageError as err:
@@ -121,7 +121,7 @@ def grey(image: Array) -> npt.NDArray[np.uint8]:
     return ((77 * r + 150 * g + 29 * b + 128) >> 8).astype(np.uint8)[..., np.newaxis]
 
 
-def _decoded(value: object, settings: Settings) -> Array:
+def _decoded(value: object, settings: Settings, exif: bool) -> Array:
     """uint8 (H, W, C) of an image in whatever form it came."""
     if value is None:
         raise RowError("NULL_INPUT", "read", "the value is null")
@@ -134,7 +134,8 @@ def _decoded(value: object, settings: Settings) -> Array:
         message = f"{type(value).__name__}; expected the bytes of an image or a uint8 array"
         raise RowError("SHAPE", "read", message)
     try:
-        return decode(bytes(value), max_pixels=settings.max_pixels, max_bytes=settings.max_bytes)
+        limits = {"max_pixels": settings.max_pixels, "max_bytes": settings.max_bytes}
+        return decode(bytes(value), **limits, exif=exif)
     except ImageError as err:
         raise RowError(err.code, "decode", str(err)) from None
 

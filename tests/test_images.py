@@ -66,6 +66,15 @@ def test_decode_exif_orientation_is_applied(orientation: int) -> None:
     assert np.abs(decode(data) - expected).max() <= 2
 
 
+def test_decode_without_exif_gives_the_pixels_as_they_are_stored() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    turned = encoded(Image.fromarray(picture()), "JPEG", exif=exif, quality=95)
+    plain = encoded(Image.fromarray(picture()), "JPEG", quality=95)
+    np.testing.assert_array_equal(decode(turned, exif=False), decode(plain))
+    np.testing.assert_array_equal(decode(turned), np.rot90(decode(plain), -1))
+
+
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA"])
 def test_decode_other_mode_gives_three_channels(mode: str) -> None:
     image = Image.fromarray(picture()).convert(mode)
@@ -181,8 +190,14 @@ def test_chain_grey_image_keeps_one_channel() -> None:
     assert ImageChain(resize=20, crop=16)(picture()[:, :, :1]).shape == (16, 16, 1)
 
 
+def test_chain_that_normalizes_leaves_the_order_to_the_model() -> None:
+    chain = ImageChain(order="bgr", mean=(0.1, 0.2, 0.3))
+    np.testing.assert_array_equal(chain(picture()), picture())
+    assert not ImageChain(order="bgr").normalizes and ImageChain(std=0.5).normalizes
+
+
 def test_chain_pickles() -> None:
-    chain = ImageChain(resize=(3, 4), crop=2, order="bgr")
+    chain = ImageChain(resize=(3, 4), crop=2, order="bgr", exif=False, mean=(0.5,), std=0.2)
     assert pickle.loads(pickle.dumps(chain)) == chain
 
 
