@@ -99,6 +99,92 @@ def test_compare_sets_the_cpu_beside_both_ways(call: Call, weightless: str) -> N
     assert code == 2 and "needs the weights in the file" in err
 
 
+@pytest.fixture
+def softmaxed(tmp_path: Path) -> str:
+    """A convolution of free height and width, then operators that no engine has."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], auto_pad="SAME_LOWER"),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Sigmoid", ["b"], ["c"]),
+        helper.make_node("Softmax", ["c"], ["y"], axis=1),
+    ]
+    sides = ["N", 3, "H", "W"]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, sides)]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 16, "H", "W"])]
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [16, 3, 3, 3], [0.1] * 432)
+    graph = helper.make_graph(nodes, "softmaxed", inputs, outputs, [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path = tmp_path / "softmaxed.onnx"
+    onnx.save(model, path)
+    return str(path)
+
+
+def test_what_the_engine_lacks_is_named_and_timed_on_the_host(call: Call, softmaxed: str) -> None:
+    found = estimated(call, softmaxed, "--shape", "1,3,64,64")
+    assert found["host_operators"] == {"Sigmoid": 1, "Softmax": 1}
+    assert found["host_ms"] == pytest.approx(0.01)
+    code, out, _ = call("estimate", softmaxed, "--shape", "x=1,3,64,64")
+    assert code == 0
+    assert "on the host, 0.010 ms an image: 1 x Sigmoid, 1 x Softmax" in out
+
+
+def test_free_sizes_are_asked_for(call: Call, softmaxed: str) -> None:
+    code, _, err = call("estimate", softmaxed)
+    assert code == 2
+    assert "give them, as --shape 1,3,224,224" in " ".join(err.split())
+    for shape in ("1,3,a,4", "y=1,3,4,4", "", "1,3,0,4"):
+        code, _, err = call("estimate", softmaxed, "--shape", shape)
+        assert code == 2
+        assert "cannot be read" in err
+    small, large = (
+        estimated(call, softmaxed, "--ingest", "none", "--shape", f"1,3,{n},{n}")["fps"]
+        for n in (32, 256)
+    )
+    assert small > 1.3 * large
+
+
+def test_boards_scale_images_on_their_own_processor(call: Call, softmaxed: str) -> None:
+    for ingest in ("none", "pcie"):
+        found = estimated(
+            call, softmaxed, "--card", "zcu104", "--shape", "1,3,512,512", "--ingest", ingest
+        )
+        assert found["bottleneck"] == "host"
+        assert found["fps"] == pytest.approx(68e6 / 512**2, rel=0.05)
+
+
+def test_files_asked_for_are_written(call: Call, tmp_path: Path) -> None:
+    plot, page, trace = (tmp_path / name for name in ("p.svg", "p.html", "t.json"))
+    code, _, err = call("estimate", DIGITS, "--plot", plot, "--html", page, "--trace", trace)
+    assert code == 0, err
+    assert plot.stat().st_size > 10_000
+    assert "<svg" in page.read_text("utf-8")
+    assert len(json.loads(trace.read_text("utf-8"))["traceEvents"]) > 1000
+    code, _, err = call("estimate", DIGITS, "--ingest", "none", "--trace", trace)
+    assert code == 2
+    assert "--trace shows a simulated run" in err
+
+
+def test_faults_cost_time_and_the_same_seed_the_same(call: Call) -> None:
+    plain = estimated(call, DIGITS)
+    hung = [estimated(call, DIGITS, "--faults", "hang@1ms", "--seed", 3) for _ in range(2)]
+    assert hung[0] == hung[1]
+    assert hung[0]["fps"] < 0.1 * plain["fps"]
+    code, _, err = call("estimate", DIGITS, "--faults", "hnag")
+    assert code == 2
+    assert "did you mean hang" in err
+
+
+def test_campaign_of_faults_is_printed(call: Call) -> None:
+    code, out, _ = call("fpga", "faults", "--fault", "F12,completion_lost", "--seeds", 2)
+    assert code == 0
+    assert "hang" in out
+    assert "completion_lost" in out
+    code, out, _ = call("fpga", "faults", "--fault", "hang", "--seeds", 2, "--json")
+    (row,) = json.loads(out)
+    assert (row["seeds"], row["lost"], row["card"] + row["cpu"]) == (2, 0, 16)
+    assert call("fpga", "faults", "--seeds", 0)[0] == 2
+
+
 def test_table_names_the_bottleneck(call: Call) -> None:
     code, out, _ = call("estimate", DIGITS)
     assert code == 0 and "engines (bottleneck)" in out

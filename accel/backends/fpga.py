@@ -16,7 +16,7 @@ import numpy as np
 from accel.backends.cpu import PlanProgram
 from accel.device import Device
 from accel.errors import DeviceError, InputError
-from accel.explain import Explanation, Row
+from accel.explain import Explanation
 from accel.model import Model
 from accel.program import Array, Arrays, Job, Program, _pad
 from accel.workload import Layer, workload_of
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
     from accel.fpga import Driver, Request, Service
 
 DEFAULT_CARD = "alveo-u50"
-# Units beside the array do these while it multiplies (Xilinx PG338, table of operators).
-BESIDE_ARRAY = frozenset(
-    {
-        "Add", "AveragePool", "Concat", "Flatten", "GlobalAveragePool", "Identity", "LeakyRelu",
-        "MaxPool", "Pad", "Relu", "Reshape", "Resize", "Slice", "Squeeze", "Transpose", "Unsqueeze",
-    }
-)  # fmt: skip
-HOST_MACS_PER_S = 2e10  # assumed: one core, float32
-HOST_NODE_S = 5e-6  # assumed: what one operator costs ONNX Runtime
 
 
 def availability() -> tuple[bool, str]:
@@ -163,6 +154,8 @@ class FpgaProgram(Program):
 
     def explain(self) -> Explanation:
         """Every node with the engine's cycles and time for one image."""
+        from accel.fpga.placement import BESIDE_ARRAY, host_node_s
+
         scheduler = self.device.driver.card.scheduler
         assert scheduler is not None
         spec = scheduler.spec
@@ -179,7 +172,7 @@ class FpgaProgram(Program):
                 note = "beside the array, value by ONNX Runtime"
                 row = replace(row, where=self.device.name, note=note)
             else:
-                row = replace(row, note=f"on the host, {_host_row_s(row) * 1e6:.1f} us")
+                row = replace(row, note=f"on the host, {host_node_s(row.macs) * 1e6:.1f} us")
             rows.append(row)
         return Explanation(
             self.model.name, self.device.name, self.batch_size, self.threads, tuple(rows),
@@ -232,8 +225,10 @@ class FpgaProgram(Program):
         return {name: self._join(name, [p[name] for p in parts], rows) for name in parts[0]}
 
     def _host_seconds(self) -> float:
+        from accel.fpga.placement import BESIDE_ARRAY, host_node_s
+
         rows = [r for r in self._cpu.explain().rows if r.node not in self._on_engine]
-        seconds = [_host_row_s(row) for row in rows if row.op not in BESIDE_ARRAY]
+        seconds = [host_node_s(row.macs) for row in rows if row.op not in BESIDE_ARRAY]
         return sum(seconds) / self.batch_size
 
 
@@ -311,7 +306,3 @@ def _fixed(shape: tuple[int | None, ...], name: str) -> tuple[int, ...]:
     if any(d is None for d in shape):
         raise InputError(f"input {name!r} has free dimensions {shape}; give them with shapes=")
     return tuple(d for d in shape if d is not None)
-
-
-def _host_row_s(row: Row) -> float:
-    return HOST_NODE_S + row.macs / HOST_MACS_PER_S

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 import numpy as np
-import onnx_ir as ir
 import typer
 from rich.markup import escape
 
@@ -17,11 +16,13 @@ import accel
 from accel.cli.options import Json, Model, Threads
 from accel.cli.output import out, print_json, table
 from accel.errors import InputError, ModelError
-from accel.fpga.estimate import INGESTS, Estimate, Job, Load
-from accel.fpga.estimate import estimate as estimate_card
+from accel.fpga.card import Card
+from accel.fpga.estimate import INGESTS, Estimate, Load, simulate
+from accel.fpga.job import Job, job_of, weight_inputs
+from accel.fpga.page import card_page
+from accel.fpga.plot import save_plot
 from accel.fpga.profile import Profile, load_profile
 from accel.fpga.report import Path, compare_job
-from accel.graph import data_inputs
 from accel.images import ImageChain, decode, encode_jpeg
 from accel.tensor_spec import TensorSpec
 
@@ -36,6 +37,18 @@ Engines = Annotated[int | None, typer.Option(help="Engines on the card.")]
 Batch = Annotated[int, typer.Option(help="Images in a request.")]
 Queues = Annotated[int, typer.Option(help="Queues to the card.")]
 Streams = Annotated[int, typer.Option(help="Requests in flight on each queue.")]
+ShapeOption = Annotated[
+    str | None, typer.Option("--shape", help="Input sizes where the file leaves them free.")
+]
+FaultsOption = Annotated[
+    str, typer.Option("--faults", help="What goes wrong, as completion_lost:0.01,hang@5ms.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the faults.")]
+Plot = Annotated[
+    FilePath | None, typer.Option(help="Draw roofline and utilisation: .png, .svg or .pdf.")
+]
+Html = Annotated[FilePath | None, typer.Option(help="Write a page with the timeline.")]
+TraceFile = Annotated[FilePath | None, typer.Option(help="Write a trace for ui.perfetto.dev.")]
 Compare = Annotated[
     bool, typer.Option("--compare", help="Set the CPU of this machine beside it, decode included.")
 ]
@@ -50,8 +63,14 @@ def estimate(
     clock_mhz: Clock = None,
     engines: Engines = None,
     ingest: Ingest = "pcie",
+    shape: ShapeOption = None,
+    faults: FaultsOption = "",
+    seed: SeedOption = 0,
     compare: Compare = False,
     threads: Threads = 1,
+    plot: Plot = None,
+    html: Html = None,
+    trace: TraceFile = None,
     as_json: Json = False,
 ) -> None:
     """Estimate a model on a simulated FPGA card. Only shapes matter: weights may be absent."""
@@ -60,42 +79,51 @@ def estimate(
         raise InputError(f"--ingest {ingest!r} is not known; expected {', '.join(INGESTS)}")
     profile = _profile(card, clock_mhz, engines)
     model = accel.load(path)
-    job = job_of(model)
-    found = estimate_card(job, profile, way, Load(batch, queues, streams))
+    job = job_of(model, parse_shapes(shape, model), _dense(profile))
+    load = Load(batch, queues, streams)
+    traced = bool(html or trace)
+    found, used = simulate(job, profile, way, load, faults=faults, seed=seed, trace=traced)
     paths = _compare(model, job, profile, threads) if compare else []
+    title = f"{model.name} on {card}, ingest {way}"
+    if plot:
+        save_plot(plot, title, job.layers, profile, found)
+    if html:
+        html.write_text(card_page(title, found, used, paths), encoding="utf-8")
+    if trace:
+        _save_trace(trace, used)
     if as_json:
         shown = {"model": model.name, "card": card, "ingest": way, **asdict(found)}
         print_json(shown | ({"compare": [asdict(p) for p in paths]} if compare else {}))
         return
-    _print(f"{escape(model.name)} on {card}, ingest {way}", found, paths)
+    _print(escape(title), found, paths)
 
 
-def job_of(model: accel.Model) -> Job:
-    """Shapes and bytes of one image; pixels and results cross the link as bytes, one each.
+def parse_shapes(text: str | None, model: accel.Model) -> dict[str, list[int]] | None:
+    """Shapes from `1,3,224,224` for the only input, or `name=1,3,224,224`; `;` between several.
 
-    Raises ModelError where no product has a known shape.
+    Raises InputError for another form, or a name the model does not have.
     """
-    layers = model.workload(1)
-    if not layers:
-        raise ModelError(
-            f"model {model.name!r} has no Conv, Gemm or MatMul of known shape; expected at least "
-            f"one: fix its height and width in the file"
-        )
-    sized = model.with_shapes(1).graph
-    weights = weight_inputs(sized)
-    images = [value for value in data_inputs(sized) if value not in weights]
-    return Job(model.name, layers, _bytes(images), _bytes(sized.outputs))
+    if text is None:
+        return None
+    shapes = {}
+    names = [spec.name for spec in model.inputs]
+    for part in text.split(";"):
+        name, equals, sides = part.rpartition("=")
+        name = name.strip() if equals else names[0]
+        fits = all(side.strip().isdecimal() and int(side) > 0 for side in sides.split(","))
+        if not fits or name not in names or (not equals and len(names) > 1):
+            raise InputError(
+                f"--shape {text!r} cannot be read; expected 1,3,224,224 or name=1,3,224,224 with "
+                f"a name of {', '.join(names)}"
+            )
+        shapes[name] = [int(side) for side in sides.split(",")]
+    return shapes
 
 
-def weight_inputs(graph: ir.Graph) -> list[ir.Value]:
-    """Inputs that products take as weights: a file stripped of its weights has such."""
-    operands = {v for n in graph if n.op_type in ("Conv", "Gemm") for v in n.inputs[1:]}
-    return [value for value in data_inputs(graph) if value in operands]
-
-
-def _bytes(values: Iterable[ir.Value]) -> int:
-    shapes = [value.shape for value in values if value.shape is not None]
-    return max(1, sum(math.prod(d for d in shape if isinstance(d, int)) for shape in shapes))
+def _save_trace(path: FilePath, card: Card | None) -> None:
+    if card is None:
+        raise InputError("--trace shows a simulated run; --ingest none is arithmetic: use pcie")
+    card.trace.save(path)
 
 
 def _profile(card: str, clock_mhz: float | None, engines: int | None) -> Profile:
@@ -110,6 +138,10 @@ def _profile(card: str, clock_mhz: float | None, engines: int | None) -> Profile
     if engines is not None:
         changes["engine__count"] = engines
     return profile.with_values(**changes)
+
+
+def _dense(profile: Profile) -> bool:
+    return "engine.dense" not in profile or bool(profile.value("engine.dense"))
 
 
 def _compare(model: accel.Model, job: Job, profile: Profile, threads: int) -> list[Path]:
@@ -160,6 +192,9 @@ def _print(title: str, found: Estimate, paths: list[Path]) -> None:
     console = out()
     low, high = found.error_band
     console.print(f"[bold]{title}[/]: {found.fps:,.1f} images/s ({low:,.1f} to {high:,.1f})")
+    if found.host_operators:
+        names = ", ".join(f"{count} x {name}" for name, count in found.host_operators.items())
+        console.print(f"on the host, {found.host_ms:.3f} ms an image: {names}", markup=False)
     latency = ", ".join(f"{name} {ms:.3f} ms" for name, ms in found.latency_ms.items())
     console.print(f"latency {latency}; {found.joules_per_image * 1e3:.1f} mJ an image")
     shares = table(["component", "busy"], right=["busy"])

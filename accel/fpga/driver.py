@@ -166,11 +166,12 @@ class Driver:
         request.reminded = False
         cid = request.cid = self.queue.new_command()
         self._by_cid[cid] = request
-        ready = self.host.reserve(self._submit_ps, f"submit {request.number}")
+        work = self._submit_ps + seconds_to_ps(network.stage_seconds * network.images)
+        ready = self.host.reserve(work, f"submit {request.number}")
         request.deadline_ps = ready + self.patience_ps(request)
         generation = self.queue.generation
         flow = self.queue.context.flow(cid, generation)
-        self.card.trace.flow(flow, self.host.name, ready - self._submit_ps)
+        self.card.trace.flow(flow, self.host.name, ready - work)
 
         def ring() -> None:
             if generation != self.queue.generation or request.cid != cid:

@@ -73,6 +73,11 @@ class EngineSpec:
         """Multiplications of one engine in one cycle."""
         return self.pixels * self.inputs * self.outputs
 
+    @property
+    def port_bandwidth(self) -> float:
+        """Bytes per second that one engine's memory port passes at most."""
+        return self.port * self.clock_hz
+
     def runs(self, layer: Layer) -> bool:
         """Whether the engine can run this layer at all."""
         return self.dense or layer.op not in ("Gemm", "MatMul")

@@ -19,7 +19,8 @@ from accel.fpga.card import Card
 from accel.fpga.clock import PS_PER_S
 from accel.fpga.driver import Driver
 from accel.fpga.engine import EngineSpec
-from accel.fpga.network import Arrays, Layer, Network
+from accel.fpga.job import Job
+from accel.fpga.network import Arrays, Network
 from accel.fpga.nic_client import NicClient
 from accel.fpga.predict import predict
 from accel.fpga.profile import Profile
@@ -32,16 +33,6 @@ LIMITS = {"batch": 1024, "queues": 16, "streams": 256}
 MAX_IN_FLIGHT_BYTES = 1 << 30
 NIC_DEADLINE_S = 1.0
 """Far beyond any queue here, so that a loaded card is not mistaken for a lost packet."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A network as bytes and shapes: one image's layers, its bytes in and its bytes out."""
-
-    name: str
-    layers: Sequence[Layer]
-    input_bytes: int
-    output_bytes: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +59,8 @@ class Estimate:
     latency_ms : p50, p95 and p99 of a request, from submission to the end
     utilisation : share of the time that each component is busy, the engines together
     error_band : lowest and highest fps within twice the calibration error of the engines
+    host_operators : what the engines lack: it runs on the host, in `host_ms` an image; it is no
+        part of the engines alone (ingest none)
     """
 
     fps: float
@@ -76,17 +69,35 @@ class Estimate:
     bottleneck: str
     joules_per_image: float
     error_band: tuple[float, float]
+    host_operators: dict[str, int]
+    host_ms: float
 
 
 def estimate(
     job: Job, profile: Profile, ingest: Ingest = "pcie", load: Load | None = None
 ) -> Estimate:
-    """Estimate a network on a card.
+    """Estimate a network on a card; raises as `simulate` does."""
+    return simulate(job, profile, ingest, load)[0]
+
+
+def simulate(
+    job: Job,
+    profile: Profile,
+    ingest: Ingest = "pcie",
+    load: Load | None = None,
+    *,
+    faults: str = "",
+    seed: int = 0,
+    trace: bool = False,
+) -> tuple[Estimate, Card | None]:
+    """Estimate a network on a card; return the card that ran too, None for the engines alone.
+
+    `faults` and `seed` are those of `Card`; with `trace` the card keeps what it did.
 
     Raises
     ------
     InputError
-        An unknown ingest, or more bytes in flight than 1 GiB.
+        An unknown ingest, more bytes in flight than 1 GiB, or faults for the engines alone.
     CardError
         The card has no engine, no network port, or its engines run none of the layers.
     """
@@ -95,18 +106,21 @@ def estimate(
         raise InputError(f"ingest {ingest!r} is not known; expected {', '.join(INGESTS)}")
     predict(job.layers, profile)  # a card without engines is refused before anything is allocated
     if ingest == "none":
-        return _engines(job, profile, load)
+        if faults:
+            raise InputError("ingest none is arithmetic, where nothing can fail; use pcie or nic")
+        return _engines(job, profile, load), None
     in_flight = load.batch * load.queues * load.streams * (job.input_bytes + job.output_bytes)
     if in_flight > MAX_IN_FLIGHT_BYTES:
         raise InputError(
             f"batch x queues x streams puts {in_flight} bytes in flight; expected at most "
             f"{MAX_IN_FLIGHT_BYTES}: lower one of them"
         )
-    return (_pcie if ingest == "pcie" else _nic)(job, profile, load)
+    card = Card(profile, faults=faults, seed=seed, trace=trace)
+    return (_pcie if ingest == "pcie" else _nic)(card, job, load), card
 
 
 def _engines(job: Job, profile: Profile, load: Load) -> Estimate:
-    found = predict(job.layers, profile)
+    found = predict(job.layers, profile, pixels=job.pixels)
     rounds = -(-load.batch // EngineSpec.from_profile(profile).count)
     latency = max(rounds * found.latency_s, load.batch / found.images_per_s) * 1e3
     shares = {name: found.images_per_s / limit for name, limit in found.limits.items()}
@@ -114,9 +128,8 @@ def _engines(job: Job, profile: Profile, load: Load) -> Estimate:
     return _summary(job, profile, found.images_per_s, latencies, shares)
 
 
-def _pcie(job: Job, profile: Profile, load: Load) -> Estimate:
-    card = Card(profile, trace=False)
-    network, inputs = _network(job, load.batch)
+def _pcie(card: Card, job: Job, load: Load) -> Estimate:
+    network, inputs = _network(job, load.batch, card.profile)
     drivers = [Driver(card) for _ in range(load.queues)]
     slots = [driver.load(network) for driver in drivers]
     waiting = deque(
@@ -133,14 +146,13 @@ def _pcie(job: Job, profile: Profile, load: Load) -> Estimate:
         if left > 0:
             left -= 1
             waiting.append((driver, driver.submit(request.program, inputs)))
-    return _simulated(job, profile, load, spans, _shares(card))
+    return _simulated(job, card, load, spans, _shares(card, drivers))
 
 
-def _nic(job: Job, profile: Profile, load: Load) -> Estimate:
-    card = Card(profile, trace=False)
+def _nic(card: Card, job: Job, load: Load) -> Estimate:
     network, inputs = _network(job, load.batch)
     client = NicClient(card, card.load(network), deadline=NIC_DEADLINE_S)
-    room = int(profile.value("nic.slots"))
+    room = int(card.profile.value("nic.slots"))
     waiting = deque(client.submit(inputs) for _ in range(min(room, load.streams * load.queues)))
     spans: list[tuple[int, int]] = []
     left = _requests(load) - len(waiting)
@@ -151,11 +163,17 @@ def _nic(job: Job, profile: Profile, load: Load) -> Estimate:
         if left > 0:
             left -= 1
             waiting.append(client.submit(inputs))
-    return _simulated(job, profile, load, spans, _shares(card) | client.nic.utilisation())
+    return _simulated(job, card, load, spans, _shares(card, []) | client.nic.utilisation())
 
 
-def _network(job: Job, batch: int) -> tuple[Network, Arrays]:
-    network = Network.of_shapes(job.name, job.layers, job.input_bytes, job.output_bytes, batch)
+def _network(job: Job, batch: int, host: Profile | None = None) -> tuple[Network, Arrays]:
+    """The job as a network; `host` scales its images and runs what the engines lack."""
+    stage = host is not None and "host.pixels_per_s" in host
+    network = Network.of_shapes(
+        job.name, job.layers, job.input_bytes, job.output_bytes, batch,
+        host_seconds=job.host_seconds if host is not None else 0.0,
+        stage_seconds=job.pixels / host.value("host.pixels_per_s") if host and stage else 0.0,
+    )  # fmt: skip
     return network, {port.name: np.zeros(port.shape, port.dtype) for port in network.inputs}
 
 
@@ -163,20 +181,23 @@ def _requests(load: Load) -> int:
     return max(REQUESTS, ROUNDS * load.queues * load.streams)
 
 
-def _shares(card: Card) -> dict[str, float]:
+def _shares(card: Card, drivers: Sequence[Driver]) -> dict[str, float]:
     """Share of the time each component was busy; the engines count as one, by their mean."""
+    elapsed = max(1, card.now_ps - card.ready_ps)
     shares = {n: row["utilisation"] for n, row in card.stats().items() if "utilisation" in row}
     engines = [shares.pop(name) for name in list(shares) if name.startswith("engine ")]
-    return {"engines": sum(engines) / len(engines)} | shares
+    hosts = [min(1.0, driver.host.busy_ps / elapsed) for driver in drivers]
+    threads = {"host": sum(hosts) / len(hosts)} if hosts else {}
+    return {"engines": sum(engines) / len(engines)} | threads | shares
 
 
 def _simulated(
-    job: Job, profile: Profile, load: Load, spans: list[tuple[int, int]], shares: dict[str, float]
+    job: Job, card: Card, load: Load, spans: list[tuple[int, int]], shares: dict[str, float]
 ) -> Estimate:
     seconds = (max(end for _, end in spans) - spans[0][0]) / PS_PER_S
     times = sorted((end - start) / PS_PER_S * 1e3 for start, end in spans)
     latencies = {f"p{q}": times[min(len(times) - 1, q * len(times) // 100)] for q in (50, 95, 99)}
-    return _summary(job, profile, len(spans) * load.batch / seconds, latencies, shares)
+    return _summary(job, card.profile, len(spans) * load.batch / seconds, latencies, shares)
 
 
 def _summary(
@@ -187,5 +208,6 @@ def _summary(
     band = 2 * profile.value("engine.error")
     bottleneck = max(shares, key=lambda name: shares[name])
     return Estimate(
-        fps, latencies, shares, bottleneck, joules, (fps * (1 - band), fps * (1 + band))
-    )
+        fps, latencies, shares, bottleneck, joules, (fps * (1 - band), fps * (1 + band)),
+        dict(job.host_operators), job.host_seconds * 1e3,
+    )  # fmt: skip

@@ -84,6 +84,8 @@ class Network:
         Takes and returns a dict of arrays by name; computes the values.
     host_seconds : float
         What the host still has to compute per image after the card, in seconds.
+    stage_seconds : float
+        What the host computes per image before the card, e.g. scaling, in seconds.
 
     Attributes
     ----------
@@ -98,6 +100,7 @@ class Network:
         outputs: Mapping[str, tuple[tuple[int, ...], Any]],
         function: Callable[[Arrays], Arrays],
         host_seconds: float = 0.0,
+        stage_seconds: float = 0.0,
     ) -> None:
         if not inputs or not outputs:
             raise InputError(f"network {name!r} needs at least one input and one output")
@@ -107,6 +110,7 @@ class Network:
         self.outputs, self.frame_bytes = _lay_out(outputs, self.input_bytes)
         self.images = self.inputs[0].shape[0]
         self.host_seconds = host_seconds
+        self.stage_seconds = stage_seconds
         self.blank = False
         self._function = function
 
@@ -118,6 +122,8 @@ class Network:
         input_bytes: int,
         output_bytes: int = 4000,
         images: int = 1,
+        host_seconds: float = 0.0,
+        stage_seconds: float = 0.0,
     ) -> Network:
         """Return a network of shapes without weights: its time is right, its values are zero.
 
@@ -131,6 +137,8 @@ class Network:
             {"x": ((images, input_bytes), np.uint8)},
             {"y": ((images, output_bytes), np.uint8)},
             lambda _: {"y": zeros},
+            host_seconds,
+            stage_seconds,
         )
         network.blank = True
         return network

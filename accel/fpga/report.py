@@ -179,12 +179,13 @@ def _slowest(name: str, limits: dict[str, float], decode_s: float, threads: int)
 
 @dataclass(frozen=True)
 class RooflinePoint:
-    """One layer on the roofline: operations per byte moved, and operations per second."""
+    """One layer on the roofline: operations per byte moved, operations per second, its bound."""
 
     name: str
     ops_per_byte: float
     ops_per_s: float
     roof: float
+    bound: str
 
 
 def roofline(layers: Sequence[Layer], profile: Profile) -> list[RooflinePoint]:
@@ -195,7 +196,6 @@ def roofline(layers: Sequence[Layer], profile: Profile) -> list[RooflinePoint]:
     for time in time_layers(layers, spec):
         intensity = 2 * time.macs / max(1, time.n_bytes)
         achieved = 2 * time.macs * PS_PER_S / time.total_ps
-        points.append(
-            RooflinePoint(time.name, intensity, achieved, min(peak, intensity * spec.bandwidth))
-        )
+        roof = min(peak, intensity * min(spec.bandwidth, spec.port_bandwidth))
+        points.append(RooflinePoint(time.name, intensity, achieved, roof, time.bound))
     return points
