@@ -20,6 +20,7 @@ from onnx.backend.base import Backend, BackendRep, namedtupledict
 from accel.device import device as open_device
 from accel.device import device_info, kinds
 from accel.errors import AccelError, InputError
+from accel.graph import OPSET
 from accel.model import Model, load
 from accel.program import Program
 
@@ -28,7 +29,7 @@ MAX_PROGRAMS = 8  # compiled for different shapes and kept
 Array = np.ndarray[Any, Any]
 
 
-class Prepared(BackendRep):  # type: ignore[misc]
+class Prepared(BackendRep):
     """A model ready to run.
 
     Parameters
@@ -87,7 +88,7 @@ class Prepared(BackendRep):  # type: ignore[misc]
         return program
 
 
-class AccelBackend(Backend):  # type: ignore[misc]
+class AccelBackend(Backend):
     """See the functions of this module, which are its methods."""
 
     @classmethod
@@ -129,20 +130,28 @@ class AccelBackend(Backend):  # type: ignore[misc]
         outputs_info: Sequence[tuple[Any, tuple[int, ...]]] | None = None,
         **kwargs: Any,
     ) -> tuple[Any, ...]:
-        """Run one node; `outputs_info` gives dtype and shape of its outputs where onnx cannot."""
+        """Run one node, of opset 21 or of `opset_version`.
+
+        Parameters
+        ----------
+        inputs : arrays, one for each input that the node names.
+        outputs_info : dtype and shape of each output, where onnx cannot infer them.
+        """
         arrays = [np.asarray(value) for value in inputs]
         given = [
-            onnx.helper.make_tensor_value_info(name, *_type(a.dtype, a.shape))
-            for name, a in zip((n for n in node.input if n), arrays, strict=True)
+            _info(name, array.dtype, array.shape)
+            for name, array in zip((n for n in node.input if n), arrays, strict=True)
         ]
-        infos = outputs_info or [(arrays[0].dtype, None)] * len(node.output)
-        wanted = [
-            onnx.helper.make_tensor_value_info(name, *_type(np.dtype(dtype), shape))
-            for name, (dtype, shape) in zip(node.output, infos, strict=True)
-        ]
-        graph = onnx.helper.make_graph([node], "node", given, wanted)
-        opset = kwargs.pop("opset_version", onnx.defs.onnx_opset_version())
-        made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+        told = outputs_info or ()
+        wanted = [_info(n, *info) for n, info in zip(node.output, told, strict=bool(told))]
+        opset = kwargs.pop("opset_version", OPSET)
+        made = onnx.helper.make_model(
+            onnx.helper.make_graph([node], "node", given, wanted),
+            opset_imports=[onnx.helper.make_opsetid("", opset)],
+        )
+        if not told:
+            infos = onnx.shape_inference.infer_shapes(made).graph.value_info
+            made.graph.output.extend(i for i in infos if i.name in node.output)
         return cls.prepare(made, device, **kwargs).run(arrays)
 
     @classmethod
@@ -158,8 +167,9 @@ def _device_name(device: str) -> str:
     return "cpu" if kind == "CPU" and index in ("", "0") else device
 
 
-def _type(dtype: np.dtype[Any], shape: Sequence[int] | None) -> tuple[int, Sequence[int] | None]:
-    return onnx.helper.np_dtype_to_tensor_dtype(dtype), shape
+def _info(name: str, dtype: Any, shape: Sequence[int]) -> onnx.ValueInfoProto:
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return onnx.helper.make_tensor_value_info(name, kind, list(shape))
 
 
 is_compatible = AccelBackend.is_compatible
