@@ -23,6 +23,7 @@ from accel.errors import (
 from accel.explain import Explanation
 from accel.model import Model, load
 from accel.program import Job, Program
+from accel.saved import load_program
 from accel.tensor_spec import TensorSpec
 
 __version__ = "0.1.0"
@@ -48,4 +49,5 @@ __all__ = [
     "device",
     "devices",
     "load",
+    "load_program",
 ]

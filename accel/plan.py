@@ -12,6 +12,7 @@ from accel.arena import Arena
 from accel.forms import Form
 from accel.host import HostCall, open_session
 from accel.joins import place_joins
+from accel.packed import PackedFor
 from accel.schedule import Call, HostGroup, JoinCall, PoolCall, ProductCall, Schedule
 from accel.steps import Run, Step
 from accel.values import Values
@@ -24,6 +25,7 @@ class Plan:
 
     Parameters
     ----------
+    packed : gives the packed weights of each product.
     gemm : address of MKL's ``cblas_gemm_s8u8s32``, or None for our own dot kernels.
 
     Attributes
@@ -32,15 +34,22 @@ class Plan:
     """
 
     def __init__(
-        self, schedule: Schedule, name: str, threads: int, gemm: int | None = None
+        self,
+        schedule: Schedule,
+        packed: PackedFor,
+        name: str,
+        threads: int,
+        gemm: int | None = None,
     ) -> None:
         self.schedule = schedule
         self.arena = Arena()
+        self._packed = packed
         self._name = name
         self._threads = threads
         self._gemm = gemm
         self._pool = kernels.Pool(threads)
         self._loose: dict[str, Array] = {}  # values of unknown shape, made anew by each run
+        self._weight_bytes: dict[str, int] = {}
         self._steps: list[Step] = []
         self._values = Values(schedule, self.arena, self._pool, self._steps)
         place_joins(schedule, self._values, self.arena)
@@ -83,8 +92,8 @@ class Plan:
         return found
 
     def moved(self) -> dict[str, int]:
-        """Bytes of all forms that each node touches, without its weights."""
-        found: dict[str, int] = {}
+        """Bytes of the weights and of all forms that each node touches."""
+        found = dict(self._weight_bytes)
         for step in self._steps:
             found[step.node] = found.get(step.node, 0) + sum(f.nbytes for f in step.touches)
         return found
@@ -120,14 +129,8 @@ class Plan:
         residual = None if e.residual is None else values.nhwc(e.residual, call.rows)
 
         def bind() -> Run:
-            weights = kernels.pack_weights(
-                call.qw,
-                call.scale,
-                call.window,
-                weight_window=call.weight_window,
-                signed=call.signed,
-                groups=call.groups,
-            )
+            weights = self._packed(call)
+            self._weight_bytes[call.name] = weights.nbytes
             return kernels.Conv(
                 source.tensor,
                 weights,

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from accel.detection.spec import DetectorSpec
 from accel.errors import InputError, UnsupportedError
 from accel.explain import Explanation
-from accel.model import Model
 from accel.tensor_spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -49,6 +50,22 @@ class Job:
         return self._future.done()
 
 
+class Network(Protocol):
+    """What a program knows of its model, or of the file that it came from."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]: ...
+    @property
+    def detector_spec(self) -> DetectorSpec | None: ...
+    def fixed_shapes(
+        self, batch_size: int | None, shapes: Mapping[str, Sequence[int]] | None = None
+    ) -> dict[str, tuple[int, ...]]: ...
+
+
 class Program:
     """A compiled model. Subclasses implement `_execute` and `explain`.
 
@@ -58,7 +75,7 @@ class Program:
     def __init__(
         self,
         device: Device,
-        model: Model,
+        model: Network,
         batch_size: int | None,
         threads: int,
         shapes: Mapping[str, Sequence[int]] | None = None,
@@ -111,6 +128,21 @@ class Program:
     def explain(self) -> Explanation:
         """Which node runs where."""
         raise NotImplementedError
+
+    def save(self, path: str | Path) -> Path:
+        """Write the program with its packed weights, for `accel.load_program`.
+
+        Raises
+        ------
+        UnsupportedError
+            The device's programs cannot be saved; those of `cpu` can.
+        ModelError
+            The folder does not exist.
+        """
+        raise UnsupportedError(
+            f"programs of device {self.device.name!r} cannot be saved; compile for 'cpu', or save "
+            "the model with model.save()"
+        )
 
     def profile(self, x: Any = None, repeats: int = 20) -> Explanation:
         """`explain` with times: of every node where the device can tell, of the batch in any case.

@@ -40,7 +40,8 @@ class ProductCall(OneCall):
     Attributes
     ----------
     rows : `x` is a matrix (..., K); else an image (N, C, H, W) or (N, C, W).
-    qw : int8, OHWI (OC, KH, KW, IC / groups) or (N, K).
+    shape : of the weights, OHWI (OC, KH, KW, IC / groups) or (N, K).
+    qw : int8 weights. None, and scale too, where they are packed already.
     scale : float32, one per output channel, or one per output channel and weight window.
     window, weight_window : activation and weight windows; window None: one scale for an image.
     border : where the input is raw pixels, uint8 (N, H, W, C): what stands for zero in each
@@ -51,8 +52,9 @@ class ProductCall(OneCall):
     """
 
     rows: bool
-    qw: Array
-    scale: Array
+    shape: tuple[int, ...]
+    qw: Array | None
+    scale: Array | None
     window: int | None
     weight_window: int | None
     signed: bool

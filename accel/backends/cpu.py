@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from accel import kernels
+from accel.detection.description import to_json
 from accel.device import Device
 from accel.errors import ModelError, UnsupportedError
 from accel.explain import Explanation, Row
 from accel.lower import lower
 from accel.model import Model
+from accel.packed import PackedFor, shared_weights
 from accel.peak import dot_peak
 from accel.plan import Plan
 from accel.program import Arrays, Program
+from accel.program_file import SavedProgram, write_program
+from accel.saved import SavedModel
 from accel.schedule import Call, HostGroup, ProductCall, Schedule
 
 
@@ -51,11 +56,41 @@ class PlanProgram(Program):
                 f"device {device.name!r} runs quantized models, and {model.name!r} is float32; "
                 "call model.quantize() first"
             )
-        self._schedule = lower(model.with_shapes(self.batch_size, self.shapes))
+        schedule = lower(model.with_shapes(self.batch_size, self.shapes))
         if strict:
-            _refuse_foreign(model, self._schedule)
+            _refuse_foreign(model, schedule)
+        self._bind(schedule, shared_weights(model.digest), gemm)
+
+    @classmethod
+    def restore(
+        cls, device: Device, saved: SavedProgram, packed: PackedFor, threads: int
+    ) -> PlanProgram:
+        """The program that a file holds."""
+        program = cls.__new__(cls)
+        Program.__init__(program, device, SavedModel(saved), saved.batch_size, threads)
+        program._bind(saved.schedule, packed)
+        return program
+
+    def _bind(self, schedule: Schedule, packed: PackedFor, gemm: int | None = None) -> None:
+        self._schedule, self._packed, self._gemm = schedule, packed, gemm
         self._kernel = f"{'MKL gemm_s8u8s32' if gemm else 'dot'} {kernels.isa()}"
-        self._plan = Plan(self._schedule, model.name, threads, gemm)
+        self._plan = Plan(schedule, packed, self.model.name, self.threads, gemm)
+
+    def save(self, path: str | Path) -> Path:
+        if self._gemm is not None:
+            return super().save(path)
+        spec = self.model.detector_spec
+        saved = SavedProgram(
+            name=self.model.name,
+            isa=kernels.isa(),
+            batch_size=self.batch_size,
+            inputs=self.inputs,
+            outputs=self.model.outputs,
+            detector=None if spec is None else to_json(spec),
+            schedule=self._schedule,
+            weights=(),
+        )
+        return write_program(path, saved, self._packed)
 
     def _execute(self, inputs: Arrays) -> Arrays:
         return self._plan.run(inputs)
@@ -66,8 +101,7 @@ class PlanProgram(Program):
         rows: list[Row] = []
         for call in self._schedule.calls:
             first, *others = _rows(call, where, self._kernel)
-            weights = call.qw.nbytes + call.scale.nbytes if isinstance(call, ProductCall) else 0
-            rows += [replace(first, bytes=moved.get(call.name, 0) + weights), *others]
+            rows += [replace(first, bytes=moved.get(call.name, 0)), *others]
         arena = f"{self._plan.arena.nbytes / 1e6:.2f} MB hold all values of a run"
         return Explanation(
             self.model.name, where, self.batch_size, self.threads, tuple(rows), (arena,)

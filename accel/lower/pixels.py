@@ -21,6 +21,7 @@ def read_pixels(call: ProductCall, conv: ir.Node, claimed: set[ir.Node]) -> Prod
     found = _pixels_behind(conv.inputs[0])
     if found is None or call.weight_window is not None or call.groups != 1:
         return call
+    assert call.qw is not None and call.scale is not None
     pixels, level, nodes = found
     claimed.update(nodes)
     # sum qw * (p - level) = sum qw * p - sum qw * level, and a border of `level` adds nothing

@@ -50,6 +50,7 @@ def product_call(node: ir.Node, nonnegative: set[str], claimed: set[ir.Node]) ->
         x=x.name or "",
         y=(fused[-1] if fused else node).outputs[0].name or "",
         rows=not image,
+        shape=qw.shape,
         qw=qw,
         scale=scale,
         window=None if window == WHOLE_IMAGE else window,

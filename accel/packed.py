@@ -1,0 +1,49 @@
+"""Packed weights of products: one copy in a process, however many programs of a model use it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakValueDictionary
+
+from accel import kernels
+from accel.schedule import ProductCall
+
+PackedFor = Callable[[ProductCall], kernels.PackedWeights]
+
+_HELD: WeakValueDictionary[tuple[Any, ...], kernels.PackedWeights] = WeakValueDictionary()
+_LOCK = threading.Lock()
+
+
+def shared_weights(digest: str) -> PackedFor:
+    """Packs the weights of a model, or finds those that another program of it still uses.
+
+    Parameters
+    ----------
+    digest : of the model, `Model.digest`.
+    """
+
+    def packed(call: ProductCall) -> kernels.PackedWeights:
+        options = (call.window, call.weight_window, call.signed, call.groups)
+        key = (digest, call.name, call.y, call.shape, *options, call.border, kernels.isa())
+        with _LOCK:
+            found = _HELD.get(key)
+            if found is None:
+                found = _HELD[key] = pack(call)
+            return found
+
+    return packed
+
+
+def pack(call: ProductCall) -> kernels.PackedWeights:
+    """The weights of a call in the order of the kernels."""
+    assert call.qw is not None and call.scale is not None
+    return kernels.pack_weights(
+        call.qw,
+        call.scale,
+        call.window,
+        weight_window=call.weight_window,
+        signed=call.signed,
+        groups=call.groups,
+    )
