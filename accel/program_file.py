@@ -173,7 +173,8 @@ class _Blobs:
         return len(self.held) - 1
 
     def get(self, number: Any) -> Array:
-        return self.held[number]
+        held: Array = self.held[number]
+        return held
 
 
 class _Mapped:
