@@ -6,11 +6,13 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline))
+#define PASTE(a, b) a##b
+#define CONCAT(a, b) PASTE(a, b)
 #define UNROLLED(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
 
 #define HIDE(p) __asm__ volatile("" : : "r"(p) : "memory") /* what p points to may have changed */
 
-enum { NV = NR / VW };
+enum { MR = LW_MR, NV = NR / VW };
 
 #ifndef LW_A_OFFSET
 #define LW_A_OFFSET 0
@@ -111,22 +113,28 @@ INLINE void dot_tile_c(const int mr, int windows, const lw_win *win, const uint8
 
 DOT_ROWS(1)
 DOT_ROWS(2)
-#define ROWS_OF(mode) dot_##mode##_1, dot_##mode##_2
-#ifndef LW_ROWS_2
+#if LW_MR >= 3
 DOT_ROWS(3)
-#undef ROWS_OF
-#define ROWS_OF(mode) dot_##mode##_1, dot_##mode##_2, dot_##mode##_3
 #endif
-#ifdef LW_ROWS_7
+#if LW_MR >= 4
 DOT_ROWS(4)
+#endif
+#if LW_MR >= 5
 DOT_ROWS(5)
 DOT_ROWS(6)
-DOT_ROWS(7)
-#undef ROWS_OF
-#define ROWS_OF(mode)                                                                              \
-    dot_##mode##_1, dot_##mode##_2, dot_##mode##_3, dot_##mode##_4, dot_##mode##_5,                \
-        dot_##mode##_6, dot_##mode##_7
 #endif
+#if LW_MR >= 7
+DOT_ROWS(7)
+#endif
+
+#define ROWS_1(mode) dot_##mode##_1
+#define ROWS_2(mode) ROWS_1(mode), dot_##mode##_2
+#define ROWS_3(mode) ROWS_2(mode), dot_##mode##_3
+#define ROWS_4(mode) ROWS_3(mode), dot_##mode##_4
+#define ROWS_5(mode) ROWS_4(mode), dot_##mode##_5
+#define ROWS_6(mode) ROWS_5(mode), dot_##mode##_6
+#define ROWS_7(mode) ROWS_6(mode), dot_##mode##_7
+#define ROWS_OF(mode) CONCAT(ROWS_, LW_MR)(mode) /* kernels of 1 to MR rows */
 
 /* ---- depthwise ---------------------------------------------------------------------------- */
 
@@ -266,13 +274,13 @@ static void pool(int average, int taps, const lw_tap *tap, int64_t n, int64_t wi
 
 /* ---- peak --------------------------------------------------------------------------------- */
 
-/* The dot instruction alone, on one full tile: nothing but registers and one cache line. */
+/* The dot instruction alone, on one full tile: nothing but registers and a line or two of cache. */
 static int64_t peak(int64_t steps) {
-    uint8_t a[64] = {0};
+    uint8_t a[NR * 4] = {0};
     vb b[NV];
     vi acc[MR][NV], sum = vi_set(0);
     HIDE(a);
-    UNROLLED (j, NV) b[j] = vb_load(a);
+    UNROLLED (j, NV) b[j] = vb_load(a + j * VW * 4);
     UNROLLED (i, MR)
         UNROLLED (j, NV) acc[i][j] = vi_set(i + j);
     for (int64_t k = 0; k < steps; k++) {
@@ -289,8 +297,7 @@ static int64_t peak(int64_t steps) {
 
 /* ---- table -------------------------------------------------------------------------------- */
 
-#define PASTE(a, b) a##b
-#define TABLE(isa) PASTE(lw_isa_, isa)
+#define TABLE(isa) CONCAT(lw_isa_, isa)
 #define TEXT(isa) #isa
 #define NAME(isa) TEXT(isa)
 

@@ -1,13 +1,16 @@
-/* vec_avx2.h - eight lanes, 16 registers. The byte product widens to 16 bits, because
- * vpmaddubsw would saturate (2 * 255 * 127 > 32767). */
+/* vec_avx2.h - eight lanes, 16 registers. The byte product widens to 16 bits, because vpmaddubsw
+ * would saturate (2 * 255 * 127 > 32767). |a - 128| * sign(w, a - 128) would not (2 * 128 * 127 <
+ * 32767), but takes three of its four instructions from the two multipliers, where widening takes
+ * two: 134 to 148 GOP/s on one core of Zen 4. */
 #include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
 
 #ifndef LW_ISA
 #define LW_ISA avx2
+#define LW_MR 3 /* a fourth row would spill sums */
 #endif
-enum { VW = 8, MR = 3, NR = 16 };
+enum { VW = 8, NR = 16 };
 
 typedef __m256 vf;
 typedef __m256i vi;
@@ -116,7 +119,7 @@ static inline vb vb_load(const uint8_t *p) {
     return (vb){_mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8), _mm256_srai_epi16(x, 8)};
 }
 static inline vi v_dot4(vi c, va a, vb b) {
-    __m256i even = _mm256_madd_epi16(a.even, b.even), odd = _mm256_madd_epi16(a.odd, b.odd);
-    return _mm256_add_epi32(c, _mm256_add_epi32(even, odd));
+    c = _mm256_add_epi32(c, _mm256_madd_epi16(a.even, b.even));
+    return _mm256_add_epi32(c, _mm256_madd_epi16(a.odd, b.odd));
 }
 #endif

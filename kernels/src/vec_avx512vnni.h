@@ -7,8 +7,8 @@
 #include <string.h>
 
 #define LW_ISA avx512vnni
-enum { VW = 16, MR = 7, NR = 32 };
-#define LW_ROWS_7
+#define LW_MR 7
+enum { VW = 16, NR = 32 };
 
 typedef __m512 vf;
 typedef __m512i vi;

@@ -12,7 +12,8 @@
 #define LW_ISA neon_dot
 #define LW_A_OFFSET 128
 #endif
-enum { VW = 4, MR = 3, NR = 16 };
+#define LW_MR 3
+enum { VW = 4, NR = 16 };
 
 typedef float32x4_t vf;
 typedef int32x4_t vi;

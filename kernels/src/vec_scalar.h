@@ -4,8 +4,8 @@
 #include <string.h>
 
 #define LW_ISA scalar
-enum { VW = 1, MR = 2, NR = 4 };
-#define LW_ROWS_2
+#define LW_MR 2
+enum { VW = 1, NR = 4 };
 
 typedef float vf;
 typedef int32_t vi;

@@ -11,6 +11,8 @@ import pytest
 import accel._kernels
 from accel import kernels
 
+STACK = re.compile(r"[yz]mm\d+,.*\(%r[sb]p|\(%r[sb]p.*[yz]mm")
+
 
 def disassembly(function: str) -> list[str]:
     """Instructions of one function of the compiled module."""
@@ -37,15 +39,31 @@ def loops(lines: list[str]) -> list[list[str]]:
     return [a for a in found if not any(b is not a and set(b) < set(a) for b in found)]
 
 
+def hot_loops(mode: str, rows: int, instruction: str) -> list[str]:
+    """Innermost loops of the product of `rows` pixels that hold the instruction."""
+    found = loops(disassembly(f"dot_LW_{mode}_{rows}"))
+    return [text for loop in found if instruction in (text := "\n".join(loop))]
+
+
 @pytest.mark.skipif("avx512vnni" not in kernels.isas(), reason="hardware: no AVX512-VNNI")
 @pytest.mark.parametrize("mode", ["A", "AW", "C"])
 def test_dot_loop_has_no_spills(mode: str) -> None:
-    hot = [loop for loop in loops(disassembly(f"dot_LW_{mode}_7")) if "vpdpbusd" in "".join(loop)]
-    assert len(hot) == 1
-    text = "\n".join(hot[0])
-    dots = text.count("vpdpbusd")
+    (hot,) = hot_loops(mode, 7, "vpdpbusd")
+    dots = hot.count("vpdpbusd")
     assert dots % 14 == 0
     assert dots >= 14
-    assert not re.search(r"zmm\d+,.*\(%rsp|\(%rsp.*zmm|\(%rbp.*zmm", text)
-    copies = re.findall(r"vmovdqa\d*\s+%zmm\d+,%zmm", text)
+    assert not STACK.search(hot)
+    copies = re.findall(r"vmovdqa\d*\s+%zmm\d+,%zmm", hot)
     assert len(copies) <= 2, "copies of accumulators beyond what renaming hides"
+
+
+@pytest.mark.skipif("avx2" not in kernels.isas(), reason="hardware: no AVX2")
+@pytest.mark.parametrize("mode", ["A", "AW", "C"])
+@pytest.mark.parametrize(("rows", "instruction"), [(3, "vpmaddwd"), (6, "vpdpbusd")])
+def test_dot_loops_of_256_bits_have_no_spills(mode: str, rows: int, instruction: str) -> None:
+    """The widest tile of AVX2, and of AVX-VNNI in both of its encodings."""
+    hot = [text for text in hot_loops(mode, rows, instruction) if "ymm" in text]
+    assert len(hot) == (1 if instruction == "vpmaddwd" else 2)
+    for text in hot:
+        assert text.count(instruction) % (4 * rows if instruction == "vpmaddwd" else 2 * rows) == 0
+        assert not STACK.search(text)
