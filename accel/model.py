@@ -21,6 +21,7 @@ from accel.detection.spec import DetectorSpec
 from accel.errors import InputError, ModelError
 from accel.importers import Source, import_model
 from accel.passes.choose_windows import MAX_WINDOW, choose_windows, window_of
+from accel.passes.equalize_depthwise import equalize_depthwise
 from accel.passes.fold_batchnorm import fold_batchnorm
 from accel.passes.fold_constants import fold_constants
 from accel.passes.fold_pixels import fold_pixels
@@ -143,7 +144,7 @@ class Model:
         if self.is_quantized:
             raise ModelError(f"model {self.name!r} is quantized already; quantize the fp32 model")
         graph_model = keep_int8(fold_constants(self.graph()))
-        graph_model = fold_pixels(fold_batchnorm(graph_model))
+        graph_model = equalize_depthwise(fold_pixels(fold_batchnorm(graph_model)))
         choose_windows(graph_model, window)
         quantize_weights(graph_model, weight_window)
         graph_model.metadata_props[QUANTIZED_KEY] = "1"
