@@ -34,7 +34,7 @@ def network(rng: np.random.Generator, activation: str = "LeakyRelu", size: Any =
         nodes, "net",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, size, size])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 32, size, size])],
-        [helper.make_tensor(n, TensorProto.FLOAT, a.shape, a.ravel()) for n, a in constants.items()],
+        [helper.make_tensor(n, 1, a.shape, a.ravel()) for n, a in constants.items()],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
     return accel.load(model.SerializeToString())
