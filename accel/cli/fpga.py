@@ -15,10 +15,17 @@ from rich.table import Table
 from accel.cli.options import Json
 from accel.cli.output import out, print_json, table
 from accel.errors import InputError
-from accel.fpga.calibrate import LINK_CARDS, PARAMETERS, Calibration, fit_engines, fit_link
+from accel.fpga.calibrate import (
+    LINK_CARDS,
+    PARAMETERS,
+    compare_nic,
+    fit_engines,
+    fit_link,
+)
 from accel.fpga.campaign import Count, strike
 from accel.fpga.fault_text import rules_of
 from accel.fpga.faults import Fault
+from accel.fpga.fit import Calibration
 from accel.fpga.hosts import NFP_HOSTS, nfp_on, without_superpages
 from accel.fpga.packet import udp_goodput, wire_bytes
 from accel.fpga.profile import Profile, load_profile
@@ -50,9 +57,9 @@ FaultName = Annotated[
     str | None, typer.Option(help="Faults by name or number, as hang or F12; default: all.")
 ]
 Seeds = Annotated[int, typer.Option(help="Runs of each fault.")]
+NicTable = Annotated[Path | None, typer.Option("--nic", help="CSV of rows of a network port.")]
 LeaveOut = Annotated[
-    bool,
-    typer.Option("--leave-one-out", help="Leave out each DMA row in turn as well: takes minutes."),
+    bool, typer.Option("--leave-one-out", help="Leave out each DMA row in turn as well.")
 ]
 
 
@@ -132,6 +139,7 @@ def faults(fault: FaultName = None, seeds: Seeds = 20, as_json: Json = False) ->
 def calibrate(
     accelerators: Accelerators = None,
     dma_table: Dma = None,
+    nic_table: NicTable = None,
     leave_out: LeaveOut = False,
     as_json: Json = False,
 ) -> None:
@@ -139,13 +147,15 @@ def calibrate(
 
     Accelerator rows are also fitted with each row left out in turn.
     """
-    if accelerators is None and dma_table is None:
-        raise InputError("nothing to fit to; give --accelerators FILE, --dma FILE or both")
+    if accelerators is None and dma_table is None and nic_table is None:
+        raise InputError("nothing to fit to; give --accelerators, --dma or --nic with a file")
     fits: list[Calibration] = []
     if accelerators is not None:
         fits += [fit_engines(accelerators, family) for family in PARAMETERS]
     if dma_table is not None:
         fits += [fit_link(dma_table, card, leave_out) for card in LINK_CARDS]
+    if nic_table is not None:
+        fits.append(compare_nic(nic_table))
     if as_json:
         print_json([_fit_dict(fit) for fit in fits])
         return
@@ -220,7 +230,7 @@ def _fit_dict(fit: Calibration) -> dict[str, Any]:
         }
         for r in fit.rows
     ]
-    left_out = [abs(row.left_out_error) for row in fit.rows]
+    left_out = [abs(row.left_out_error) for row in fit.left_out]
     return {
         "family": fit.family,
         "values": fit.values,
@@ -228,7 +238,7 @@ def _fit_dict(fit: Calibration) -> dict[str, Any]:
         "mean_error": fit.mean_error,
         "worst_error": fit.worst.error,
         "worst_row": fit.worst.name,
-        "left_out_mean_error": _finite(sum(left_out) / len(left_out)),
+        "left_out_mean_error": sum(left_out) / len(left_out) if left_out else None,
     }
 
 

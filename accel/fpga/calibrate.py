@@ -9,22 +9,16 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from accel.errors import InputError
+from accel.fpga.fit import Calibration, Predictor, Row, fit
+from accel.fpga.packet import udp_goodput
 from accel.fpga.predict import predict
 from accel.fpga.profile import Profile, load_profile
 from accel.fpga.topologies import topology
 from accel.fpga.transfer import bridge_curve, hardware_curve, read_latency, software_curve
-
-Vector = NDArray[np.float64]
-NUDGE = 0.01
-"""Relative change of a parameter for the numeric derivative; times are whole picoseconds."""
 
 NETWORKS = {
     "inceptionv1": "inception_v1", "inception_v1": "inception_v1", "inceptionv3": "inception_v3",
@@ -48,64 +42,6 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "xdnn": ("engine.efficiency", "engine.bandwidth", "engine.layer_overhead"),
 }  # fmt: skip
 """Numbers fitted for each family of engines."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measurement: what it is of, its value, the fit's, and that of a fit without it.
-
-    `left_out` is NaN where no such fit was made.
-    """
-
-    name: str
-    measured: float
-    fitted: float
-    left_out: float
-
-    @property
-    def error(self) -> float:
-        """Relative error of the fit."""
-        return self.fitted / self.measured - 1
-
-    @property
-    def left_out_error(self) -> float:
-        """Relative error of the fit that has not seen this row."""
-        return self.left_out / self.measured - 1
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Result of one fit; `str()` gives the table."""
-
-    family: str
-    values: dict[str, float]
-    rows: tuple[Row, ...]
-
-    @property
-    def error(self) -> float:
-        """Root mean square of the relative errors."""
-        return math.sqrt(sum(row.error**2 for row in self.rows) / len(self.rows))
-
-    @property
-    def mean_error(self) -> float:
-        """Mean of the absolute relative errors."""
-        return sum(abs(row.error) for row in self.rows) / len(self.rows)
-
-    @property
-    def worst(self) -> Row:
-        """The row that the fit misses most."""
-        return max(self.rows, key=lambda row: abs(row.error))
-
-    def __str__(self) -> str:
-        lines = [f"{self.family}: " + ", ".join(f"{k} = {v:.4g}" for k, v in self.values.items())]
-        lines += [
-            f"  {row.name:40} {row.measured:10.4g} {row.fitted:10.4g} {row.error:+7.1%}"
-            + ("" if math.isnan(row.left_out) else f" {row.left_out_error:+7.1%}")
-            for row in self.rows
-        ]
-        worst = f"worst {self.worst.error:+.1%} at {self.worst.name}"
-        summary = f"rms error {self.error:.1%}, mean {self.mean_error:.1%}, {worst}"
-        return "\n".join([*lines, f"  {summary}"])
 
 
 def fit_engines(table: str | Path, family: str, leave_out: bool = True) -> Calibration:
@@ -166,6 +102,20 @@ def fit_link(table: str | Path, card: str, leave_out: bool = True) -> Calibratio
     return fit(card, load_profile(card), parameters, names, measured, predictors, leave_out)
 
 
+def compare_nic(table: str | Path, card: str = "alveo-u280") -> Calibration:
+    """Set the port's arithmetic, in which nothing is fitted, beside the rows of a NIC table.
+
+    Rates are in Gb/s. Raises InputError for an unreadable table.
+    """
+    profile = load_profile(card)
+    rows = []
+    for line in read_table(table, ("payload_bytes", "throughput_Gbps")):
+        payload = int(line["payload_bytes"])
+        rate = udp_goodput(profile, payload) * 8 / 1e9
+        rows.append(Row(f"UDP {payload} Gb/s", float(line["throughput_Gbps"]), rate, math.nan))
+    return Calibration(f"{card} port", {}, tuple(rows))
+
+
 LINK_CARDS = ("alveo-u200", "alveo-u250", "nfp6000", "nfp6000-snb")
 """Cards that `fit_link` has rows for."""
 
@@ -173,46 +123,6 @@ _NFP = (
     "link.read_latency", "link.read_tags", "link.write_rate", "link.piece_overhead",
     "memory.bandwidth",
 )  # fmt: skip
-Predictor = Callable[[dict[str, float]], float]
-
-
-def fit(
-    family: str,
-    start: Profile,
-    parameters: Sequence[str],
-    names: Sequence[str],
-    measured: Sequence[float],
-    predictors: Sequence[Predictor],
-    leave_out: bool = True,
-) -> Calibration:
-    """Fit `parameters` so that the predictors meet `measured`, in the logarithm of both.
-
-    The search begins at the values of `start`.
-    """
-    if len(measured) < len(parameters):
-        raise InputError(
-            f"{family}: {len(measured)} rows cannot determine {len(parameters)} parameters"
-        )
-    guess = np.log([start.value(p) for p in parameters])
-    target = np.log(np.asarray(measured))
-
-    def residual(x: Vector, chosen: Sequence[int]) -> Vector:
-        values = dict(zip(parameters, np.exp(x).tolist(), strict=True))
-        return np.array([math.log(predictors[i](values)) - target[i] for i in chosen])
-
-    everything = list(range(len(measured)))
-    best = _least_squares(lambda x: residual(x, everything), guess)
-    rows = []
-    for i, name in enumerate(names):
-        fitted = math.exp(residual(best, [i])[0] + target[i])
-        unseen = math.nan
-        if leave_out:
-            rest = [k for k in everything if k != i]
-            alone = _least_squares(lambda x: residual(x, rest), best)  # noqa: B023 - used at once
-            unseen = math.exp(residual(alone, [i])[0] + target[i])
-        rows.append(Row(name, measured[i], fitted, unseen))
-    return Calibration(family, dict(zip(parameters, np.exp(best).tolist(), strict=True)),
-                       tuple(rows))  # fmt: skip
 
 
 def read_table(path: str | Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -266,28 +176,3 @@ def _link_predictor(line: dict[str, str], card: Profile, rate: bool) -> Predicto
 
 def _with(profile: Profile, values: dict[str, float]) -> Profile:
     return profile.with_values(**{key.replace(".", "__"): v for key, v in values.items()})
-
-
-def _least_squares(residual: Callable[[Vector], Vector], start: Vector, steps: int = 40) -> Vector:
-    """Minimise the sum of squares by damped Gauss-Newton steps with a numeric Jacobian."""
-    x, r, damping = start, residual(start), 1e-2
-    for _ in range(steps):
-        jacobian: Vector = np.stack(
-            [(residual(x + h) - r) / NUDGE for h in NUDGE * np.eye(len(x))], axis=1
-        )
-        normal = jacobian.T @ jacobian
-        for _ in range(8):
-            lift = damping * (np.diag(np.diag(normal)) + 1e-9 * np.eye(len(x)))
-            step = np.linalg.solve(normal + lift, -jacobian.T @ r)
-            trial: Vector = x + np.clip(step, -0.5, 0.5)
-            better = residual(trial)
-            if better @ better < r @ r:
-                break
-            damping *= 4
-        else:
-            return x
-        gain = float(r @ r - better @ better)
-        x, r, damping = trial, better, damping / 4
-        if gain < 1e-9:
-            return x
-    return x

@@ -22,7 +22,7 @@ from accel.fpga.memory import Buffer
 from accel.fpga.network import Arrays, Network
 from accel.fpga.nic_client import NicClient
 from accel.fpga.request import DriverSpec
-from accel.fpga.topologies import Stack
+from accel.fpga.stack import Stack
 
 REQUESTS = 8
 SHAPE = (2, 96)

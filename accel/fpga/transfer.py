@@ -20,7 +20,7 @@ from accel.fpga.profile import Profile
 from accel.fpga.request import DriverSpec
 
 Direction = Literal["h2c", "c2h", "bidir"]
-STEADY = 200
+STEADY = 50
 WAYS: tuple[Literal["h2c"], Literal["c2h"]] = ("h2c", "c2h")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from accel.errors import InputError
 from accel.fpga import load_profile
-from accel.fpga.calibrate import PARAMETERS, fit_engines, fit_link
+from accel.fpga.calibrate import PARAMETERS, compare_nic, fit_engines, fit_link
 from accel.fpga.link import LinkSpec
 from accel.fpga.predict import predict
 from accel.fpga.topologies import topology
@@ -37,6 +37,7 @@ def test_fit_finds_the_parameters_a_table_was_made_with(tmp_path: Path) -> None:
     assert found.error < 1e-3
     assert all(abs(row.left_out_error) < 0.05 for row in found.rows)
     assert "rms error 0.0%" in str(found)
+    assert "left out: mean 0.0%" in str(found)
 
 
 @pytest.mark.parametrize("family", sorted(PARAMETERS))
@@ -60,6 +61,15 @@ def test_link_profiles_hold_what_the_table_gives(shared: Path, card: str) -> Non
         assert load_profile(card).value(key) == pytest.approx(value, rel=0.1), key
     assert found.mean_error < 0.08
     assert abs(found.worst.error) < 0.2 or found.worst.name.split()[1] in ("8", "16", "32", "64")
+
+
+def test_port_meets_its_rows_without_a_fit(shared: Path) -> None:
+    found = compare_nic(shared / "calibration/nic.csv")
+    assert len(found.rows) == 8
+    assert found.values == {}
+    assert abs(found.worst.error) < 0.03
+    assert "nothing is fitted" in str(found)
+    assert "left out" not in str(found)
 
 
 def test_bad_tables_and_families_are_refused(tmp_path: Path) -> None:
