@@ -14,6 +14,7 @@ from spark_bridge.frames import read_frames
 from spark_bridge.image_stream import watch_images
 from spark_bridge.images import read_images
 from spark_bridge.measure import Measurement, measure
+from spark_bridge.nearest import nearest
 from spark_bridge.progress import progress
 from spark_bridge.query import choose_device
 from spark_bridge.rdd import map_partitions
@@ -30,6 +31,7 @@ __all__ = [
     "local_session",
     "map_partitions",
     "measure",
+    "nearest",
     "predict",
     "progress",
     "read_frames",
