@@ -23,6 +23,7 @@ from accel.errors import (
 from accel.explain import Explanation
 from accel.model import Model, load
 from accel.program import Job, Program
+from accel.programs import Programs
 from accel.saved import load_program
 from accel.tensor_spec import TensorSpec
 
@@ -44,6 +45,7 @@ __all__ = [
     "Model",
     "ModelError",
     "Program",
+    "Programs",
     "TensorSpec",
     "UnsupportedError",
     "device",

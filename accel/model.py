@@ -27,6 +27,7 @@ from accel.passes.fold_constants import fold_constants
 from accel.passes.fold_pixels import fold_pixels
 from accel.passes.fold_preprocessing import fold_preprocessing
 from accel.passes.keep_int8 import keep_int8
+from accel.passes.quantize_tables import quantize_tables
 from accel.passes.quantize_weights import quantize_weights
 from accel.tensor_spec import TensorSpec, fix_shapes, spec_of
 from accel.workload import Layer, workload_of
@@ -147,6 +148,7 @@ class Model:
         graph_model = equalize_depthwise(fold_pixels(fold_batchnorm(graph_model)))
         choose_windows(graph_model, window)
         quantize_weights(graph_model, weight_window)
+        quantize_tables(graph_model)
         graph_model.metadata_props[QUANTIZED_KEY] = "1"
         return Model.from_graph(g.forget_shapes(graph_model), self.name)
 

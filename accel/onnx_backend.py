@@ -9,7 +9,6 @@ is compiled for each set of them and kept.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,9 +21,7 @@ from accel.device import device_info, kinds
 from accel.errors import AccelError, InputError
 from accel.graph import OPSET
 from accel.model import Model, load
-from accel.program import Program
-
-MAX_PROGRAMS = 8  # compiled for different shapes and kept
+from accel.programs import Programs
 
 Array = np.ndarray[Any, Any]
 
@@ -39,9 +36,8 @@ class Prepared(BackendRep):
     """
 
     def __init__(self, name: str, model: Model) -> None:
-        self._device = open_device(name)
         self._model = model
-        self._programs: OrderedDict[tuple[tuple[int, ...], ...], Program] = OrderedDict()
+        self._programs = Programs(open_device(name), model)
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Compute the outputs.
@@ -60,7 +56,7 @@ class Prepared(BackendRep):
             Inputs that do not fit the model; see `Program.run`.
         """
         arrays = self._by_name(inputs)
-        found = self._program(arrays).run(arrays)
+        found = self._programs.run(arrays)
         names = [spec.name for spec in self._model.outputs]
         values = [found[n] for n in names] if isinstance(found, dict) else [found]
         outputs: tuple[Any, ...] = namedtupledict("Outputs", names)(*values)
@@ -74,18 +70,6 @@ class Prepared(BackendRep):
         if len(values) != len(names):
             raise InputError(f"{len(values)} inputs given; the model takes {len(names)}: {names}")
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
-
-    def _program(self, arrays: dict[str, Array]) -> Program:
-        key = tuple(a.shape for a in arrays.values())
-        if key in self._programs:
-            self._programs.move_to_end(key)
-            return self._programs[key]
-        shapes = {s.name: arrays[s.name].shape for s in self._model.inputs if s.name in arrays}
-        program = self._device.compile(self._model, shapes=shapes)
-        self._programs[key] = program
-        if len(self._programs) > MAX_PROGRAMS:
-            self._programs.popitem(last=False)
-        return program
 
 
 class AccelBackend(Backend):
