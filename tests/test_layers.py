@@ -20,7 +20,7 @@ HOMES = {
     "h5py": ("accel/importers/keras/",),
     "mkl": ("accel/backends/mkl.py",),
     "onnxruntime": ("accel/backends/onnxruntime.py", "accel/host.py"),
-    "cv2": ("accel/images.py", "spark_bridge/"),
+    "cv2": ("accel/images.py", "accel/detection/draw.py", "spark_bridge/"),
     "PIL": ("accel/images.py",),
     "sklearn": ("accel/demo.py",),
     "typer": ("accel/cli/",),

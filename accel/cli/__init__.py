@@ -12,6 +12,7 @@ import typer
 
 from accel.cli.compare import compare
 from accel.cli.demo import demo
+from accel.cli.detect import detect
 from accel.cli.devices import devices
 from accel.cli.estimate import estimate
 from accel.cli.fpga import app as fpga
@@ -30,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (devices, inspect, quantize, run, profile, compare, estimate, demo):
+for command in (devices, inspect, quantize, run, detect, profile, compare, estimate, demo):
     app.command()(command)
 app.add_typer(fpga, name="fpga")
 
