@@ -4,8 +4,6 @@ ONNX file is its only stored form."""
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +18,7 @@ from accel.detection.known import load_spec
 from accel.detection.spec import DetectorSpec
 from accel.errors import InputError, ModelError
 from accel.importers import Source, import_model
+from accel.new_file import new_file
 from accel.passes.choose_windows import MAX_WINDOW, choose_windows, window_of
 from accel.passes.equalize_depthwise import equalize_depthwise
 from accel.passes.fold_batchnorm import fold_batchnorm
@@ -175,19 +174,9 @@ class Model:
 
     def save(self, path: str | Path) -> Path:
         """Write a standard ONNX file; a reader never sees half of it."""
-        target = Path(path)
-        if not target.parent.is_dir():
-            raise ModelError(f"cannot write {str(target)!r}: its folder does not exist")
-        handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(self._data)
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        return target
+        with new_file(path) as file:
+            file.write(self._data)
+        return Path(path)
 
     def with_preprocessing(
         self,
@@ -282,9 +271,3 @@ def load(source: Source) -> Model:
     """
     graph_model, name = import_model(source)
     return Model.from_graph(graph_model, name)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

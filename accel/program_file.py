@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
-import os
 import struct
-import tempfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 
 from accel import kernels
 from accel.errors import AccelError, DeviceError, ModelError
+from accel.new_file import new_file
 from accel.packed import PackedFor
 from accel.records import decode, encode
 from accel.schedule import Call, ProductCall, Schedule
@@ -61,9 +60,6 @@ def write_program(path: str | Path, program: SavedProgram, packed: PackedFor) ->
     ----------
     program : without `weights`, which are taken from `packed`.
     """
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise ModelError(f"cannot write {str(target)!r}: its folder does not exist")
     blobs = _Blobs()
     calls = program.schedule.calls
     weights = tuple(blobs.put(packed(c).blob) for c in calls if isinstance(c, ProductCall))
@@ -71,19 +67,13 @@ def write_program(path: str | Path, program: SavedProgram, packed: PackedFor) ->
     saved = replace(program, schedule=replace(program.schedule, calls=bare), weights=weights)
     record = encode(saved, blobs)
     header = json.dumps({"program": record, "lengths": [len(b) for b in blobs.held]}).encode()
-    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(HEAD.pack(MAGIC, len(header), zlib.crc32(header)) + header)
-            for blob in blobs.held:
-                _pad(file)
-                file.write(blob.data)
+    with new_file(path) as file:
+        file.write(HEAD.pack(MAGIC, len(header), zlib.crc32(header)) + header)
+        for blob in blobs.held:
             _pad(file)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return target
+            file.write(blob.data)
+        _pad(file)
+    return Path(path)
 
 
 def read_program(path: str | Path) -> tuple[SavedProgram, PackedFor]:
@@ -103,7 +93,9 @@ def read_program(path: str | Path) -> tuple[SavedProgram, PackedFor]:
     try:
         with Path(path).open("rb") as file:
             header, first = _header(file, str(path))
-            whole: Array = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+            whole: Array = np.frombuffer(
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8
+            )
     except (OSError, ValueError) as err:
         if isinstance(err, AccelError):
             raise

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import types
 import typing
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -95,10 +96,15 @@ def _decode_union(args: tuple[Any, ...], value: Any, store: Store) -> Any:
 
 def _decode_record(kind: type[Any], value: Any, store: Store) -> Any:
     _check(_field(value, "kind", dict) == kind.__name__, kind, value)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     names = [f.name for f in dataclasses.fields(kind)]
     _check(set(value) == {"kind", *names}, kind, sorted(value))
     return kind(**{name: decode(hints[name], value[name], store) for name in names})
+
+
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _decode_array(value: Any, store: Store) -> Any:
