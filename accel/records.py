@@ -10,7 +10,6 @@ import dataclasses
 import math
 import types
 import typing
-from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -102,9 +101,13 @@ def _decode_record(kind: type[Any], value: Any, store: Store) -> Any:
     return kind(**{name: decode(hints[name], value[name], store) for name in names})
 
 
-@cache
 def _hints(kind: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+    if kind not in _HINTS:
+        _HINTS[kind] = typing.get_type_hints(kind)
+    return _HINTS[kind]
+
+
+_HINTS: dict[type[Any], dict[str, Any]] = {}
 
 
 def _decode_array(value: Any, store: Store) -> Any:
