@@ -49,7 +49,7 @@ class Completer:
         epoch = self.epoch
         if delay:
             later = int(self.env.now) + delay
-            call_at(self.env, later, lambda: self._send_or_wait(context, command, epoch))
+            call_at(self.env, later, lambda _: self._send_or_wait(context, command, epoch))
         else:
             self._send_or_wait(context, command, epoch)
         if fires(Fault.COMPLETION_DUPLICATED):
@@ -84,16 +84,20 @@ class Completer:
         index = context.completion_pidx
         context.completion_pidx = (index + 1) & INDEX_MASK
         size = COMPLETION.itemsize
-        address = context.completion_base + (index & (context.completion_size - 1)) * size
+        offset = (index & (context.completion_size - 1)) * size
         status = command.status << 1 | phase_of(index, context.completion_size)
         epoch = self.epoch
         held = self._delay(Fault.COMPLETION_STALE)
 
-        def write() -> None:
-            if (epoch != self.epoch and not held) or not self.host.contains(address, size):
-                return
+        def write(_: object) -> None:
+            raw = context.completion_raw
+            if epoch != self.epoch:
+                address = context.completion_base
+                if not held or not self.host.contains(address, len(raw)):
+                    return
+                raw = self.host.view(address, len(raw)).data  # the ring that is there now
             PACKED_COMPLETION.pack_into(
-                self.host.view(address, size).data, 0,
+                raw, offset,
                 command.cid, command.generation, 0, status, command.n_bytes, command.checksum,
             )  # fmt: skip
             self.counts["completions"] += 1

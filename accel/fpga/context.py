@@ -13,13 +13,13 @@ from accel.fpga.ring import INDEX_MASK, CompletionRing, Descriptor, DescriptorRi
 Direction = Literal["h2c", "c2h"]
 
 
-@dataclass
+@dataclass(slots=True)
 class RingContext:
     """What the card knows of a descriptor ring: where it lies and how far it has come."""
 
     queue: QueueContext
     direction: Direction
-    base: int
+    raw: memoryview
     size: int
     pidx: int = 0
     cidx: int = 0
@@ -31,7 +31,7 @@ class RingContext:
         return (self.pidx - self.cidx) & INDEX_MASK
 
 
-@dataclass
+@dataclass(slots=True)
 class Command:
     """One command in the card: its id, its outcome so far, and what waits for its program."""
 
@@ -68,9 +68,10 @@ class QueueContext:
     ) -> None:
         self.qid = qid
         self.track = f"queue {qid}"
-        self.h2c = RingContext(self, "h2c", h2c.buffer.address, h2c.size)
-        self.c2h = RingContext(self, "c2h", c2h.buffer.address, c2h.size)
+        self.h2c = RingContext(self, "h2c", h2c.raw, h2c.size)
+        self.c2h = RingContext(self, "c2h", c2h.raw, c2h.size)
         self.completion_base = done.buffer.address
+        self.completion_raw = done.raw
         self.completion_size = done.size
         self.completion_pidx = 0
         self.completion_cidx = 0

@@ -143,7 +143,7 @@ class Dma:
         epoch = self._epoch
         count = min(ring.pending, self.spec.fetch_batch)
 
-        def fetched() -> None:
+        def fetched(_: object) -> None:
             if epoch != self._epoch:
                 return
             for descriptor in self._take(ring, count):
@@ -157,23 +157,21 @@ class Dma:
     def _take(self, ring: RingContext, count: int) -> list[Descriptor]:
         """Copy `count` descriptors out of host memory and advance `cidx`."""
         size = DESCRIPTOR.itemsize
-        raw = self.host.view(ring.base, ring.size * size).data
         taken = []
         for _ in range(count):
             slot = ring.cidx & (ring.size - 1)
-            taken.append(Descriptor(*PACKED_DESCRIPTOR.unpack_from(raw, slot * size)))
+            taken.append(Descriptor(*PACKED_DESCRIPTOR.unpack_from(ring.raw, slot * size)))
             ring.cidx = (ring.cidx + 1) & INDEX_MASK
         return taken
 
     def _write_status(self, ring: RingContext) -> None:
         """Report how far the ring has been read, in its status entry."""
         epoch, cidx, pidx = self._epoch, ring.cidx, ring.pidx
-        address = ring.base + ring.size * DESCRIPTOR.itemsize
 
-        def write() -> None:
+        def write(_: object) -> None:
             if epoch == self._epoch:
-                entry = self.host.view(address, STATUS.itemsize).data
-                PACKED_STATUS.pack_into(entry, 0, pidx, cidx, 0)
+                behind = ring.size * DESCRIPTOR.itemsize
+                PACKED_STATUS.pack_into(ring.raw, behind, pidx, cidx, 0)
 
         call_at(self.env, self.link.write(STATUS.itemsize, "status"), write)
 
@@ -217,7 +215,7 @@ class Dma:
             data += seconds_to_ps(self.faults.delay(Fault.SLOW_HOST))
         stored = self._through("h2c", context, command, descriptor, data)
 
-        def land() -> None:
+        def land(_: object) -> None:
             if epoch != self._epoch or command.over:
                 return
             self.counts["h2c_bytes"] += length
@@ -249,11 +247,11 @@ class Dma:
         length, epoch = descriptor.length, self._epoch
         loaded = self._through("c2h", context, command, descriptor)
 
-        def send() -> None:
+        def send(_: object) -> None:
             if epoch == self._epoch:
                 call_at(self.env, self.link.write(length, "c2h"), land)
 
-        def land() -> None:
+        def land(_: object) -> None:
             if epoch != self._epoch or command.over:
                 return
             checksum = self._payload.move(self.memory, self.host, descriptor, command.checksum)

@@ -173,7 +173,7 @@ class Driver:
         flow = self.queue.context.flow(cid, generation)
         self.card.trace.flow(flow, self.host.name, ready - work)
 
-        def ring() -> None:
+        def ring(_: object) -> None:
             if generation != self.queue.generation or request.cid != cid:
                 return
             try:
@@ -233,7 +233,7 @@ class Driver:
         end = self.host.reserve(seconds_to_ps(seconds), f"finish {request.number}")
         if seconds:
             request.deadline_ps = end + self._deadline_ps
-            call_at(self.card.env, end, lambda: self.finish(request, "card"))
+            call_at(self.card.env, end, lambda _: self.finish(request, "card"))
         else:
             self.finish(request, "card")
 

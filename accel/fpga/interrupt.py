@@ -53,7 +53,7 @@ class Interrupt:
         elif self._waiting == 1:
             this = self._round
             later = int(self.env.now) + self._timer_ps
-            call_at(self.env, later, lambda: self._send() if self._round == this else None)
+            call_at(self.env, later, lambda _: self._send() if self._round == this else None)
 
     def clear(self) -> None:
         """Forget what waits, as a reset does."""
@@ -65,4 +65,4 @@ class Interrupt:
         if self.faults.fires(Fault.INTERRUPT_LOST):
             return
         self.sent += 1
-        call_at(self.env, int(self.env.now) + self._latency_ps, self._handler)
+        call_at(self.env, int(self.env.now) + self._latency_ps, lambda _: self._handler())

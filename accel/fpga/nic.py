@@ -91,7 +91,9 @@ class Nic:
         delay = seconds_to_ps(faults.delay(Fault.PACKET_REORDERED)) if late else 0
         for _ in range(copies):
             arrived = self._receive_wire.reserve(self._line_ps(len(packet)), "packet")
-            call_at(self.card.env, arrived + self._latency_ps + delay, lambda: self._parse(packet))
+            call_at(
+                self.card.env, arrived + self._latency_ps + delay, lambda _: self._parse(packet)
+            )
 
     def utilisation(self) -> dict[str, float]:
         """Return the share of the time so far that each part of the port was busy."""
@@ -105,7 +107,7 @@ class Nic:
     def _parse(self, packet: bytes) -> None:
         words = -(-(len(packet) + UDP_OVERHEAD) // self._word)
         done = self._parser.reserve(cycles_to_ps(words, self._clock))
-        call_at(self.card.env, done, lambda: self._receive(packet))
+        call_at(self.card.env, done, lambda _: self._receive(packet))
 
     def _receive(self, packet: bytes) -> None:
         """Check a packet and store its bytes; start the frame that it completes."""
@@ -156,7 +158,7 @@ class Nic:
         call_at(
             self.card.env,
             self.card.now_ps + self._timeout_ps,
-            lambda: self._expire(request, opened),
+            lambda _: self._expire(request, opened),
         )
         return opened
 
@@ -176,7 +178,7 @@ class Nic:
             for packet in split(raw, request, slot.assembly.generation, self._payload):
                 sent = self._send_wire.reserve(self._line_ps(len(packet)), "packet")
                 arrival = sent + self._latency_ps
-                call_at(self.card.env, arrival, lambda packet=packet: self._deliver(packet))  # type: ignore[misc]
+                call_at(self.card.env, arrival, lambda _, packet=packet: self._deliver(packet))  # type: ignore[misc]
         self._close(request)
 
     def _after_reset(self) -> None:

@@ -143,12 +143,12 @@ class Queue:
             return
         if card.faults.fires(Fault.DOORBELL_OVERRUN):
             pidx = (pidx + 2 * context.size) & INDEX_MASK
-        call_at(card.env, card.link.register_write(), lambda: dma.doorbell(context, pidx))
+        call_at(card.env, card.link.register_write(), lambda _: dma.doorbell(context, pidx))
 
     def _return_slots(self) -> None:
         card, cidx, context = self._card, self.done.cidx, self.context
         completer = card.dma.completer
-        call_at(card.env, card.link.register_write(), lambda: completer.read(context, cidx))
+        call_at(card.env, card.link.register_write(), lambda _: completer.read(context, cidx))
 
     def _check(self, direction: str, source: int, destination: int, length: int) -> None:
         if direction not in ("h2c", "c2h"):

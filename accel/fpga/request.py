@@ -45,7 +45,7 @@ class DriverSpec:
         )
 
 
-@dataclass
+@dataclass(slots=True)
 class Request:
     """One batch under way.
 

@@ -12,7 +12,6 @@ status 8 bytes, completion 16 bytes); command ids and phase as in NVMe 1.4, sect
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Any, NamedTuple
 
@@ -93,8 +92,7 @@ STATUSES = tuple(Status)
 """By their value."""
 
 
-@dataclass(frozen=True)
-class Completion:
+class Completion(NamedTuple):
     """One entry the card wrote: command id, outcome, bytes moved, CRC-32 of those sent back."""
 
     cid: int
@@ -132,12 +130,12 @@ class DescriptorRing:
         self.entries: NDArray[Any] = raw[: size * DESCRIPTOR.itemsize].view(DESCRIPTOR)
         self.status: NDArray[Any] = raw[size * DESCRIPTOR.itemsize :].view(STATUS)
         self.pidx = 0
-        self._raw = raw.data
+        self.raw = raw.data
 
     @property
     def cidx(self) -> int:
         """Entries the card says it has fetched, modulo 2**16."""
-        found: int = PACKED_STATUS.unpack_from(self._raw, self.size * DESCRIPTOR.itemsize)[1]
+        found: int = PACKED_STATUS.unpack_from(self.raw, self.size * DESCRIPTOR.itemsize)[1]
         return found
 
     @property
@@ -162,7 +160,7 @@ class DescriptorRing:
                 f"ring of {self.size} descriptors is full; ring the doorbell and let the card run"
             )
         PACKED_DESCRIPTOR.pack_into(
-            self._raw, (self.pidx & (self.size - 1)) * DESCRIPTOR.itemsize,
+            self.raw, (self.pidx & (self.size - 1)) * DESCRIPTOR.itemsize,
             source, length, flags, cid, destination, generation, program, checksum,
         )  # fmt: skip
         self.pidx = (self.pidx + 1) & INDEX_MASK
@@ -177,7 +175,7 @@ class CompletionRing:
         raw = host.view(self.buffer.address, self.buffer.n_bytes)
         self.entries: NDArray[Any] = raw.view(COMPLETION)
         self.cidx = 0
-        self._raw = raw.data
+        self.raw = raw.data
 
     def pop(self, generation: int) -> Completion | None:
         """Return the next new entry, or None.
@@ -186,7 +184,7 @@ class CompletionRing:
         `generation`: then it was under way before a reset, and the card will write this slot again.
         """
         at = (self.cidx & (self.size - 1)) * COMPLETION.itemsize
-        cid, found, _, status, length, checksum = PACKED_COMPLETION.unpack_from(self._raw, at)
+        cid, found, _, status, length, checksum = PACKED_COMPLETION.unpack_from(self.raw, at)
         if status & PHASE != phase_of(self.cidx, self.size) or found != generation:
             return None
         self.cidx = (self.cidx + 1) & INDEX_MASK

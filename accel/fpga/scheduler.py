@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 import simpy
 
@@ -21,6 +22,9 @@ from accel.fpga.ring import Status
 from accel.fpga.trace import Trace
 
 THROTTLED = 0.5
+
+
+_free_at = attrgetter("free_at_ps")
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Scheduler:
         loaded, epoch = self.loaded[program], self._epoch
         end = self._reserve(loaded, flow)
 
-        def finish() -> None:
+        def finish(_: object) -> None:
             if epoch == self._epoch:
                 self.frames.discard(frame)
                 done(self._compute(loaded, frame))
@@ -114,8 +118,8 @@ class Scheduler:
             duration = image_ps(time_layers(loaded.network.layers, self.spec, THROTTLED), self.spec)
         end = 0
         for _ in range(loaded.network.images):
-            engine = min(self.engines, key=lambda server: server.free_at_ps)
-            if flow is not None:
+            engine = min(self.engines, key=_free_at)
+            if flow is not None and self.trace.enabled:
                 start = max(int(self.env.now), engine.free_at_ps)
                 self.trace.flow(flow, engine.name, start)
             moved = transfer_ps(loaded.image_bytes, self.spec.total_bandwidth)

@@ -173,7 +173,7 @@ class Service:
 
         call_at(
             self.card.env, batch.ready_ps,
-            lambda: scheduler.start(self._program, batch.buffer.address, ended),
+            lambda _: scheduler.start(self._program, batch.buffer.address, ended),
         )  # fmt: skip
 
     def _finish(self, batch: _Batch) -> Iterator[Result]:

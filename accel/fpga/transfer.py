@@ -127,7 +127,7 @@ def _software_point(profile: Profile, direction: Literal["h2c", "c2h"], n_bytes:
     seen: list[int] = []
     queue.context.on_completion = lambda: seen.append(card.now_ps)
 
-    def submit() -> None:
+    def submit(_: object) -> None:
         for length in pieces:
             queue.post(direction, source.address, target.address, length)
         queue.doorbell()
