@@ -23,7 +23,7 @@ def woken(count: int, completions_us: list[int], rules: list[Rule] | None = None
         env, Faults(rules or []), count, 10e-6, 1e-6, lambda: times.append(int(env.now) // US)
     )
     for time in completions_us:
-        call_at(env, time * US, interrupt.completion)
+        call_at(env, time * US, lambda _: interrupt.completion())
     env.run()
     assert interrupt.sent == len(times)
     return times
