@@ -123,9 +123,10 @@ class Detector:
         sizes : (height, width) of the first images before `prepare`; the rest was padding
         """
         arrays = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
-        candidates = self.spec.head.decode(
-            arrays, self.program.batch_size, self.size, self.spec.score
-        )
+        with np.errstate(all="ignore"):  # what is not finite is dropped by `clipped`
+            candidates = self.spec.head.decode(
+                arrays, self.program.batch_size, self.size, self.spec.score
+            )
         return [
             self._detections(c, (size[0], size[1]))
             for c, size in zip(candidates, sizes, strict=False)

@@ -8,8 +8,6 @@ import numpy as np
 
 from accel.detection.boxes import Array
 
-MAX_PRIORS = 1_000_000
-
 
 @dataclass(frozen=True)
 class PriorGrid:
@@ -23,6 +21,13 @@ class PriorGrid:
 
     strides: tuple[int, ...]
     sizes: tuple[tuple[tuple[float, float], ...], ...]
+
+    def count(self, size: tuple[int, int]) -> int:
+        """Number of priors for an input of (height, width)."""
+        return sum(
+            -(-size[0] // stride) * -(-size[1] // stride) * len(shapes)
+            for stride, shapes in zip(self.strides, self.sizes, strict=True)
+        )
 
     def boxes(self, size: tuple[int, int]) -> tuple[Array, Array]:
         """Centres and sizes, (n, 2) float32 each, relative to an input of (height, width).

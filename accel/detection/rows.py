@@ -11,6 +11,8 @@ from accel.detection.boxes import Array, Candidates
 from accel.detection.outputs import output
 from accel.errors import ModelError
 
+MAX_LABEL = 1_000_000  # larger ones are no labels
+
 
 @dataclass(frozen=True)
 class RowsHead:
@@ -31,7 +33,8 @@ class RowsHead:
         if rows.ndim != 4 or rows.shape[3] != 7:
             raise ModelError(f"output 0 has shape {rows.shape}; expected (1, 1, found, 7)")
         rows = rows.reshape(-1, 7)
-        rows = rows[(rows[:, 2] > least) & (rows[:, 1] >= self.first_label)]
+        known = (rows[:, 1] >= self.first_label) & (rows[:, 1] < MAX_LABEL)
+        rows = rows[(rows[:, 2] > least) & known]
         return [self._image(rows[rows[:, 0] == i]) for i in range(images)]
 
     def _image(self, rows: Array) -> Candidates:

@@ -52,6 +52,10 @@ class SsdHead:
                 f"{boxes.shape}; expected scores ({images}, n, classes) and boxes ({images}, n, 4)"
             )
         if self.background is not None:
+            if self.background >= scores.shape[2]:
+                raise ModelError(
+                    f"the head's background is {self.background}; scores have {scores.shape[2]}"
+                )
             scores = np.delete(scores, self.background, axis=2)
         return [self._image(scores[i], boxes[i], outputs, i, size, least)
                 for i in range(images)]  # fmt: skip
@@ -80,13 +84,15 @@ class SsdHead:
         self, outputs: Sequence[Array], image: int, size: tuple[int, int], count: int
     ) -> tuple[Array, Array]:
         if isinstance(self.priors, PriorGrid):
-            centres, extents = self.priors.boxes(size)
-        elif self.priors is not None:
-            corners = output(outputs, self.priors)[image]
-            centres = (corners[:, :2] + corners[:, 2:]) / 2
-            extents = corners[:, 2:] - corners[:, :2]
-        else:
+            if self.priors.count(size) != count:
+                raise ModelError(f"the grid has {self.priors.count(size)} priors, not {count}")
+            return self.priors.boxes(size)
+        if self.priors is None:
             raise ModelError(f"coding {self.coding!r} needs priors; the head gives none")
-        if len(centres) != count:
-            raise ModelError(f"the head has {len(centres)} priors for {count} boxes")
-        return centres, extents
+        corners = output(outputs, self.priors)[image]
+        if corners.shape != (count, 4):
+            raise ModelError(
+                f"output {self.priors} has shape {corners.shape} for an image; "
+                f"expected priors ({count}, 4)"
+            )
+        return (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
