@@ -238,6 +238,7 @@ class Driver:
             self.finish(request, "card")
 
     def finish(self, request: Request, outcome: Literal["card", "cpu", "error"]) -> None:
+        """End a request, once; its buffers go back."""
         if request.outcome:
             return
         request.outcome = outcome
