@@ -143,13 +143,22 @@ class Model:
                 raise InputError(f"{key} is {value}; expected 1..{MAX_WINDOW}, or None")
         if self.is_quantized:
             raise ModelError(f"model {self.name!r} is quantized already; quantize the fp32 model")
-        graph_model = keep_int8(fold_constants(self.graph()))
-        graph_model = equalize_depthwise(fold_pixels(fold_batchnorm(graph_model)))
+        graph_model = self._folded()
         choose_windows(graph_model, window)
         quantize_weights(graph_model, weight_window)
         quantize_tables(graph_model)
         graph_model.metadata_props[QUANTIZED_KEY] = "1"
         return Model.from_graph(g.forget_shapes(graph_model), self.name)
+
+    def folded(self) -> Model:
+        """The same function as `quantize` finds it before it rounds: constants, batch-norm and
+        normalisation folded into the weights. Its values have the names of the quantized model's.
+        """
+        return Model.from_graph(g.forget_shapes(self._folded()), self.name)
+
+    def _folded(self) -> ir.Model:
+        graph_model = keep_int8(fold_constants(self.graph()))
+        return equalize_depthwise(fold_pixels(fold_batchnorm(graph_model)))
 
     def calibrate(self, samples: Array | Mapping[str, Array]) -> Model:
         """Quantize to static int8 (QDQ) for the int8 kernels of `openvino` and `onnxruntime`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,23 @@ from accel.steps import Run, Step
 from accel.values import Values
 
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Life:
+    """A buffer of a plan: where it lies, and between which steps; -1 is before the first.
+
+    Attributes
+    ----------
+    node : who writes it first; the name of the input for inputs.
+    offset, nbytes : in the arena.
+    """
+
+    node: str
+    first: int
+    last: int
+    offset: int
+    nbytes: int
 
 
 class Plan:
@@ -97,6 +115,14 @@ class Plan:
         for step in self._steps:
             found[step.node] = found.get(step.node, 0) + sum(f.nbytes for f in step.touches)
         return found
+
+    def lives(self) -> tuple[Life, ...]:
+        """Every buffer that is used."""
+        return tuple(
+            Life(self._steps[max(b.first, 0)].node, b.first, b.last, b.offset, b.nbytes)
+            for b in self.arena.buffers
+            if b.first is not None and self._steps
+        )
 
     def _place(self) -> None:
         """Inputs are there before the first step, outputs until after the last."""

@@ -159,24 +159,29 @@ class Program:
         """
         if not 1 <= repeats <= 10_000:
             raise InputError(f"repeats is {repeats}; expected 1..10000")
-        arrays, rows = self._checked(self._noise() if x is None else x)
+        arrays, rows = self._checked(self.noise() if x is None else x)
         if rows != self.batch_size:
             raise InputError(f"x has {rows} rows; expected one batch of {self.batch_size}")
         with self._lock:
             return self._profile(arrays, repeats)
 
     def _profile(self, inputs: Arrays, repeats: int) -> Explanation:
-        """Time exactly one batch of checked arrays."""
+        found, ms = self.explain(), 1e3 * self.batch_seconds(inputs, repeats)
+        return replace(
+            found, notes=(f"one batch: {ms:.3f} ms, median of {repeats} runs", *found.notes)
+        )
+
+    def batch_seconds(self, inputs: Arrays, repeats: int) -> float:
+        """Median time of one batch, in s, without checks of the input."""
         times = []
         for _ in range(repeats):
             start = time.perf_counter()
             self._execute(inputs)
             times.append(time.perf_counter() - start)
-        found = self.explain()
-        note = f"one batch: {np.median(times) * 1e3:.3f} ms, median of {repeats} runs"
-        return replace(found, notes=(note, *found.notes))
+        return float(np.median(times))
 
-    def _noise(self) -> Arrays:
+    def noise(self) -> Arrays:
+        """One batch of inputs to try the program on: normal floats, integers of 0 and 1."""
         rng = np.random.default_rng(0)
         found = {}
         for spec in self.inputs:

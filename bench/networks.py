@@ -96,7 +96,7 @@ def programs(model: accel.Model, batch: int, threads: int) -> dict[str, accel.Pr
 def compare(name: str, model: accel.Model, batch: int, threads: int, rounds: int) -> Result:
     """Time all engines in turn."""
     made = programs(model, batch, threads)
-    x = made["cpu"]._noise()
+    x = made["cpu"].noise()
     times: dict[str, list[float]] = {engine: [] for engine in made}
     for program in made.values():
         program._execute(x)

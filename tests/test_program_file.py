@@ -73,7 +73,7 @@ def test_programs_of_one_model_share_their_weights() -> None:
     held = []
     for program in programs:
         assert isinstance(program, PlanProgram)
-        calls = [c for c in program._schedule.calls if getattr(c, "macs", 0)]
+        calls = [c for c in program.schedule.calls if getattr(c, "macs", 0)]
         held.append([id(program._packed(c)) for c in calls])  # type: ignore[arg-type]
     assert held[0] == held[1] and len(held[0]) > 5
 

@@ -89,7 +89,7 @@ def _installed() -> list[str]:
 
 def _time(program: Program, budget_s: float) -> float:
     """Best time of one batch within the budget; the first run warms up if time allows."""
-    inputs = program._noise()
+    inputs = program.noise()
     end = time.perf_counter() + budget_s
     best = float("inf")
     while True:

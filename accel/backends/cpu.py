@@ -15,7 +15,7 @@ from accel.lower import lower
 from accel.model import Model
 from accel.packed import PackedFor, shared_weights
 from accel.peak import dot_peak
-from accel.plan import Plan
+from accel.plan import Life, Plan
 from accel.program import Arrays, Program
 from accel.program_file import SavedProgram, write_program
 from accel.saved import SavedModel
@@ -38,6 +38,10 @@ class PlanProgram(Program):
     Parameters
     ----------
     gemm : address of MKL's ``cblas_gemm_s8u8s32``, None for our own dot kernels.
+
+    Attributes
+    ----------
+    schedule : what it runs.
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class PlanProgram(Program):
         return program
 
     def _bind(self, schedule: Schedule, packed: PackedFor, gemm: int | None = None) -> None:
-        self._schedule, self._packed, self._gemm = schedule, packed, gemm
+        self.schedule, self._packed, self._gemm = schedule, packed, gemm
         self._kernel = f"{'MKL gemm_s8u8s32' if gemm else 'dot'} {kernels.isa()}"
         self._plan = Plan(schedule, packed, self.model.name, self.threads, gemm)
 
@@ -87,10 +91,14 @@ class PlanProgram(Program):
             inputs=self.inputs,
             outputs=self.model.outputs,
             detector=None if spec is None else to_json(spec),
-            schedule=self._schedule,
+            schedule=self.schedule,
             weights=(),
         )
         return write_program(path, saved, self._packed)
+
+    def lives(self) -> tuple[Life, ...]:
+        """The memory plan."""
+        return self._plan.lives()
 
     def _execute(self, inputs: Arrays) -> Arrays:
         return self._plan.run(inputs)
@@ -99,7 +107,7 @@ class PlanProgram(Program):
         """Every node with the engine that runs it."""
         where, moved = self.device.name, self._plan.moved()
         rows: list[Row] = []
-        for call in self._schedule.calls:
+        for call in self.schedule.calls:
             first, *others = _rows(call, where, self._kernel)
             rows += [replace(first, bytes=moved.get(call.name, 0)), *others]
         arena = f"{self._plan.arena.nbytes / 1e6:.2f} MB hold all values of a run"

@@ -19,6 +19,7 @@ from accel.cli.fpga import app as fpga
 from accel.cli.inspect import inspect
 from accel.cli.profile import profile
 from accel.cli.quantize import quantize
+from accel.cli.report import report
 from accel.cli.run import run
 from accel.errors import AccelError
 
@@ -31,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (devices, inspect, quantize, run, detect, profile, compare, estimate, demo):
+for command in (devices, inspect, quantize, run, detect, profile, report, compare, estimate, demo):
     app.command()(command)
 app.add_typer(fpga, name="fpga")
 
