@@ -33,6 +33,6 @@ def test_spark_page_examples_run(
             exec(compile(block, str(PAGE), "exec"), names)
     finally:
         spark.conf.unset("spark.accel.backend")
-    assert len(blocks) == 8
+    assert len(blocks) == 10
     found = {path: prediction.label for path, prediction in names["pairs"]}
     assert found == {f"{i}.png": label for i, label in enumerate(labels[:6].tolist())}
