@@ -14,7 +14,7 @@ from rich.table import Table
 
 from accel.cli.options import Json
 from accel.cli.output import out, print_json, table
-from accel.errors import InputError
+from accel.errors import CardError, InputError
 from accel.fpga.calibrate import (
     LINK_CARDS,
     PARAMETERS,
@@ -108,6 +108,8 @@ def dma(
 def nic(payload: Payload, card: CardName = "alveo-u280", as_json: Json = False) -> None:
     """Payload rate of UDP packets of one size through a card's network port."""
     profile = load_profile(card)
+    if "nic.line_rate" not in profile:
+        raise CardError(f"card {card!r} has no network port; choose another card")
     on_wire = wire_bytes(payload)
     rate = udp_goodput(profile, payload)
     found = {

@@ -58,7 +58,7 @@ class Estimate:
     ----------
     latency_ms : p50, p95 and p99 of a request, from submission to the end
     utilisation : share of the time that each component is busy, the engines together
-    error_band : lowest and highest fps within twice the calibration error of the engines
+    error_band : lowest and highest fps within twice the error on networks a fit has not seen
     host_operators : what the engines lack: it runs on the host, in `host_ms` an image; it is no
         part of the engines alone (ingest none)
     """

@@ -57,6 +57,12 @@ class Calibration:
         return math.sqrt(sum(row.error**2 for row in self.rows) / len(self.rows))
 
     @property
+    def unseen_error(self) -> float:
+        """Root mean square of the relative errors of rows that their fit has not seen."""
+        errors = [row.left_out_error for row in self.left_out]
+        return math.sqrt(sum(error**2 for error in errors) / len(errors)) if errors else math.nan
+
+    @property
     def mean_error(self) -> float:
         """Mean of the absolute relative errors."""
         return sum(abs(row.error) for row in self.rows) / len(self.rows)

@@ -22,6 +22,9 @@ MISS_S = 3.3e-7
 E3_LATENCY_S = 1.21e-6
 """Median latency of a 64-byte read on the Xeon E3, more than twice that of the E5s."""
 
+E3_READ_RATE = 4.8e9
+"""Bytes a second that reads on the Xeon E3 stay below: 40 Gb/s Ethernet at no size."""
+
 NFP_HOSTS = ("snb", "ib", "hsw", "hsw-e3", "bdw")
 """Hosts of the NFP6000: Xeon E5 of Sandy Bridge to Broadwell, and a Haswell Xeon E3."""
 
@@ -38,7 +41,8 @@ def nfp_on(host: str) -> Profile:
         raise InputError(f"host {host!r} is not known; expected {', '.join(NFP_HOSTS)}")
     snb, hsw = load_profile("nfp6000-snb"), load_profile("nfp6000")
     if family == "hsw" and "e3" in words:
-        return hsw.with_values(link__read_latency=E3_LATENCY_S)
+        window = E3_READ_RATE * E3_LATENCY_S
+        return hsw.with_values(link__read_latency=E3_LATENCY_S, link__read_window=window)
     if family in ("snb", "hsw"):
         return snb if family == "snb" else hsw
     fitted = [key for key in hsw if hsw[key].status == "fitted"]

@@ -28,7 +28,7 @@ class Prediction:
     bottleneck : name of the component with the smallest limit
     latency_s : one image on one free engine, without transfer
     watts : power at that rate: idle, and a constant energy per int8 operation
-    error : typical relative error of the family on its calibration rows
+    error : typical relative error of the family on networks a fit has not seen
     """
 
     images_per_s: float

@@ -42,14 +42,14 @@ def test_fit_finds_the_parameters_a_table_was_made_with(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", sorted(PARAMETERS))
 def test_engine_profiles_hold_what_the_table_gives(shared: Path, family: str) -> None:
-    found = fit_engines(shared / "calibration/accelerators.csv", family, leave_out=False)
+    found = fit_engines(shared / "calibration/accelerators.csv", family)
     assert found.error < RMS[family]
     profile = load_profile(CARD_OF[family])
     for key, value in found.values.items():
         assert profile[key].status == "fitted", key
         if key != "engine.spill":  # hardly matters beside the weights: the fit leaves it free
             assert profile.value(key) == pytest.approx(value, rel=0.05), key
-    assert profile.value("engine.error") == pytest.approx(found.error, abs=0.003)
+    assert profile.value("engine.error") == pytest.approx(found.unseen_error, abs=0.005)
 
 
 @pytest.mark.parametrize("card", sorted(LINK_RMS))
