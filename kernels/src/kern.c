@@ -8,7 +8,11 @@
 #define NOINLINE __attribute__((noinline))
 #define PASTE(a, b) a##b
 #define CONCAT(a, b) PASTE(a, b)
+#ifdef __clang__
+#define UNROLLED(i, n) _Pragma("clang loop unroll(full)") for (int i = 0; i < (n); i++)
+#else
 #define UNROLLED(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
+#endif
 
 #define HIDE(p) __asm__ volatile("" : : "r"(p) : "memory") /* what p points to may have changed */
 
