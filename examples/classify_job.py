@@ -13,7 +13,6 @@ import argparse
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +28,7 @@ from accel.demo import digits_model, digits_test
 from accel.errors import AccelError, InputError
 from accel.images import ImageChain
 from accel.samples import load_input, read_labels
-from spark_bridge import choose_device, local_session, predict, read_images
+from spark_bridge import choose_device, local_session, measure, predict, progress, read_images
 
 INT8_DEVICES = ("cpu", "mkl", "fpga", "auto")  # they take quantized models only
 
@@ -122,10 +121,13 @@ def classify(spark: SparkSession, options: argparse.Namespace, expected: Expecte
                     batch_size=options.batch_size, chain=chain)  # fmt: skip
     start_s = start_workers(spark, query)
     ready = time.perf_counter()
-    rows = query(images.df).select("path", "prediction").collect()
+    measured, found = measure(query(images.df, meta=True))
+    with progress(spark, "classify_job"):
+        rows = measured.select("path", "prediction").collect()
     job_s = time.perf_counter() - ready
     print(f"{model.name} ({'int8' if model.is_quantized else 'float32'}) on device {device}, "
           f"Spark {spark.version} on {spark.sparkContext.master}")  # fmt: skip
+    print(found)
     summarise(rows, images.labels, start_s, job_s)
     return compare(query(images.df, task="raw").collect(), expected) if expected else 0
 
@@ -176,11 +178,7 @@ def start_workers(spark: SparkSession, query: Callable[[DataFrame], DataFrame]) 
 
 
 def summarise(rows: list[Row], labels: dict[str, int], start_s: float, job_s: float) -> None:
-    """Say how many rows came back, how many are right, and how fast."""
-    errors = Counter(row.prediction.error.code for row in rows if row.prediction.error)
-    kinds = ", ".join(f"{count} {code}" for code, count in sorted(errors.items()))
-    print(f"  rows       {len(rows):,}")
-    print(f"  errors     {sum(errors.values())}{f' ({kinds})' if kinds else ''}")
+    """Say how many rows are right, and how fast they came."""
     known = [row for row in rows if row.path in labels]
     if known:
         right = sum(row.prediction.label == labels[row.path] for row in known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,9 @@ def map_partitions(
     labels: Labels | None = None,
     chain: ImageChain | None = None,
     on_error: str | None = None,
+    fallback: Sequence[str] | None = None,
+    meta: bool | None = None,
+    min_score: float | None = None,
 ) -> Callable[[Iterable[Any]], Iterator[Any]]:
     """A function for ``rdd.mapPartitions``.
 
@@ -66,6 +69,7 @@ def map_partitions(
     spec = build_spec(
         spark, model, input, output=output, kind=kind, task=task, top_k=top_k, labels=labels,
         chain=chain, backend=backend, batch_size=batch_size, threads=threads, on_error=on_error,
+        fallback=fallback, meta=meta, min_score=min_score,
     )  # fmt: skip
 
     def predict_partition(items: Iterable[Any]) -> Iterator[Any]:

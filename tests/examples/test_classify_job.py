@@ -51,7 +51,8 @@ def test_classify_job_digits_equal_the_predictions_without_spark(run: Run, saved
     done = run("--expect", saved, "--backend", "cpu")
     assert done.returncode == 0, done.stderr
     assert "digits (int8) on device cpu" in done.stdout
-    assert re.search(r"rows +901\n +errors +0\n +accuracy +99\.\d\d% \(\d+ of 901\)", done.stdout)
+    assert re.search(r"rows +901\n +errors +0\n +devices +901 cpu\n +time +queue", done.stdout)
+    assert re.search(r"accuracy +99\.\d\d% \(\d+ of 901\)", done.stdout)
     assert "901 rows from Spark equal the predictions" in done.stdout
     assert "Traceback" not in done.stderr
 

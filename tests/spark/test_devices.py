@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
 from typing import Any
 
+import pyspark
 import pytest
 from pyspark import TaskContext
 from pyspark.resource import ResourceInformation
@@ -12,6 +18,7 @@ from pyspark.sql import SparkSession
 import accel
 from accel.errors import DeviceError
 from spark_bridge import choose_device, devices, predict
+from spark_bridge.session import QUICK_START
 from spark_bridge.settings import Settings
 
 
@@ -64,3 +71,64 @@ def test_predict_card_setting_reaches_the_workers(
             predict(df, cnn, backend="fpga")
     finally:
         spark.conf.unset("spark.accel.fpga.card")
+
+
+def test_held_card_second_task_waits_for_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    task_with_cards(monkeypatch, "7")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    order: list[str] = []
+
+    def second() -> None:
+        with devices.held_card("fpga"):
+            order.append("second")
+
+    with devices.held_card("fpga"):
+        other = threading.Thread(target=second)
+        other.start()
+        other.join(0.2)
+        order.append("first")
+    other.join(30)
+    assert order == ["first", "second"]
+    with devices.held_card("cpu"), devices.held_card("fpga:1"):
+        assert [path.name for path in tmp_path.iterdir()] == ["lwaccel-fpga-7.lock"]
+
+
+JOB = """
+import sys
+from accel.demo import digits_model, digits_test
+from spark_bridge import local_session, predict
+spark = local_session("local-cluster[2,1,1024]", conf={
+    "spark.executor.memory": "1g", "spark.executor.extraJavaOptions": sys.argv[2],
+    "spark.executor.resource.fpga.amount": "1", "spark.task.resource.fpga.amount": "1",
+    "spark.worker.resource.fpga.amount": "1",
+    "spark.worker.resource.fpga.discoveryScript": sys.argv[1],
+})
+rows = [(image.tobytes(),) for image in digits_test()[0][:64]]
+df = spark.createDataFrame(rows, "content binary").repartition(2)
+query = predict(df, digits_model().quantize(), kind="tensor", backend="fpga", meta=True)
+print(*sorted(row.prediction.meta.device for row in query.collect()))
+spark.stop()
+"""
+DISCOVER = """#!/bin/sh
+# The first worker to ask gets card 0, the next one card 1.
+if mkdir "$0.0" 2>/dev/null; then card=0; else card=1; fi
+echo "{\\"name\\": \\"fpga\\", \\"addresses\\": [\\"$card\\"]}"
+"""
+
+
+def test_predict_on_a_cluster_with_cards_gives_each_task_its_own(tmp_path: Path) -> None:
+    script = tmp_path / "cards"
+    script.write_text(DISCOVER)
+    script.chmod(0o755)
+    env = os.environ | {
+        "SPARK_HOME": os.path.dirname(pyspark.__file__),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", JOB, str(script), QUICK_START], env=env, capture_output=True,
+        text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) == {"fpga:0", "fpga:1"} and len(done.stdout.split()) == 64

@@ -117,6 +117,21 @@ def test_receiver_bad_frame_ends_its_sender_and_leaves_no_trace(
     assert contents(spool) == [b"1", b"2"]
 
 
+def test_receiver_sender_that_stands_still_within_a_frame_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spark_bridge.receiver.FRAME_S", 0.2)
+    spool, port = Spool(tmp_path, 1 << 20, 1 << 20), free_port()
+    made = Receiver(Wire("127.0.0.1", port, True, True, 1000), spool)
+    with socket.create_connection(("127.0.0.1", port)) as sender:
+        sender.sendall(frame("good", b"1") + HEADER.pack(b"never ends", 100) + b"x")
+        assert answers(sender, 1) == [0]
+        assert sender.recv(1) == b""
+    assert contents(spool) == [b"1"]
+    made.stop()
+    spool.close()
+
+
 def test_spool_cut_record_is_gone_after_reopening(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1 << 20, 1 << 20)
     for data in (b"first", b"second"):

@@ -119,6 +119,25 @@ def test_predict_fallback_names_the_device_that_computed_a_row(spark: SparkSessi
     assert not hasattr(plain[0].prediction, "meta")
 
 
+def test_predict_card_with_faults_is_replaced_or_named(
+    spark: SparkSession, cnn: accel.Model, files: list[bytes]
+) -> None:
+    df = spark.createDataFrame([(f,) for f in files[:4]], "content binary").coalesce(1)
+    expected = predict(df, cnn, backend="cpu", meta=True).collect()
+    spark.conf.set("spark.accel.fpga.faults", "load_failure:1")
+    try:
+        found = predict(df, cnn, backend="fpga", fallback=["cpu"]).collect()
+        with pytest.raises(Exception, match=r"loading failed|failed 3 times in 60 s"):
+            predict(df, cnn, backend="fpga").collect()
+        spark.conf.set("spark.accel.fpga.faults", "earthquake:1")
+        with pytest.raises(InputError, match="earthquake"):
+            predict(df, cnn, backend="fpga")
+    finally:
+        spark.conf.unset("spark.accel.fpga.faults")
+    assert [row.prediction.meta.device for row in found] == ["cpu"] * 4
+    assert [row.prediction.topk for row in found] == [row.prediction.topk for row in expected]
+
+
 @pytest.mark.parametrize(
     ("fallback", "error", "message"),
     [(["gpu"], DeviceError, "'gpu' not found"), (["auto"], InputError, "names 'auto'")],
