@@ -14,7 +14,7 @@ from accel.forms import Form
 from accel.host import HostCall, open_session
 from accel.joins import place_joins
 from accel.packed import PackedFor
-from accel.schedule import Call, HostGroup, JoinCall, PoolCall, ProductCall, Schedule
+from accel.schedule import Call, HostGroup, JoinCall, PoolCall, ProductCall, SampleCall, Schedule
 from accel.steps import Run, Step
 from accel.values import Values
 
@@ -142,6 +142,8 @@ class Plan:
             self._add_product(call)
         elif isinstance(call, PoolCall):
             self._add_pool(call)
+        elif isinstance(call, SampleCall):
+            self._add_sample(call)
         elif isinstance(call, JoinCall):
             self._values.join(call)
         elif isinstance(call, HostGroup):
@@ -200,6 +202,26 @@ class Plan:
 
         self._values.add((source, *target.forms), bind)
         self._values.convert(call.y, rows=False)
+
+    def _add_sample(self, call: SampleCall) -> None:
+        source, target = self._values.nhwc(call.x), self._values.make_floats(call.y)
+
+        def bind() -> Run:
+            (top, left), (down, right) = call.start, call.strides
+            x, y = source.array[:, top::down, left::right], target.array
+            end = call.before + x.shape[3]
+            middle, ahead, behind = y[..., call.before : end], y[..., : call.before], y[..., end:]
+            taken = x[:, : y.shape[1], : y.shape[2]]
+
+            def run() -> None:
+                ahead.fill(0.0)
+                behind.fill(0.0)
+                np.copyto(middle, taken)
+
+            return run
+
+        self._values.add((source, target), bind)
+        self._values.convert_floats(call.y)
 
     def _add_host(self, group: HostGroup) -> None:
         for name in group.writes:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from accel.schedule import HostGroup, JoinCall, PoolCall, ProductCall, Schedule, ViewCall
+from accel.schedule import (
+    HostGroup,
+    PoolCall,
+    ProductCall,
+    SampleCall,
+    Schedule,
+    ViewCall,
+)
 
 Key = tuple[str, bool, int | None, bool]
 
@@ -29,12 +36,13 @@ class Readers:
                     self.plain.add(call.x)
                 if call.epilogue.residual is not None:
                     self.floats[call.epilogue.residual] = call.rows
-            elif isinstance(call, PoolCall):
+            elif isinstance(call, PoolCall | SampleCall):
                 self.floats[call.x] = False
         for call in schedule.calls:
-            if isinstance(call, ProductCall) and self._changes_form(call.y, call.rows):
-                self.plain.add(call.y)
-            if isinstance(call, PoolCall | JoinCall) and self._changes_form(call.y, False):
+            if isinstance(call, HostGroup | ViewCall):
+                continue
+            rows = isinstance(call, ProductCall) and call.rows
+            if self._changes_form(call.y, rows):
                 self.plain.add(call.y)
 
     def products(self, name: str) -> list[ProductCall]:

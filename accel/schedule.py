@@ -86,6 +86,21 @@ class PoolCall(OneCall):
 
 
 @dataclass(frozen=True)
+class SampleCall(OneCall):
+    """Every so many pixels of an image (N, C, H, W), between channels of zeros.
+
+    Attributes
+    ----------
+    start, strides : of the pixels taken, in rows and columns.
+    before : channels of zeros ahead of those of `x`; as many follow as the shape of `y` asks for.
+    """
+
+    start: tuple[int, int]
+    strides: tuple[int, int]
+    before: int
+
+
+@dataclass(frozen=True)
 class ViewCall(OneCall):
     """The same bytes under another shape: Flatten, Reshape, Squeeze and the like."""
 
@@ -125,7 +140,7 @@ class HostGroup:
         return self.nodes[0][0]
 
 
-OwnCall = ProductCall | PoolCall | JoinCall | ViewCall
+OwnCall = ProductCall | PoolCall | SampleCall | JoinCall | ViewCall
 Call = OwnCall | HostGroup
 
 

@@ -87,6 +87,16 @@ class Values:
             windows = self.make_windows(name, direct)
         return Target(self.floats.get(name), windows)
 
+    def make_floats(self, name: str) -> Floats:
+        """Room channels last, for an image whose producer writes nothing else."""
+        if name in self.readers.plain:
+            self.make_plain(name)
+        return self._make_floats(name, rows=False)
+
+    def convert_floats(self, name: str) -> None:
+        """Add the steps that bring a fresh value of `make_floats` into its other forms."""
+        self._convert(name, set(), from_floats=True)
+
     def convert(self, name: str, rows: bool | None = None) -> None:
         """Add the steps that bring a fresh value into the forms that `target` did not cover.
 
@@ -189,9 +199,9 @@ class Values:
         source = self._contiguous(self.nhwc(name, reader.rows))
         self.add((source, target), lambda: kernels.Quantize(source.array, target.tensor, pool))
 
-    def _make_floats(self, name: str, rows: bool) -> None:
+    def _make_floats(self, name: str, rows: bool) -> Floats:
         if name in self.floats:
-            return
+            return self.floats[name]
         shape = self.shape(name)
         target = nhwc_shape(shape, rows)
         plain = self.plain.get(name)
@@ -199,6 +209,7 @@ class Values:
             self.floats[name] = plain.reshape(target)
         else:
             self.floats[name] = Floats.reserve(self._arena, target)
+        return self.floats[name]
 
     def _to_plain(self, name: str) -> None:
         source, plain = self.floats[name], self.plain[name]

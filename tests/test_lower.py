@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 import accel
 from accel.errors import ModelError
 from accel.lower import lower
-from accel.schedule import HostGroup, ProductCall, Schedule
+from accel.schedule import HostGroup, ProductCall, SampleCall, Schedule
 
 Array = np.ndarray[Any, Any]
 CLOSE = 0.02  # relative norm of the int8 error on seeded normal data
@@ -203,6 +203,36 @@ def test_shapes_that_contradict_the_graph_are_a_model_error() -> None:
         accel.device("cpu").compile(model, shapes={"z": (1, 3, 8, 8)})
     with pytest.raises(ModelError, match="do not fit together"):
         accel.device("cpu").compile(model, shapes={"x": (1, 3, 1, 1)})
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "axes", "steps", "pads", "own"),
+    [
+        ([0, 0], [2**31, 2**31], [2, 3], [2, 2], [0, 4, 0, 0, 0, 4, 0, 0], True),
+        ([1, -5], [9, 2**31], [2, -1], [3, 1], [0, 0, 0, 0, 0, 3, 0, 0], True),
+        ([2], [8], [3], [2], None, True),
+        ([0, 0], [2**31, 2**31], [2, 3], [2, 2], [0, 1, 1, 0, 0, 1, 0, 0], True),
+        ([-1], [-12], [2], [-1], None, False),
+        ([0], [4], [1], [1], None, False),
+    ],
+)
+def test_strided_shortcuts_with_new_channels(
+    starts: list[int], ends: list[int], axes: list[int], steps: list[int],
+    pads: list[int] | None, own: bool, rng: np.random.Generator,
+) -> None:  # fmt: skip
+    net = Net()
+    x = net.op("Relu", net.conv("x", 8, 3, pads=[1] * 4))
+    given = [net.constant(f"s{i}", np.array(v, np.int64))
+             for i, v in enumerate((starts, ends, axes, steps))]  # fmt: skip
+    y = net.op("Slice", x, *given)
+    if pads is not None:
+        y = net.op("Pad", y, net.constant("pads", np.array(pads, np.int64)))
+    channels = 4 if axes == [1] else 8 if pads is None else 8 + pads[1] + pads[5]
+    z = net.conv(y, 5, channels, k=1)
+    data = net.model({"x": ["N", 3, 12, 10]}, {z: ["N", 5, "h", "w"]})
+    found = [c for c in schedule(data).calls if isinstance(c, SampleCall)]
+    assert bool(found) == own
+    check_values(data, {"x": rng.standard_normal((2, 3, 12, 10)).astype(np.float32)})
 
 
 def test_chain_of_image_operators_stays_on_our_kernels(rng: np.random.Generator) -> None:

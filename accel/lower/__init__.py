@@ -9,6 +9,7 @@ from accel import graph as g
 from accel.lower.host import needed_nodes, ordered
 from accel.lower.images import join_call, pool_call, view_call
 from accel.lower.products import product_call
+from accel.lower.samples import sample_call
 from accel.passes.find_nonnegative import find_nonnegative
 from accel.schedule import OwnCall, Schedule
 
@@ -44,6 +45,7 @@ def _own_calls(model: ir.Model, claimed: set[ir.Node]) -> list[OwnCall]:
             call = (
                 product_call(node, nonnegative, claimed)
                 or pool_call(node, images)
+                or sample_call(node, images, claimed)
                 or join_call(node, images)
                 or view_call(node, images)
             )
