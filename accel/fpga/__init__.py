@@ -22,6 +22,7 @@ from accel.fpga.queue import Queue
 from accel.fpga.request import DriverSpec, Request
 from accel.fpga.ring import Completion, Flag, Status
 from accel.fpga.service import Result, Service
+from accel.fpga.stream import Stream
 from accel.fpga.topologies import topology
 from accel.fpga.trace import Trace
 from accel.fpga.transfer import hardware_curve, software_curve
@@ -48,6 +49,7 @@ __all__ = [
     "Rule",
     "Service",
     "Status",
+    "Stream",
     "Trace",
     "hardware_curve",
     "load_profile",
