@@ -9,6 +9,7 @@
 enum {
     TILES = 4,            /* register tiles of pixels in a block */
     BLOCK_CHANNELS = 128, /* output channels of a block, at least, unless the layer has fewer */
+    PIECE = 64, /* steps of four channels after which tiles of mode C fetch what comes next */
     MAX_PIXELS = 256,
     GEMM_PIXELS = 256, /* pixels of a block when a foreign product does the work */
     DEPTHWISE_FLOATS = 8192,
@@ -39,7 +40,7 @@ struct lw_conv {
     int64_t wide, high; /* of the bordered source */
     float *scratch;     /* per worker: (pixel_block, ldc) */
     int64_t ldc;
-    int workers;
+    int workers, dense; /* dense: our tiles do the work */
     atomic_int failed;
 
     product *products;
@@ -62,10 +63,13 @@ static int64_t tap_pixels(const lw_conv *p, int64_t tap) {
     return tap / w->kw * p->args.dilation_h * p->wide + tap % w->kw * p->args.dilation_w;
 }
 
+/* In mode C chunks may be cut and joined. */
+static int is_one_sum(const lw_conv *p) { return p->args.weights->mode == LW_C && !p->args.gemm; }
+
 /* In mode C the taps of a kernel row that lie side by side in memory are one chunk. */
 static int continues(const lw_conv *p, const lw_chunk *last, const lw_chunk *next) {
     const lw_weights *w = p->args.weights;
-    return w->mode == LW_C && !p->args.gemm && p->args.dilation_w == 1 &&
+    return is_one_sum(p) && p->args.dilation_w == 1 &&
            next->tap / w->kw == last->tap / w->kw && next->len == w->ic &&
            round_up(w->ic, 4) == p->args.src->pixel_bytes;
 }
@@ -76,14 +80,18 @@ static int64_t plan_list(lw_conv *p, int64_t l, int64_t first) {
     const lw_tensor *src = p->args.src;
     const lw_chunk *c = w->chunks + w->lists[l].first;
     int64_t at = first;
+    int32_t piece = is_one_sum(p) ? PIECE : INT32_MAX, step = w->isa->nr * 4;
     for (int64_t i = 0; i < w->lists[l].count; i++, c++) {
         int64_t pixel = tap_pixels(p, c->tap);
-        if (i && continues(p, c - 1, c))
-            p->win[at - 1].k4 += (c->len + 3) / 4;
-        else
-            p->win[at++] = (lw_win){(int32_t)(pixel * src->pixel_bytes + c->c0),
+        int32_t k4 = (c->len + 3) / 4;
+        if (i && continues(p, c - 1, c) && p->win[at - 1].k4 + k4 <= piece) {
+            p->win[at - 1].k4 += k4;
+            continue;
+        }
+        for (int32_t k = 0; k < k4; k += piece)
+            p->win[at++] = (lw_win){(int32_t)(pixel * src->pixel_bytes + c->c0 + 4 * k),
                                     (int32_t)(pixel * src->pixel_windows + c->win),
-                                    (c->len + 3) / 4, c->b_off};
+                                    (int32_t)min64(piece, k4 - k), c->b_off + k * step};
     }
     p->lists[l] = (lw_list){first, at - first};
     return at;
@@ -94,6 +102,7 @@ static lw_status plan_windows(lw_conv *p) {
     const lw_tensor *src = p->args.src;
     int64_t taps = w->kh * w->kw;
     int64_t count = w->depthwise ? taps * src->windows : w->chunk_count;
+    if (is_one_sum(p)) count *= w->ic / (4 * PIECE) + 1;
     int64_t reach = (tap_pixels(p, taps - 1) + 1) * max64(src->pixel_bytes, src->pixel_windows * 4);
     if (reach > INT32_MAX) return LW_INVALID;
     p->win = lw_alloc((size_t)count * sizeof *p->win);
@@ -160,9 +169,9 @@ static lw_status plan_scratch(lw_conv *p) {
 }
 
 static lw_status plan_channels(lw_conv *p) {
-    int64_t oc = p->args.weights->oc;
-    p->bias = lw_alloc((size_t)oc * sizeof *p->bias);
-    p->sb = lw_alloc((size_t)oc * sizeof *p->sb);
+    int64_t oc = p->args.weights->oc, padded = oc + p->isa->nr; /* tiles read whole panels */
+    p->bias = lw_alloc((size_t)padded * sizeof *p->bias);
+    p->sb = lw_alloc((size_t)padded * sizeof *p->sb);
     if (!p->bias || !p->sb) return LW_NOMEM;
     for (int64_t n = 0; n < oc; n++) {
         p->bias[n] = p->args.bias ? p->args.bias[n] + 0.0f : 0.0f; /* -0 becomes +0 */
@@ -247,8 +256,8 @@ static lw_status plan_products(lw_conv *p) {
 /* The pixels of one block: where each begins in q and in scale. */
 typedef struct pixel_set {
     int64_t first, count;
-    const uint8_t *a[MAX_PIXELS];
-    const float *sa[MAX_PIXELS];
+    const uint8_t *a[MAX_PIXELS + LW_MR_MAX]; /* pixels that follow, too */
+    const float *sa[MAX_PIXELS + LW_MR_MAX];
 } pixel_set;
 
 typedef struct position {
@@ -276,11 +285,12 @@ static void collect_pixels(const lw_conv *p, int64_t index, pixel_set *set) {
     set->first = index * p->pixel_block;
     set->count = min64(p->pixel_block, p->pixels - set->first);
     position at = locate(p, set->first);
-    for (int64_t i = 0; i < set->count;) { /* one output row at a time */
+    int64_t count = set->count + LW_MR_MAX, seen = min64(count, p->pixels - set->first);
+    for (int64_t i = 0; i < seen;) { /* one output row at a time */
         int64_t y = at.y * p->args.stride_h - p->args.pad_top + src->top;
         int64_t x = at.x * p->args.stride_w - p->args.pad_left + src->left;
         int64_t pixel = (at.n * p->high + y) * p->wide + x;
-        int64_t end = min64(set->count, i + p->args.ow - at.x);
+        int64_t end = min64(seen, i + p->args.ow - at.x);
         const float *scale = scale_of(src, at.n, pixel);
         for (; i < end; i++, pixel += p->args.stride_w) {
             set->a[i] = src->q + pixel * src->pixel_bytes;
@@ -289,6 +299,7 @@ static void collect_pixels(const lw_conv *p, int64_t index, pixel_set *set) {
         }
         at = next_row(p, at);
     }
+    for (int64_t i = seen; i < count; i++) set->a[i] = set->a[seen - 1];
 }
 
 static void sum_depthwise(const lw_conv *p, const pixel_set *set, float *c) {
@@ -381,30 +392,46 @@ static void locate_pixels(const lw_conv *p, const pixel_set *set, int64_t m, int
 }
 
 /* The lines that finish will write come from memory while the tiles are summed up. */
-static void prefetch_rows(const lw_conv_args *g, const row_set *rows, int64_t first, int64_t count,
-                          int64_t n0, int64_t n) {
-    for (int64_t i = first; i < first + count; i++) {
-        if (g->dst)
-            for (int64_t j = n0; j < n0 + n; j += 16) __builtin_prefetch(rows->dst[i] + j, 1);
-        if (g->dst_q) __builtin_prefetch(rows->q[i] + n0, 1);
+static void prefetch_rows(const lw_conv_args *g, const row_set *rows, int64_t count, int64_t n) {
+    for (int64_t i = 0; i < count; i++) {
+        for (int64_t j = 0; g->dst && j < n; j += 16) __builtin_prefetch(rows->dst[i] + j, 1);
+        for (int64_t j = 0; g->dst_q && j < n; j += 64) __builtin_prefetch(rows->q[i] + j, 1);
     }
+}
+
+/* Whether tiles give what the caller asks for: then they need no scratch and no second pass. */
+static int is_plain(const lw_conv *p) {
+    const lw_conv_args *g = &p->args;
+    return p->dense && g->dst && !g->dst_q && !g->residual && g->activation == LW_NONE;
 }
 
 /* rows : of the pixels of the set, which are at most LW_FINISH_ROWS. */
 static void sum_dense(const lw_conv *p, const block *b, const pixel_set *set, const row_set *rows,
                       float *c) {
     const lw_weights *w = p->args.weights;
+    int plain = is_plain(p), mr = p->isa->mr;
+    int64_t whole = set->count / mr * mr, rest = set->count - whole;
+    float *scratch[LW_FINISH_ROWS];
+    for (int64_t i = 0; i < set->count; i++) scratch[i] = c + i * p->ldc;
+    if (!plain) prefetch_rows(&p->args, rows, set->count, b->n);
     for (int64_t i = b->first; i < b->last; i++) {
         const lw_panel *panel = w->panels + i;
         const lw_list *list = p->lists + panel->list;
-        float *column = c + (panel->n0 - b->n0);
-        for (int64_t m = 0; m < set->count; m += p->isa->mr) {
-            int64_t mr = min64(p->isa->mr, set->count - m);
-            prefetch_rows(&p->args, rows, m, mr, panel->n0 - b->n0, panel->n);
-            p->isa->dot[w->mode][mr - 1]((int)list->count, p->win + list->first, set->a + m,
-                                         set->sa + m, w->data + panel->offset, column + m * p->ldc,
-                                         p->ldc);
-        }
+        const lw_win *win = p->win + list->first;
+        const uint8_t *data = w->data + panel->offset;
+        int windows = (int)list->count;
+        lw_out out = {.sb = p->sb + panel->n0,
+                      .bias = p->bias + panel->n0,
+                      .y = plain ? rows->dst : scratch,
+                      .at = panel->n0 - b->n0,
+                      .n = plain ? panel->n : p->isa->nr,
+                      .rows = (int)whole,
+                      .ahead = plain ? (mr - 1) / windows + 1 : 0};
+        if (whole) p->isa->dot[w->mode][mr - 1](windows, win, set->a, set->sa, data, &out);
+        if (!rest) continue;
+        out.y += whole;
+        out.rows = (int)rest;
+        p->isa->dot[w->mode][rest - 1](windows, win, set->a + whole, set->sa + whole, data, &out);
     }
 }
 
@@ -417,8 +444,8 @@ static lw_status finish_block(const lw_conv *p, const block *b, const pixel_set 
                     .lo = g->lo,
                     .hi = g->hi,
                     .n = b->n,
-                    .sb = p->sb + b->n0,
-                    .bias = p->bias + b->n0,
+                    .sb = p->dense ? NULL : p->sb + b->n0,
+                    .bias = p->dense ? NULL : p->bias + b->n0,
                     .residual = g->residual ? rows->residual : NULL,
                     .dst = g->dst ? rows->dst : NULL,
                     .q = g->dst_q ? rows->q : NULL,
@@ -449,6 +476,7 @@ static void conv_task(void *context, int64_t index, int worker) {
         sum_depthwise(p, &set, c);
     else
         sum_dense(p, b, &set, &rows, c);
+    if (is_plain(p)) return;
     if (finish_block(p, b, &set, &rows, c)) atomic_store(&p->failed, 1);
 }
 
@@ -467,6 +495,7 @@ lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status
     p->args = *args;
     p->isa = args->weights->isa;
     p->workers = threads;
+    p->dense = !args->gemm && !args->weights->depthwise;
     p->wide = src->w + src->left + src->right;
     p->high = src->h + src->top + src->bottom;
     *status = plan_windows(p);

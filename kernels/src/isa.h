@@ -14,6 +14,15 @@ typedef struct lw_win {
     int32_t b_off; /* bytes from the panel's base */
 } lw_win;
 
+/* Where the sums of `rows` pixels by one panel go: y[i][at + j] = fma(f, sb[j], bias[j]), j < n.
+ * sb and bias are nr long. With `ahead`, lines of so many pixels are fetched at every chunk. */
+typedef struct lw_out {
+    const float *sb, *bias;
+    float *const *y;
+    int64_t at, n;
+    int rows, ahead;
+} lw_out;
+
 /* What becomes of the sums of a few output pixels: y = fma(f, sb, bias), residual, activation,
  * then the stores. Pointers are at the first of the n channels, arrays hold one per pixel. */
 typedef struct lw_post {
@@ -29,11 +38,12 @@ typedef struct lw_post {
     int zero_point;
 } lw_post;
 
-/* c[i, 0..nr) = f for mr pixels. a[i], sa[i] : base of pixel i; b : panel; ldc in floats.
+/* One panel times pixels, a multiple of the tile's. a[i], sa[i] : base of pixel i; a has those of
+ * one tile more, which may be fetched but are not read; b : panel.
  * Panel, per chunk: s32 comp[nr]; f32 sb[nr] (mode AW only); s8 q[k4][nr][4]. In mode C: one
  * comp[nr] for all chunks at the base of the panel, and one scale at sa[i]. */
 typedef void lw_dot(int windows, const lw_win *win, const uint8_t *const *a, const float *const *sa,
-                    const uint8_t *b, float *c, ptrdiff_t ldc);
+                    const uint8_t *b, const lw_out *out);
 
 /* `rows` pixels (at most LW_DEPTHWISE_ROWS) of a depthwise layer, channels [c0, c1) of one window:
  * f[i * ldf + c] for c in the range. Rows of comp, w (s32 each) and sb (f32; NULL in mode A) are

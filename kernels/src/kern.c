@@ -16,6 +16,9 @@
 
 #define HIDE(p) __asm__ volatile("" : : "r"(p) : "memory") /* what p points to may have changed */
 
+/* What p points to is read where it is needed, not kept in the registers that the sums fill. */
+#define RELOAD(p) __asm__("" : "+r"(p))
+
 enum { MR = LW_MR, NV = NR / VW };
 
 #ifndef LW_A_OFFSET
@@ -53,23 +56,58 @@ INLINE void dot_steps(const int mr, ptrdiff_t k4, const uint8_t *const *p, const
     }
 }
 
+/* y = fma(f, sb, bias) to memory. */
+INLINE void store_tile(const int mr, const lw_out *out, vf f[MR][NV]) {
+    const int64_t n = out->n;
+    float *y[MR];
+    UNROLLED (i, mr) y[i] = out->y[i] + out->at;
+    UNROLLED (j, NV) {
+        vf sb = vf_load(out->sb + j * VW), bias = vf_load(out->bias + j * VW);
+        UNROLLED (i, mr) f[i][j] = vf_fma(f[i][j], sb, bias);
+    }
+    if (n == NR) {
+        UNROLLED (i, mr)
+            UNROLLED (j, NV) vf_store(y[i] + j * VW, f[i][j]);
+        return;
+    }
+    UNROLLED (i, mr)
+        UNROLLED (j, NV) {
+            if (j * VW < n) vf_store_n(y[i] + j * VW, f[i][j], n - j * VW);
+        }
+}
+
+/* The lines that the tile will fill, and the pages of the next tile's pixels, are fetched while it
+ * is summed up, a few at every chunk: all of them between two tiles would starve the multipliers.
+ */
+INLINE int prefetch_rows(const int mr, const lw_out *out, const uint8_t *const *next, int row) {
+    for (int end = row + out->ahead; row < end && row < mr; row++) {
+        __builtin_prefetch(next[row]);
+        for (int j = 0; j < NR; j += 16) __builtin_prefetch(out->y[row] + out->at + j, 1);
+    }
+    return row;
+}
+
 /* The int32 sums of one chunk live in registers beside the float sums of all chunks so far. */
 INLINE void dot_tile(const int mr, const lw_mode mode, int windows, const lw_win *win,
-                     const uint8_t *const *a, const float *const *sa, const uint8_t *b, float *c,
-                     ptrdiff_t ldc) {
+                     const uint8_t *const *a, const float *const *sa, const uint8_t *b,
+                     const lw_out *out) {
     vf f[MR][NV];
+    int fetched = 0;
     UNROLLED (i, mr)
         UNROLLED (j, NV) f[i][j] = vf_set(0.0f);
 
     for (const lw_win *end = win + windows; win < end; win++) {
         const uint8_t *panel = b + win->b_off, *p[MR];
         vi acc[MR][NV];
+        RELOAD(a);
+        RELOAD(sa);
         UNROLLED (i, mr) {
             p[i] = a[i] + win->a_off;
             UNROLLED (j, NV) acc[i][j] = vi_load((const int32_t *)(const void *)panel + j * VW);
         }
         const float *sb = (const float *)(const void *)(panel + NR * 4);
         const uint8_t *w = panel + NR * 4 * (mode == LW_AW ? 2 : 1);
+        fetched = prefetch_rows(mr, out, a + mr, fetched);
         dot_steps(mr, win->k4, p, w, acc);
         UNROLLED (i, mr) {
             vf s = vf_set(sa[i][win->s_off]);
@@ -80,40 +118,42 @@ INLINE void dot_tile(const int mr, const lw_mode mode, int windows, const lw_win
             }
         }
     }
-    UNROLLED (i, mr)
-        UNROLLED (j, NV) vf_store(c + i * ldc + j * VW, f[i][j]);
+    store_tile(mr, out, f);
 }
 
 /* Mode C: one int32 sum over all chunks. */
 INLINE void dot_tile_c(const int mr, int windows, const lw_win *win, const uint8_t *const *a,
-                       const float *const *sa, const uint8_t *b, float *c, ptrdiff_t ldc) {
+                       const float *const *sa, const uint8_t *b, const lw_out *out) {
+    vf f[MR][NV];
     vi acc[MR][NV];
+    int fetched = 0;
     UNROLLED (i, mr)
         UNROLLED (j, NV) acc[i][j] = vi_load((const int32_t *)(const void *)b + j * VW);
     for (const lw_win *end = win + windows; win < end; win++) {
         const uint8_t *w = b + win->b_off, *p[MR];
+        RELOAD(a);
         UNROLLED (i, mr) p[i] = a[i] + win->a_off;
+        fetched = prefetch_rows(mr, out, a + mr, fetched);
         dot_steps(mr, win->k4, p, w, acc);
     }
     UNROLLED (i, mr) {
         vf s = vf_set(*sa[i]);
-        UNROLLED (j, NV) vf_store(c + i * ldc + j * VW, vf_mul(vf_from(acc[i][j]), s));
+        UNROLLED (j, NV) f[i][j] = vf_mul(vf_from(acc[i][j]), s);
     }
+    store_tile(mr, out, f);
 }
 
-#define DOT(mode, rows)                                                                            \
-    static void dot_##mode##_##rows(int windows, const lw_win *win, const uint8_t *const *a,       \
-                                    const float *const *sa, const uint8_t *b, float *c,            \
-                                    ptrdiff_t ldc) {                                               \
-        dot_tile(rows, mode, windows, win, a, sa, b, c, ldc);                                      \
+#define DOT(mode, mr, tile)                                                                        \
+    static void dot_##mode##_##mr(int windows, const lw_win *win, const uint8_t *const *a,         \
+                                  const float *const *sa, const uint8_t *b, const lw_out *out) {   \
+        lw_out o = *out;                                                                           \
+        for (const uint8_t *const *end = a + o.rows; a < end; a += mr, sa += mr, o.y += mr)        \
+            tile;                                                                                  \
     }
-#define DOT_C(rows)                                                                                \
-    static void dot_LW_C_##rows(int windows, const lw_win *win, const uint8_t *const *a,           \
-                                const float *const *sa, const uint8_t *b, float *c,                \
-                                ptrdiff_t ldc) {                                                   \
-        dot_tile_c(rows, windows, win, a, sa, b, c, ldc);                                          \
-    }
-#define DOT_ROWS(rows) DOT(LW_A, rows) DOT(LW_AW, rows) DOT_C(rows)
+#define DOT_ROWS(mr)                                                                               \
+    DOT(LW_A, mr, dot_tile(mr, LW_A, windows, win, a, sa, b, &o))                                  \
+    DOT(LW_AW, mr, dot_tile(mr, LW_AW, windows, win, a, sa, b, &o))                                \
+    DOT(LW_C, mr, dot_tile_c(mr, windows, win, a, sa, b, &o))
 
 DOT_ROWS(1)
 DOT_ROWS(2)
