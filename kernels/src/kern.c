@@ -80,6 +80,7 @@ INLINE void store_tile(const int mr, const lw_out *out, vf f[MR][NV]) {
  * is summed up, a few at every chunk: all of them between two tiles would starve the multipliers.
  */
 INLINE int prefetch_rows(const int mr, const lw_out *out, const uint8_t *const *next, int row) {
+    RELOAD(out); /* else gcc makes a second loop for ahead = 0 */
     for (int end = row + out->ahead; row < end && row < mr; row++) {
         __builtin_prefetch(next[row]);
         for (int j = 0; j < NR; j += 16) __builtin_prefetch(out->y[row] + out->at + j, 1);
@@ -107,8 +108,8 @@ INLINE void dot_tile(const int mr, const lw_mode mode, int windows, const lw_win
         }
         const float *sb = (const float *)(const void *)(panel + NR * 4);
         const uint8_t *w = panel + NR * 4 * (mode == LW_AW ? 2 : 1);
-        fetched = prefetch_rows(mr, out, a + mr, fetched);
         dot_steps(mr, win->k4, p, w, acc);
+        fetched = prefetch_rows(mr, out, a + mr, fetched);
         UNROLLED (i, mr) {
             vf s = vf_set(sa[i][win->s_off]);
             UNROLLED (j, NV) {
@@ -133,8 +134,8 @@ INLINE void dot_tile_c(const int mr, int windows, const lw_win *win, const uint8
         const uint8_t *w = b + win->b_off, *p[MR];
         RELOAD(a);
         UNROLLED (i, mr) p[i] = a[i] + win->a_off;
-        fetched = prefetch_rows(mr, out, a + mr, fetched);
         dot_steps(mr, win->k4, p, w, acc);
+        fetched = prefetch_rows(mr, out, a + mr, fetched);
     }
     UNROLLED (i, mr) {
         vf s = vf_set(*sa[i]);
