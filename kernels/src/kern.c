@@ -80,7 +80,6 @@ INLINE void store_tile(const int mr, const lw_out *out, vf f[MR][NV]) {
  * is summed up, a few at every chunk: all of them between two tiles would starve the multipliers.
  */
 INLINE int prefetch_rows(const int mr, const lw_out *out, const uint8_t *const *next, int row) {
-    RELOAD(out); /* else gcc makes a second loop for ahead = 0 */
     for (int end = row + out->ahead; row < end && row < mr; row++) {
         __builtin_prefetch(next[row]);
         for (int j = 0; j < NR; j += 16) __builtin_prefetch(out->y[row] + out->at + j, 1);
