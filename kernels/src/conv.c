@@ -405,33 +405,40 @@ static int is_plain(const lw_conv *p) {
     return p->dense && g->dst && !g->dst_q && !g->residual && g->activation == LW_NONE;
 }
 
+/* The kernel for n channels of the first of `left` pixels, and how many of them it takes at once. */
+static lw_dot *choose_dot(const lw_isa *isa, lw_mode mode, int64_t n, int64_t left, int *tile) {
+    if (n <= isa->vw && isa->narrow_rows && left >= isa->narrow_rows) {
+        *tile = isa->narrow_rows;
+        return isa->narrow[mode];
+    }
+    *tile = (int)min64(left, isa->mr);
+    return isa->dot[mode][*tile - 1];
+}
+
 /* rows : of the pixels of the set, which are at most LW_FINISH_ROWS. */
 static void sum_dense(const lw_conv *p, const block *b, const pixel_set *set, const row_set *rows,
                       float *c) {
     const lw_weights *w = p->args.weights;
-    int plain = is_plain(p), mr = p->isa->mr;
-    int64_t whole = set->count / mr * mr, rest = set->count - whole;
+    int plain = is_plain(p);
     float *scratch[LW_FINISH_ROWS];
     for (int64_t i = 0; i < set->count; i++) scratch[i] = c + i * p->ldc;
     if (!plain) prefetch_rows(&p->args, rows, set->count, b->n);
     for (int64_t i = b->first; i < b->last; i++) {
         const lw_panel *panel = w->panels + i;
         const lw_list *list = p->lists + panel->list;
-        const lw_win *win = p->win + list->first;
-        const uint8_t *data = w->data + panel->offset;
-        int windows = (int)list->count;
         lw_out out = {.sb = p->sb + panel->n0,
                       .bias = p->bias + panel->n0,
                       .y = plain ? rows->dst : scratch,
                       .at = panel->n0 - b->n0,
-                      .n = plain ? panel->n : p->isa->nr,
-                      .rows = (int)whole,
-                      .ahead = plain ? (mr - 1) / windows + 1 : 0};
-        if (whole) p->isa->dot[w->mode][mr - 1](windows, win, set->a, set->sa, data, &out);
-        if (!rest) continue;
-        out.y += whole;
-        out.rows = (int)rest;
-        p->isa->dot[w->mode][rest - 1](windows, win, set->a + whole, set->sa + whole, data, &out);
+                      .n = plain ? panel->n : p->isa->nr};
+        for (int64_t m = 0; m < set->count; m += out.rows, out.y += out.rows) {
+            int tile;
+            lw_dot *dot = choose_dot(p->isa, w->mode, panel->n, set->count - m, &tile);
+            out.rows = (int)((set->count - m) / tile * tile);
+            out.ahead = plain ? (tile - 1) / (int)list->count + 1 : 0;
+            dot((int)list->count, p->win + list->first, set->a + m, set->sa + m,
+                w->data + panel->offset, &out);
+        }
     }
 }
 

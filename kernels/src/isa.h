@@ -4,7 +4,7 @@
 
 #include "lw.h"
 
-enum { LW_MR_MAX = 8, LW_DEPTHWISE_ROWS = 4, LW_FINISH_ROWS = 32, LW_VW_MAX = 16 };
+enum { LW_MR_MAX = 14, LW_DEPTHWISE_ROWS = 4, LW_FINISH_ROWS = 32, LW_VW_MAX = 16 };
 
 /* One chunk of the reduction, seen from the first tap of an output pixel. */
 typedef struct lw_win {
@@ -119,6 +119,8 @@ struct lw_isa {
     int mr, nr, kr; /* register tile */
     int a_offset;   /* what v_dot4 takes off every activation: comp adds it back */
     lw_dot *dot[LW_MODES][LW_MR_MAX]; /* [mode][rows - 1] */
+    int narrow_rows;                  /* of the tile for panels of at most vw channels; 0: none */
+    lw_dot *narrow[LW_MODES];
     lw_depthwise *depthwise;
     lw_finish *finish;
     lw_quantize *quantize;

@@ -19,7 +19,7 @@
 /* What p points to is read where it is needed, not kept in the registers that the sums fill. */
 #define RELOAD(p) __asm__("" : "+r"(p))
 
-enum { MR = LW_MR, NV = NR / VW };
+enum { MR = LW_MR, NV = NR / VW, ROWS = LW_MR_MAX };
 
 #ifndef LW_A_OFFSET
 #define LW_A_OFFSET 0
@@ -29,18 +29,18 @@ enum { MR = LW_MR, NV = NR / VW };
 
 /* One of four steps; its number must be a literal. */
 #define STEP(lane)                                                                                 \
-    UNROLLED (j, NV) bj[j] = vb_load(w + j * VW * 4);                                              \
+    UNROLLED (j, nv) bj[j] = vb_load(w + j * VW * 4);                                              \
     UNROLLED (i, mr)                                                                               \
-        UNROLLED (j, NV) acc[i][j] = v_dot4_lane(acc[i][j], ai[i], lane, bj[j]);                   \
+        UNROLLED (j, nv) acc[i][j] = v_dot4_lane(acc[i][j], ai[i], lane, bj[j]);                   \
     w += NR * 4;
 
 /* acc += the products of k4 steps of four channels. */
-INLINE void dot_steps(const int mr, ptrdiff_t k4, const uint8_t *const *p, const uint8_t *w,
-                      vi acc[MR][NV]) {
+INLINE void dot_steps(const int mr, const int nv, ptrdiff_t k4, const uint8_t *const *p, const uint8_t *w,
+                      vi acc[ROWS][NV]) {
     ptrdiff_t k = 0;
 #ifdef LW_FOUR_STEPS
     for (; k + 16 <= 4 * k4; k += 16) {
-        va ai[MR];
+        va ai[ROWS];
         vb bj[NV];
         UNROLLED (i, mr) ai[i] = va_load4(p[i] + k);
         STEP(0) STEP(1) STEP(2) STEP(3)
@@ -48,30 +48,30 @@ INLINE void dot_steps(const int mr, ptrdiff_t k4, const uint8_t *const *p, const
 #endif
     for (; k < 4 * k4; k += 4, w += NR * 4) {
         vb bj[NV];
-        UNROLLED (j, NV) bj[j] = vb_load(w + j * VW * 4);
+        UNROLLED (j, nv) bj[j] = vb_load(w + j * VW * 4);
         UNROLLED (i, mr) {
             va ai = va_set(p[i] + k);
-            UNROLLED (j, NV) acc[i][j] = v_dot4(acc[i][j], ai, bj[j]);
+            UNROLLED (j, nv) acc[i][j] = v_dot4(acc[i][j], ai, bj[j]);
         }
     }
 }
 
 /* y = fma(f, sb, bias) to memory. */
-INLINE void store_tile(const int mr, const lw_out *out, vf f[MR][NV]) {
+INLINE void store_tile(const int mr, const int nv, const lw_out *out, vf f[ROWS][NV]) {
     const int64_t n = out->n;
-    float *y[MR];
+    float *y[ROWS];
     UNROLLED (i, mr) y[i] = out->y[i] + out->at;
-    UNROLLED (j, NV) {
+    UNROLLED (j, nv) {
         vf sb = vf_load(out->sb + j * VW), bias = vf_load(out->bias + j * VW);
         UNROLLED (i, mr) f[i][j] = vf_fma(f[i][j], sb, bias);
     }
-    if (n == NR) {
+    if (n >= nv * VW) {
         UNROLLED (i, mr)
-            UNROLLED (j, NV) vf_store(y[i] + j * VW, f[i][j]);
+            UNROLLED (j, nv) vf_store(y[i] + j * VW, f[i][j]);
         return;
     }
     UNROLLED (i, mr)
-        UNROLLED (j, NV) {
+        UNROLLED (j, nv) {
             if (j * VW < n) vf_store_n(y[i] + j * VW, f[i][j], n - j * VW);
         }
 }
@@ -88,72 +88,79 @@ INLINE int prefetch_rows(const int mr, const lw_out *out, const uint8_t *const *
 }
 
 /* The int32 sums of one chunk live in registers beside the float sums of all chunks so far. */
-INLINE void dot_tile(const int mr, const lw_mode mode, int windows, const lw_win *win,
+INLINE void dot_tile(const int mr, const int nv, const lw_mode mode, int windows, const lw_win *win,
                      const uint8_t *const *a, const float *const *sa, const uint8_t *b,
                      const lw_out *out) {
-    vf f[MR][NV];
+    vf f[ROWS][NV];
     int fetched = 0;
     UNROLLED (i, mr)
-        UNROLLED (j, NV) f[i][j] = vf_set(0.0f);
+        UNROLLED (j, nv) f[i][j] = vf_set(0.0f);
 
     for (const lw_win *end = win + windows; win < end; win++) {
-        const uint8_t *panel = b + win->b_off, *p[MR];
-        vi acc[MR][NV];
+        const uint8_t *panel = b + win->b_off, *p[ROWS];
+        vi acc[ROWS][NV];
         RELOAD(a);
         RELOAD(sa);
         UNROLLED (i, mr) {
             p[i] = a[i] + win->a_off;
-            UNROLLED (j, NV) acc[i][j] = vi_load((const int32_t *)(const void *)panel + j * VW);
+            UNROLLED (j, nv) acc[i][j] = vi_load((const int32_t *)(const void *)panel + j * VW);
         }
         const float *sb = (const float *)(const void *)(panel + NR * 4);
         const uint8_t *w = panel + NR * 4 * (mode == LW_AW ? 2 : 1);
-        dot_steps(mr, win->k4, p, w, acc);
+        dot_steps(mr, nv, win->k4, p, w, acc);
         fetched = prefetch_rows(mr, out, a + mr, fetched);
         UNROLLED (i, mr) {
             vf s = vf_set(sa[i][win->s_off]);
-            UNROLLED (j, NV) {
+            UNROLLED (j, nv) {
                 vf t = vf_from(acc[i][j]);
                 if (mode == LW_AW) t = vf_mul(t, vf_load(sb + j * VW));
                 f[i][j] = vf_fma(t, s, f[i][j]);
             }
         }
     }
-    store_tile(mr, out, f);
+    store_tile(mr, nv, out, f);
 }
 
 /* Mode C: one int32 sum over all chunks. */
-INLINE void dot_tile_c(const int mr, int windows, const lw_win *win, const uint8_t *const *a,
+INLINE void dot_tile_c(const int mr, const int nv, int windows, const lw_win *win, const uint8_t *const *a,
                        const float *const *sa, const uint8_t *b, const lw_out *out) {
-    vf f[MR][NV];
-    vi acc[MR][NV];
+    vf f[ROWS][NV];
+    vi acc[ROWS][NV];
     int fetched = 0;
     UNROLLED (i, mr)
-        UNROLLED (j, NV) acc[i][j] = vi_load((const int32_t *)(const void *)b + j * VW);
+        UNROLLED (j, nv) acc[i][j] = vi_load((const int32_t *)(const void *)b + j * VW);
     for (const lw_win *end = win + windows; win < end; win++) {
-        const uint8_t *w = b + win->b_off, *p[MR];
+        const uint8_t *w = b + win->b_off, *p[ROWS];
         RELOAD(a);
         UNROLLED (i, mr) p[i] = a[i] + win->a_off;
-        dot_steps(mr, win->k4, p, w, acc);
+        dot_steps(mr, nv, win->k4, p, w, acc);
         fetched = prefetch_rows(mr, out, a + mr, fetched);
     }
     UNROLLED (i, mr) {
         vf s = vf_set(*sa[i]);
-        UNROLLED (j, NV) f[i][j] = vf_mul(vf_from(acc[i][j]), s);
+        UNROLLED (j, nv) f[i][j] = vf_mul(vf_from(acc[i][j]), s);
     }
-    store_tile(mr, out, f);
+    store_tile(mr, nv, out, f);
 }
 
-#define DOT(mode, mr, tile)                                                                        \
-    static void dot_##mode##_##mr(int windows, const lw_win *win, const uint8_t *const *a,         \
-                                  const float *const *sa, const uint8_t *b, const lw_out *out) {   \
+#define DOT(name, mr, tile)                                                                        \
+    static void name(int windows, const lw_win *win, const uint8_t *const *a,                      \
+                     const float *const *sa, const uint8_t *b, const lw_out *out) {                \
         lw_out o = *out;                                                                           \
         for (const uint8_t *const *end = a + o.rows; a < end; a += mr, sa += mr, o.y += mr)        \
             tile;                                                                                  \
     }
-#define DOT_ROWS(mr)                                                                               \
-    DOT(LW_A, mr, dot_tile(mr, LW_A, windows, win, a, sa, b, &o))                                  \
-    DOT(LW_AW, mr, dot_tile(mr, LW_AW, windows, win, a, sa, b, &o))                                \
-    DOT(LW_C, mr, dot_tile_c(mr, windows, win, a, sa, b, &o))
+#define DOTS(name, mr, nv)                                                                         \
+    DOT(CONCAT(name##_LW_A_, mr), mr, dot_tile(mr, nv, LW_A, windows, win, a, sa, b, &o))          \
+    DOT(CONCAT(name##_LW_AW_, mr), mr, dot_tile(mr, nv, LW_AW, windows, win, a, sa, b, &o))        \
+    DOT(CONCAT(name##_LW_C_, mr), mr, dot_tile_c(mr, nv, windows, win, a, sa, b, &o))
+#define DOT_ROWS(mr) DOTS(dot, mr, NV)
+
+/* Panels that fill one vector only get twice the pixels. */
+#ifdef LW_NARROW
+DOTS(narrow, LW_NARROW, 1)
+#define NARROW_OF(mode) CONCAT(narrow_##mode##_, LW_NARROW)
+#endif
 
 DOT_ROWS(1)
 DOT_ROWS(2)
@@ -353,6 +360,10 @@ const lw_isa TABLE(LW_ISA) = {
     .kr = 4,
     .a_offset = LW_A_OFFSET,
     .dot = {[LW_A] = {ROWS_OF(LW_A)}, [LW_AW] = {ROWS_OF(LW_AW)}, [LW_C] = {ROWS_OF(LW_C)}},
+#ifdef LW_NARROW
+    .narrow_rows = LW_NARROW,
+    .narrow = {[LW_A] = NARROW_OF(LW_A), [LW_AW] = NARROW_OF(LW_AW), [LW_C] = NARROW_OF(LW_C)},
+#endif
     .depthwise = depthwise,
     .finish = finish,
     .quantize = quantize,

@@ -8,6 +8,7 @@
 
 #define LW_ISA avx512vnni
 #define LW_MR 7
+#define LW_NARROW 14
 enum { VW = 16, NR = 32 };
 
 typedef __m512 vf;
