@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from accel.errors import ModelError
+
 ALIGN = 64
 HUGE_PAGE = 1 << 21
 
@@ -82,7 +84,13 @@ def _tightest_gap(buffer: Buffer, placed: list[Buffer]) -> int:
 
 def _zeroed(nbytes: int) -> Array:
     """Fresh pages, huge ones where the system has them: private, so that a fork copies them."""
-    block = mmap.mmap(-1, max(nbytes, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        block = mmap.mmap(-1, max(nbytes, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as err:
+        raise ModelError(
+            f"the values of the model need {nbytes} bytes, which this machine does not give "
+            f"({err}); take a smaller batch or input"
+        ) from None
     if nbytes >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
         block.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(block, np.uint8)

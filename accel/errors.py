@@ -3,6 +3,9 @@ expected and what to do."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class AccelError(Exception):
     """Base of all errors raised on purpose by accel and spark_bridge."""
@@ -47,3 +50,20 @@ class ImageError(AccelError, ValueError):
 
     def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
         return type(self), (str(self), self.code)
+
+
+@contextmanager
+def as_model_error(name: str, action: str) -> Iterator[None]:
+    """Turn what array code raises over the sizes of a damaged model into a ModelError.
+
+    Passes trust a graph's arrays to fit together; whoever damaged a file decides that they do not,
+    and every combination cannot be foreseen.
+    """
+    try:
+        yield
+    except AccelError:
+        raise
+    except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as err:
+        raise ModelError(
+            f"model {name!r} cannot be {action}: its arrays do not fit together: {err}"
+        ) from err

@@ -25,13 +25,24 @@ def from_bytes(data: bytes) -> ir.Model:
 
 def to_bytes(graph_model: ir.Model) -> bytes:
     """Serialize to ONNX bytes; constants tell their own shapes, once is enough."""
-    proto = ir.to_proto(graph_model)
+    try:
+        proto = ir.to_proto(graph_model)
+    except ir.serde.SerdeError as err:
+        message = f"the graph cannot be written: {_cause(err)}; its file is damaged"
+        raise ModelError(message) from None
     told = {tensor.name for tensor in proto.graph.initializer}
     infos = [info for info in proto.graph.value_info if info.name not in told]
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(infos)
     data: bytes = proto.SerializeToString()
     return data
+
+
+def _cause(err: BaseException) -> BaseException:
+    """The first of the errors that one error grew from."""
+    while err.__cause__ is not None:
+        err = err.__cause__
+    return err
 
 
 def constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:

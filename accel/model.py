@@ -16,7 +16,7 @@ from accel import graph as g
 from accel.detection.attach import attach_spec, attached_spec
 from accel.detection.known import load_spec
 from accel.detection.spec import DetectorSpec
-from accel.errors import InputError, ModelError
+from accel.errors import InputError, ModelError, as_model_error
 from accel.importers import Source, import_model
 from accel.new_file import new_file
 from accel.passes.choose_windows import MAX_WINDOW, choose_windows, window_of
@@ -144,9 +144,10 @@ class Model:
         if self.is_quantized:
             raise ModelError(f"model {self.name!r} is quantized already; quantize the fp32 model")
         graph_model = self._folded()
-        choose_windows(graph_model, window)
-        quantize_weights(graph_model, weight_window)
-        quantize_tables(graph_model)
+        with as_model_error(self.name, "quantized"):
+            choose_windows(graph_model, window)
+            quantize_weights(graph_model, weight_window)
+            quantize_tables(graph_model)
         graph_model.metadata_props[QUANTIZED_KEY] = "1"
         return Model.from_graph(g.forget_shapes(graph_model), self.name)
 
@@ -157,8 +158,9 @@ class Model:
         return Model.from_graph(g.forget_shapes(self._folded()), self.name)
 
     def _folded(self) -> ir.Model:
-        graph_model = keep_int8(fold_constants(self.graph()))
-        return equalize_depthwise(fold_pixels(fold_batchnorm(graph_model)))
+        with as_model_error(self.name, "folded"):
+            graph_model = keep_int8(fold_constants(self.graph()))
+            return equalize_depthwise(fold_pixels(fold_batchnorm(graph_model)))
 
     def calibrate(self, samples: Array | Mapping[str, Array]) -> Model:
         """Quantize to static int8 (QDQ) for the int8 kernels of `openvino` and `onnxruntime`.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from accel import graph as g
-from accel.host import open_session
+from accel.host import open_session, typed_errors
 
 MAX_BYTES = 1 << 30  # of all folded values together; a hostile shape is left unfolded
 _NEVER = {  # random, or the stored form of weights that are int8 already
@@ -29,7 +29,9 @@ def fold_constants(model: ir.Model) -> ir.Model:
         if out.is_graph_output() or any(reader not in folded for reader, _ in out.uses())
     ]
     data = g.extract(model, nodes, [], wanted)
-    found = open_session(data, 1, "constants").run([v.name for v in wanted], {})
+    session = open_session(data, 1, "constants")
+    with typed_errors():
+        found = session.run([v.name for v in wanted], {})
     for value, array in zip(wanted, found, strict=True):
         if value.is_graph_output():
             continue
@@ -65,7 +67,7 @@ def _output_bytes(node: ir.Node) -> int | None:
     total = 0
     for out in node.outputs:
         shape = g.known_shape(out)
-        if shape is None or out.dtype in (None, ir.DataType.STRING):
+        if shape is None or min(shape, default=0) < 0 or out.dtype in (None, ir.DataType.STRING):
             return None
         count = 1
         for dimension in shape:
