@@ -154,51 +154,9 @@ class FpgaProgram(Program):
 
     def explain(self) -> Explanation:
         """Every node with the engine's cycles and time for one image."""
-        from accel.fpga.placement import BESIDE_ARRAY, host_node_s
+        from accel.fpga.explained import explained
 
-        scheduler = self.device.driver.card.scheduler
-        assert scheduler is not None
-        spec = scheduler.spec
-        loaded = scheduler.describe(self.network)
-        times = {t.name: t for t in loaded.times}
-        array = f"int8 {spec.pixels}x{spec.inputs}x{spec.outputs}"
-        rows = []
-        for row in self._cpu.explain().rows:
-            time = times.get(row.node)
-            if time is not None:
-                note = f"{time.cycles} cycles, {time.total_ps / 1e6:.1f} us, {time.bound} bound"
-                row = replace(row, where=self.device.name, kernel=array, note=note)
-            elif row.op in BESIDE_ARRAY:
-                note = "beside the array, value by ONNX Runtime"
-                row = replace(row, where=self.device.name, note=note)
-            else:
-                row = replace(row, note=f"on the host, {host_node_s(row.macs) * 1e6:.1f} us")
-            rows.append(row)
-        return Explanation(
-            self.model.name, self.device.name, self.batch_size, self.threads, tuple(rows),
-            self._notes(loaded.image_ps, len(times)),
-        )  # fmt: skip
-
-    def _notes(self, image_ps: int, n_layers: int) -> tuple[str, ...]:
-        from accel.fpga.engine import images_per_second
-
-        scheduler = self.device.driver.card.scheduler
-        assert scheduler is not None
-        card = self.device.driver.card.profile.name
-        rate = images_per_second(self.network.layers, scheduler.spec)
-        notes = [
-            f"card {card}: {n_layers} layers, "
-            f"{image_ps / 1e9:.3f} ms an image on one engine, "
-            f"{scheduler.spec.count} engines: at most {rate:.1f} images/s (simulated)",
-        ]
-        if not n_layers:
-            notes = [f"card {card}: its engine runs none of this network's layers"]
-        if self.network.host_seconds:
-            notes.append(
-                f"the engine lacks some operators: the host adds "
-                f"{self.network.host_seconds * 1e6:.1f} us an image"
-            )
-        return tuple(notes)
+        return explained(self._cpu.explain(), self.device.driver.card, self.network)
 
     def _execute(self, inputs: Arrays) -> Arrays:
         with self.device.lock:

@@ -70,6 +70,8 @@ class Service:
     ------
     InputError
         The network has several inputs.
+    CardError
+        It is not loaded on this card.
     """
 
     def __init__(
@@ -79,10 +81,14 @@ class Service:
             raise InputError(
                 f"{network.name} has {len(network.inputs)} inputs; a frame brings one image"
             )
+        scheduler = card.scheduler
+        if scheduler is None or not 0 <= program < len(scheduler.loaded):
+            raise CardError(f"{network.name} is not loaded on {card.profile.name}; load it first")
         self.card = card
         self.network = network
         self.ingest = ingest
         self.image_bytes = network.inputs[0].n_bytes // network.images
+        self._scheduler = scheduler
         self._program = program
         self._deadline_ps = seconds_to_ps(deadline)
         self._gathered: list[Frame] = []
@@ -161,8 +167,6 @@ class Service:
         self._under_way.append(batch)
 
     def _start(self, batch: _Batch) -> None:
-        scheduler = self.card.scheduler
-        assert scheduler is not None  # a network is loaded
         batch.attempts += 1
         attempt = batch.attempts
 
@@ -173,7 +177,7 @@ class Service:
 
         call_at(
             self.card.env, batch.ready_ps,
-            lambda _: scheduler.start(self._program, batch.buffer.address, ended),
+            lambda _: self._scheduler.start(self._program, batch.buffer.address, ended),
         )  # fmt: skip
 
     def _finish(self, batch: _Batch) -> Iterator[Result]:

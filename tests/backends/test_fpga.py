@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import accel
 from accel.backends.fpga import FpgaJob, FpgaProgram
 from accel.demo import digits_model_path
 from accel.errors import CardError, DeviceError, InputError, ModelError
-from accel.fpga import Fault, Rule
+from accel.fpga import Fault, Rule, send
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +206,40 @@ def test_without_fallback_a_failed_card_is_an_error(
     with pytest.raises(CardError, match="request 0 failed after"):
         job.result()
     assert job.done()
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_images_from_the_network_give_the_bits_of_cpu(
+    digits: accel.Model, rng: np.random.Generator, transport: Literal["tcp", "udp"]
+) -> None:
+    x = images(rng, 6)
+    expected = accel.device("cpu").compile(digits).run(x)
+    assert isinstance(expected, np.ndarray)
+    program = compile_on_card(digits, batch_size=2)
+    frames = [(f"{i}.raw", row.tobytes()) for i, row in enumerate(x)]
+    with program.listen(transport) as service:
+        sender = threading.Thread(target=send, args=(service.address, frames, transport))
+        sender.start()
+        found = list(islice(service.results(timeout=5), len(frames)))
+        sender.join()
+    (output,) = program.outputs
+    for result, row in zip(found, expected, strict=True):
+        assert result.outcome == "card"
+        assert same(result.outputs[output.name], row)
+    assert program.stats()["card"]["h2c_bytes"] == 0
+
+
+def test_faults_are_counted_in_the_statistics(
+    digits: accel.Model, rng: np.random.Generator
+) -> None:
+    program = compile_on_card(digits, faults="completion_lost@0,hang@1")
+    program.run(images(rng, 4))
+    stats = program.stats()
+    assert stats["faults"] == {"completion_lost": 1, "hang": 1}
+    assert stats["driver"]["replay"] >= 2
+    assert {"poll", "abort", "reset"} <= set(stats["driver"])
+    with pytest.raises(InputError, match="did you mean hang"):
+        accel.device("fpga", faults="hnag")
 
 
 def test_float_model_is_refused() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from card_networks import affine
 
-from accel.errors import InputError
+from accel.errors import CardError, InputError
 from accel.fpga import Card, Fault, Ingest, Network, Result, Rule, Service, send
 from accel.fpga.frame import Transport
 
@@ -103,3 +103,10 @@ def test_network_of_two_inputs_is_refused() -> None:
     net = Network("two", [], shapes, {"y": ((1, 4), np.uint8)}, lambda x: {"y": x["a"]})
     with Ingest(card) as ingest, pytest.raises(InputError, match="two has 2 inputs"):
         Service(card, card.load(net), net, ingest)
+
+
+def test_network_that_is_not_on_the_card_is_refused(network: Callable[..., Network]) -> None:
+    for program in (-1, 0):
+        card = Card("alveo-u280")
+        with Ingest(card) as ingest, pytest.raises(CardError, match="affine is not loaded"):
+            Service(card, program, network(), ingest)
