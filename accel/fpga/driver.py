@@ -147,12 +147,13 @@ class Driver:
 
     def _settle(self, request: Request) -> None:
         env = self.card.env
+        peek, step = env.peek, env.step
         while not request.outcome:
-            if env.peek() <= request.deadline_ps:
-                env.step()
+            if peek() <= request.deadline_ps:
+                step()
             else:
                 self.card.run(max(request.deadline_ps, self.card.now_ps))
-            if not request.outcome and self.card.now_ps >= request.deadline_ps:
+            if env.now >= request.deadline_ps and not request.outcome:
                 self._recovery.recover(request)
 
     def start(self, request: Request) -> None:
@@ -166,7 +167,9 @@ class Driver:
         request.reminded = False
         cid = request.cid = self.queue.new_command()
         self._by_cid[cid] = request
-        work = self._submit_ps + seconds_to_ps(network.stage_seconds * network.images)
+        work = self._submit_ps
+        if network.stage_seconds:
+            work += seconds_to_ps(network.stage_seconds * network.images)
         ready = self.host.reserve(work, f"submit {request.number}")
         request.deadline_ps = ready + self.patience_ps(request)
         generation = self.queue.generation
@@ -230,8 +233,8 @@ class Driver:
 
     def _finish_on_host(self, request: Request, seconds: float) -> None:
         """End a request once the host has done its share of the network."""
-        end = self.host.reserve(seconds_to_ps(seconds), f"finish {request.number}")
         if seconds:
+            end = self.host.reserve(seconds_to_ps(seconds), f"finish {request.number}")
             request.deadline_ps = end + self._deadline_ps
             call_at(self.card.env, end, lambda _: self.finish(request, "card"))
         else:

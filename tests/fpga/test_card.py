@@ -248,15 +248,16 @@ def test_same_seed_gives_the_same_trace_byte_for_byte(
 ) -> None:
     inputs = batch()
 
-    def trace() -> str:
-        card = Card("alveo-u50", seed=3)
+    def trace(seed: int) -> str:
+        card = Card("alveo-u50", seed=seed, faults="completion_lost:0.2,payload_flipped:0.1,F15:0.3")
         driver = Driver(card)
         slot = driver.load(network())
         for request in [driver.submit(slot, inputs) for _ in range(20)]:
             driver.wait(request)
         return card.trace.to_json()
 
-    assert trace() == trace()
+    assert trace(3) == trace(3)
+    assert trace(3) != trace(4)
 
 
 def test_descriptor_bytes_lie_in_host_memory() -> None:
