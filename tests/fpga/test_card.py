@@ -249,7 +249,7 @@ def test_same_seed_gives_the_same_trace_byte_for_byte(
     inputs = batch()
 
     def trace(seed: int) -> str:
-        card = Card("alveo-u50", seed=seed, faults="completion_lost:0.2,payload_flipped:0.1,F15:0.3")
+        card = Card("alveo-u50", seed=seed, faults="completion_lost:0.2,F15:0.3")
         driver = Driver(card)
         slot = driver.load(network())
         for request in [driver.submit(slot, inputs) for _ in range(20)]:
