@@ -13,6 +13,7 @@ from accel import backends
 from accel.errors import DeviceError, InputError
 from accel.model import Model
 from accel.program import Program
+from accel.tensor_spec import MAX_BATCH
 
 ORDER = ("cpu", "mkl", "openvino", "onnxruntime", "fpga", "auto")
 
@@ -66,8 +67,8 @@ class Device:
         UnsupportedError
             An operator that nothing here can run, or any foreign operator when `strict`.
         """
-        if batch_size is not None and not 1 <= batch_size <= 65536:
-            raise InputError(f"batch_size is {batch_size}; expected 1..65536")
+        if batch_size is not None and not 1 <= batch_size <= MAX_BATCH:
+            raise InputError(f"batch_size is {batch_size}; expected 1..{MAX_BATCH}")
         if not 1 <= threads <= 256:
             raise InputError(f"threads is {threads}; expected 1..256")
         return self._program(self, model, batch_size, threads, strict, shapes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ import onnx_ir as ir
 
 from accel import graph as g
 from accel.errors import ModelError, UnsupportedError
+
+MAX_BATCH = 65_536
+MAX_ELEMENTS = 1 << 28  # a file may claim any size; memory is taken for what passes
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,13 @@ def _fixed(
             f"model {model!r}: input {spec.name!r} has shape {tuple(dims)}; every dimension must "
             "be positive, unless the file fixes it at 0"
         )
-    return tuple(d for d in dims if d is not None)
+    fixed = tuple(d for d in dims if d is not None)
+    if prod(fixed) > MAX_ELEMENTS or (len(fixed) > 2 and fixed[0] > MAX_BATCH):
+        raise ModelError(
+            f"model {model!r}: input {spec.name!r} has shape {fixed}; expected at most "
+            f"{MAX_BATCH} rows and {MAX_ELEMENTS} elements"
+        )
+    return fixed
 
 
 def _narrowed(model: str, spec: TensorSpec, given: Sequence[int]) -> list[int | None]:

@@ -82,3 +82,13 @@ def test_damage_is_a_function_of_its_seed() -> None:
     for change in (mutate.damage, mutate.change_onnx):
         made = [change(data, seed) for seed in range(20)]
         assert made == [change(data, seed) for seed in range(20)] and len(set(made)) > 15
+
+
+@pytest.mark.parametrize("shape", [(1 << 20, 3, 8, 8), (1, 3, 1 << 20, 1 << 20), (1, 1 << 40)])
+def test_input_of_a_claimed_size_is_refused_before_it_is_taken(shape: tuple[int, ...]) -> None:
+    x = onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    y = onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    model = accel.load(onnx.helper.make_model(graph).SerializeToString())
+    with pytest.raises(accel.ModelError, match="at most"):
+        accel.device("onnxruntime").compile(model)
