@@ -126,6 +126,8 @@ def test_what_the_engine_lacks_is_named_and_timed_on_the_host(call: Call, softma
     code, out, _ = call("estimate", softmaxed, "--shape", "x=1,3,64,64")
     assert code == 0
     assert "on the host, 0.010 ms an image: 1 x Sigmoid, 1 x Softmax" in out
+    compared = estimated(call, softmaxed, "--shape", "1,3,64,64", "--compare")["compare"]
+    assert [path["name"] for path in compared] == ["cpu", "card over PCIe", "card over network"]
 
 
 def test_free_sizes_are_asked_for(call: Call, softmaxed: str) -> None:

@@ -79,11 +79,12 @@ def estimate(
         raise InputError(f"--ingest {ingest!r} is not known; expected {', '.join(INGESTS)}")
     profile = _profile(card, clock_mhz, engines)
     model = accel.load(path)
-    job = job_of(model, parse_shapes(shape, model), _dense(profile))
+    shapes = parse_shapes(shape, model)
+    job = job_of(model, shapes, _dense(profile))
     load = Load(batch, queues, streams)
     traced = bool(html or trace)
     found, used = simulate(job, profile, way, load, faults=faults, seed=seed, trace=traced)
-    paths = _compare(model, job, profile, threads) if compare else []
+    paths = _compare(model, shapes, job, profile, threads) if compare else []
     title = f"{model.name} on {card}, ingest {way}"
     if plot:
         save_plot(plot, title, job.layers, profile, found)
@@ -144,14 +145,20 @@ def _dense(profile: Profile) -> bool:
     return "engine.dense" not in profile or bool(profile.value("engine.dense"))
 
 
-def _compare(model: accel.Model, job: Job, profile: Profile, threads: int) -> list[Path]:
+def _compare(
+    model: accel.Model,
+    shapes: dict[str, list[int]] | None,
+    job: Job,
+    profile: Profile,
+    threads: int,
+) -> list[Path]:
     if set(weight_inputs(model.graph().graph)):
         raise ModelError(
             f"model {model.name!r} has inputs for weights; --compare runs it on this machine and "
             f"needs the weights in the file"
         )
     quantized = model if model.is_quantized else model.quantize()
-    program = accel.device("cpu").compile(quantized, batch_size=1)
+    program = accel.device("cpu").compile(quantized, 1, threads=1, shapes=shapes)
     images = {spec.name: np.zeros(_fixed(spec), spec.dtype) for spec in program.inputs}
     compute = _seconds(lambda: program.run(images))
     decode_s = _decode_seconds(program.inputs[0].shape)
