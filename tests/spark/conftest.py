@@ -1,8 +1,13 @@
-"""One Spark session, a small CNN and image files for the tests of the Spark adapters."""
+"""One Spark session, a small CNN and image files for the tests of the Spark adapters.
+
+With SPARK_TESTS=connect in the environment the session is that of a Spark Connect client.
+"""
 
 from __future__ import annotations
 
 import io
+import os
+import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -15,6 +20,7 @@ from pyspark.sql import SparkSession
 
 import accel
 from spark_bridge import local_session
+from spark_bridge.session import QUICK_START, java_home
 
 SIDE, CLASSES = 16, 10
 Images = npt.NDArray[np.uint8]
@@ -23,9 +29,21 @@ Images = npt.NDArray[np.uint8]
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """Two cores, two Python workers, no web page."""
-    session = local_session("local[2]", app="tests")
+    connect = os.environ.get("SPARK_TESTS") == "connect"
+    session = remote_session() if connect else local_session("local[2]", app="tests")
     yield session
     session.stop()
+
+
+def remote_session() -> SparkSession:
+    """A client of a Spark Connect server of its own, with two cores."""
+    os.environ |= {
+        "JAVA_HOME": str(java_home()),
+        "JDK_JAVA_OPTIONS": QUICK_START,
+        "PYSPARK_PYTHON": sys.executable,
+        "SPARK_LOCAL_IP": "127.0.0.1",
+    }
+    return SparkSession.builder.remote("local[2]").getOrCreate()
 
 
 @pytest.fixture
