@@ -58,9 +58,8 @@ class ModelRef:
         ModelError
             The file did not arrive, or arrived with other content.
         """
-        path = Path(SparkFiles.get(self.filename))
         try:
-            data = path.read_bytes()
+            data = self._path().read_bytes()
         except OSError as err:
             raise ModelError(
                 f"the shipped model {self.filename} is not on this executor: {err.strerror}; "
@@ -72,6 +71,12 @@ class ModelRef:
                 f"expected {self.size} with SHA-256 {self.digest}; run the job again"
             )
         return accel.Model(data, self.name)
+
+    def _path(self) -> Path:
+        """Where Spark put the file; for the streams of a Connect client in a folder below."""
+        folder = Path(SparkFiles.getRootDirectory())
+        usual = folder / self.filename
+        return usual if usual.exists() else next(folder.glob(f"*/{self.filename}"), usual)
 
 
 def ship(spark: SparkSession, model: accel.Model) -> ModelRef:

@@ -20,6 +20,7 @@ import accel
 from spark_bridge.detection import DetectingProgram
 from spark_bridge.devices import compile_rows, device_name, held_card, is_card, open_device
 from spark_bridge.guard import Breaker, Choice, Guard, Runs
+from spark_bridge.prepacked import mapped
 from spark_bridge.settings import Settings
 from spark_bridge.spec import Spec
 
@@ -60,6 +61,7 @@ class ProgramCache:
         return len(self._programs)
 
 
+MAPPED = ("cpu",)  # devices whose programs can be saved
 programs = ProgramCache()
 breaker = Breaker()
 
@@ -95,9 +97,14 @@ def _choice(spec: Spec, settings: Settings) -> Choice:
     threads = task_threads(settings.threads)
     rows = tuple(spec.inputs.values())
 
-    def make() -> accel.Program:
+    def compiled() -> accel.Program:
         device, model = open_device(settings), spec.model.load()
         return compile_rows(device, model, rows, settings.batch_size, threads)
+
+    def make() -> accel.Program:
+        if name not in MAPPED:
+            return compiled()
+        return mapped((spec.model.digest, shapes, settings.batch_size), compiled, threads)
 
     name = device_name(settings.backend)
     device = (name, settings.fpga_card, settings.fpga_faults)
