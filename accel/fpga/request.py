@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from accel.errors import AccelError
+from accel.errors import AccelError, InputError
 from accel.fpga.clock import PS_PER_NS
 from accel.fpga.network import Arrays
 from accel.fpga.profile import Profile
 from accel.fpga.slots import Slot
+
+MAX_INTERRUPT_COUNT = 192
+"""Of the thresholds that Xilinx QDMA offers."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,20 @@ class DriverSpec:
     deadline: float
     reset_time: float
     attempts: int = 2
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.interrupt_count <= MAX_INTERRUPT_COUNT:
+            raise InputError(
+                f"interrupt_count is {self.interrupt_count}; expected 1 to {MAX_INTERRUPT_COUNT}"
+            )
+        for name in ("submit", "notify", "interrupt_timer", "deadline", "reset_time"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise InputError(f"{name} is {value} s; expected 0 or more")
+        if self.depth < 1 or self.attempts < 1:
+            raise InputError(
+                f"depth is {self.depth}, attempts {self.attempts}; expected at least 1 of each"
+            )
 
     @classmethod
     def from_profile(cls, profile: Profile) -> DriverSpec:

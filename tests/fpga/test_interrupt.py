@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import simpy
 from card_networks import affine, conv
 
-from accel.fpga import Card, Driver, DriverSpec, Fault, Faults, Network, Rule
+from accel.errors import InputError
+from accel.fpga import Card, Driver, DriverSpec, Fault, Faults, Network, Rule, load_profile
 from accel.fpga.clock import call_at
 from accel.fpga.interrupt import Interrupt
 
@@ -67,3 +70,14 @@ def test_moderated_driver_takes_several_completions_with_one_interrupt() -> None
 
     assert interrupts(1) == 24
     assert interrupts(6) == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"interrupt_count": 0}, {"interrupt_count": 193}, {"deadline": -1.0}, {"submit": math.nan},
+     {"depth": 0}, {"attempts": 0}],
+)  # fmt: skip
+def test_impossible_driver_is_refused(change: dict[str, Any]) -> None:
+    spec = DriverSpec.from_profile(load_profile("alveo-u50"))
+    with pytest.raises(InputError, match=next(iter(change))):
+        replace(spec, **change)
