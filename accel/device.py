@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from accel import backends
-from accel.errors import DeviceError, InputError
+from accel.errors import DeviceError
 from accel.model import Model
+from accel.order import Order
 from accel.program import Program
-from accel.tensor_spec import MAX_BATCH
 
 ORDER = ("cpu", "mkl", "openvino", "onnxruntime", "fpga", "auto")
 
@@ -32,12 +32,12 @@ class Device:
 
     Parameters
     ----------
-    program : makes the Program for (device, model, batch_size, threads, strict, shapes).
+    make : compiles what is ordered.
     """
 
-    def __init__(self, name: str, program: Callable[..., Program]) -> None:
+    def __init__(self, name: str, make: Callable[[Order], Program]) -> None:
         self.name = name
-        self._program = program
+        self.make = make
 
     def __repr__(self) -> str:
         return f"<Device {self.name}>"
@@ -62,16 +62,14 @@ class Device:
 
         Raises
         ------
+        InputError
+            A batch size or number of threads out of range.
         ModelError
             Not quantized where it must be, or shapes that do not fit.
         UnsupportedError
             An operator that nothing here can run, or any foreign operator when `strict`.
         """
-        if batch_size is not None and not 1 <= batch_size <= MAX_BATCH:
-            raise InputError(f"batch_size is {batch_size}; expected 1..{MAX_BATCH}")
-        if not 1 <= threads <= 256:
-            raise InputError(f"threads is {threads}; expected 1..256")
-        return self._program(self, model, batch_size, threads, strict, shapes)
+        return self.make(Order(self, model, batch_size, threads, strict, shapes))
 
 
 class Backend(Protocol):

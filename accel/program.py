@@ -16,6 +16,7 @@ import numpy as np
 from accel.detection.spec import DetectorSpec
 from accel.errors import InputError, UnsupportedError
 from accel.explain import Explanation
+from accel.order import Order
 from accel.tensor_spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -72,14 +73,18 @@ class Program:
     One run at a time: calls from several Python threads wait for each other.
     """
 
-    def __init__(
+    def __init__(self, order: Order) -> None:
+        self._describe(order.device, order.model, order.batch_size, order.threads, order.shapes)
+
+    def _describe(
         self,
         device: Device,
         model: Network,
         batch_size: int | None,
         threads: int,
-        shapes: Mapping[str, Sequence[int]] | None = None,
+        shapes: Mapping[str, Sequence[int]] | None,
     ) -> None:
+        """What every program knows of itself."""
         self.device = device
         self.model = model
         self.threads = threads

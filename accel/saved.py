@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from accel.detection.description import from_json
 from accel.detection.spec import DetectorSpec
 from accel.device import device
-from accel.errors import AccelError, InputError, ModelError
+from accel.errors import AccelError, ModelError
+from accel.order import check_threads
 from accel.program_file import SavedProgram, read_program
 from accel.tensor_spec import fix_shapes
 
@@ -58,8 +59,7 @@ def load_program(path: str | Path, threads: int = 1) -> PlanProgram:
     """
     from accel.backends.cpu import PlanProgram
 
-    if not 1 <= threads <= 256:
-        raise InputError(f"threads is {threads}; expected 1..256")
+    check_threads(threads)
     saved, packed = read_program(path)
     try:
         return PlanProgram.restore(device("cpu"), saved, packed, threads)

@@ -4,14 +4,13 @@ the simulated card. The only place where a device is chosen for the user; it say
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from accel.device import Device, device_info
 from accel.device import device as open_by_name
 from accel.errors import AccelError, UnsupportedError
 from accel.explain import Explanation
-from accel.model import Model
+from accel.order import Order
 from accel.program import Arrays, Program
 
 CANDIDATES = ("cpu", "mkl", "openvino", "onnxruntime")
@@ -37,27 +36,18 @@ class AutoProgram(Program):
     seconds : best time of one batch on every candidate, in s.
     """
 
-    def __init__(
-        self,
-        device: Device,
-        model: Model,
-        batch_size: int | None,
-        threads: int,
-        strict: bool,
-        shapes: Mapping[str, Sequence[int]] | None,
-    ) -> None:
-        super().__init__(device, model, batch_size, threads, shapes)
+    def __init__(self, order: Order) -> None:
+        super().__init__(order)
         programs: dict[str, Program] = {}
         self.refused: dict[str, str] = {}
         for name in _installed():
             try:
-                candidate = open_by_name(name)
-                programs[name] = candidate.compile(model, batch_size, threads, strict, shapes)
+                programs[name] = _compiled(name, order)
             except AccelError as err:
                 self.refused[name] = str(err)
         if not programs:
             reasons = "; ".join(f"{n}: {r}" for n, r in self.refused.items())
-            raise UnsupportedError(f"model {model.name!r}: no CPU device runs it: {reasons}")
+            raise UnsupportedError(f"model {order.model.name!r}: no CPU device runs it: {reasons}")
         self.seconds = {n: _time(p, BUDGET_S / len(programs)) for n, p in programs.items()}
         self.chosen = min(self.seconds, key=lambda n: self.seconds[n])
         self._taken = programs[self.chosen]
@@ -81,6 +71,11 @@ class AutoProgram(Program):
         notes = [f"auto took {self.chosen}; one batch: {timed}"]
         notes += [f"auto left out {n}: {reason}" for n, reason in self.refused.items()]
         return replace(inner, device=self.label, notes=(*notes, *inner.notes))
+
+
+def _compiled(name: str, order: Order) -> Program:
+    device = open_by_name(name)
+    return device.make(replace(order, device=device))
 
 
 def _installed() -> list[str]:

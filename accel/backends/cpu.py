@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from accel.errors import ModelError, UnsupportedError
 from accel.explain import Explanation, Row
 from accel.lower import lower
 from accel.model import Model
+from accel.order import Order
 from accel.packed import PackedFor, shared_weights
 from accel.peak import dot_peak
 from accel.plan import Life, Plan
@@ -44,24 +44,16 @@ class PlanProgram(Program):
     schedule : what it runs.
     """
 
-    def __init__(
-        self,
-        device: Device,
-        model: Model,
-        batch_size: int | None,
-        threads: int,
-        strict: bool,
-        shapes: Mapping[str, Sequence[int]] | None,
-        gemm: int | None = None,
-    ) -> None:
-        super().__init__(device, model, batch_size, threads, shapes)
+    def __init__(self, order: Order, gemm: int | None = None) -> None:
+        super().__init__(order)
+        device, model = order.device, order.model
         if not model.is_quantized:
             raise ModelError(
                 f"device {device.name!r} runs quantized models, and {model.name!r} is float32; "
                 "call model.quantize() first"
             )
         schedule = lower(model.with_shapes(self.batch_size, self.shapes))
-        if strict:
+        if order.strict:
             _refuse_foreign(model, schedule)
         self._bind(schedule, shared_weights(model.digest), gemm)
 
@@ -71,7 +63,7 @@ class PlanProgram(Program):
     ) -> PlanProgram:
         """The program that a file holds."""
         program = cls.__new__(cls)
-        Program.__init__(program, device, SavedModel(saved), saved.batch_size, threads)
+        program._describe(device, SavedModel(saved), saved.batch_size, threads, None)
         program._bind(saved.schedule, packed)
         return program
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib.util
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +17,7 @@ from accel.backends.cpu import PlanProgram
 from accel.device import Device
 from accel.errors import DeviceError, InputError
 from accel.explain import Explanation
-from accel.model import Model
+from accel.order import Order
 from accel.program import Array, Arrays, Job, Program, _pad
 from accel.workload import Layer, workload_of
 
@@ -81,20 +81,12 @@ class FpgaProgram(Program):
 
     device: FpgaDevice
 
-    def __init__(
-        self,
-        device: FpgaDevice,
-        model: Model,
-        batch_size: int | None,
-        threads: int,
-        strict: bool,
-        shapes: Mapping[str, Sequence[int]] | None,
-    ) -> None:
+    def __init__(self, order: Order) -> None:
         from accel.fpga import Network
 
-        super().__init__(device, model, batch_size, threads, shapes)
-        cpu = Device(device.name, PlanProgram)
-        self._cpu = cpu.compile(model, batch_size, threads, strict, shapes)
+        super().__init__(order)
+        device, model = self.device, order.model
+        self._cpu = PlanProgram(order)
         layers = workload_of(model.with_shapes(self.batch_size, self.shapes))
         scheduler = device.driver.card.scheduler
         assert scheduler is not None

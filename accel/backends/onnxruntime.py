@@ -4,8 +4,6 @@ reference of all comparisons."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import onnx_ir as ir
 import onnxruntime
 
@@ -13,7 +11,7 @@ from accel import graph as g
 from accel.device import Device
 from accel.explain import Explanation, Row
 from accel.host import open_session, typed_errors
-from accel.model import Model
+from accel.order import Order
 from accel.program import Arrays, Program
 from accel.workload import workload_of
 
@@ -34,18 +32,11 @@ def open_device(index: int) -> Device:
 class OnnxRuntimeProgram(Program):
     """One InferenceSession."""
 
-    def __init__(
-        self,
-        device: Device,
-        model: Model,
-        batch_size: int | None,
-        threads: int,
-        strict: bool,
-        shapes: Mapping[str, Sequence[int]] | None,
-    ) -> None:
-        super().__init__(device, model, batch_size, threads, shapes)
+    def __init__(self, order: Order) -> None:
+        super().__init__(order)
+        model = order.model
         self._graph = model.with_shapes(self.batch_size, self.shapes)
-        self._session = open_session(model.to_bytes(), threads, model.name)
+        self._session = open_session(model.to_bytes(), self.threads, model.name)
         self._names = [o.name for o in self.outputs]
 
     def _execute(self, inputs: Arrays) -> Arrays:

@@ -4,7 +4,6 @@ activations stay float32; a calibrated model runs in its int8 kernels."""
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -16,7 +15,7 @@ from accel.backends.onnxruntime import foreign_explanation
 from accel.device import Device
 from accel.errors import UnsupportedError
 from accel.explain import Explanation
-from accel.model import Model
+from accel.order import Order
 from accel.passes.drop_inner_pairs import drop_inner_pairs
 from accel.passes.unfold_blocks import unfold_blocks
 from accel.program import Arrays, Program
@@ -40,19 +39,11 @@ def open_device(index: int) -> Device:
 class OpenVinoProgram(Program):
     """One compiled model and one infer request."""
 
-    def __init__(
-        self,
-        device: Device,
-        model: Model,
-        batch_size: int | None,
-        threads: int,
-        strict: bool,
-        shapes: Mapping[str, Sequence[int]] | None,
-    ) -> None:
-        super().__init__(device, model, batch_size, threads, shapes)
-        self._graph = model.with_shapes(self.batch_size, self.shapes)
+    def __init__(self, order: Order) -> None:
+        super().__init__(order)
+        self._graph = order.model.with_shapes(self.batch_size, self.shapes)
         config = {
-            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_NUM_THREADS": self.threads,
             "ENABLE_CPU_PINNING": False,  # pinning puts several processes on the same core
             "INFERENCE_PRECISION_HINT": "f32",
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
@@ -64,7 +55,7 @@ class OpenVinoProgram(Program):
             self._request = core.compile_model(read, "CPU", config).create_infer_request()
         except Exception as err:
             raise UnsupportedError(
-                f"model {model.name!r}: OpenVINO cannot run it: {_reason(err)}"
+                f"model {order.model.name!r}: OpenVINO cannot run it: {_reason(err)}"
             ) from None
 
     def _execute(self, inputs: Arrays) -> Arrays:
