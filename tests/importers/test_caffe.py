@@ -179,6 +179,44 @@ def test_layer_without_weights_equals_its_formula(
     cf.assert_close(got, formula(x))
 
 
+OLD = {"ReLU": "RELU", "ReLU slope": "RELU", "Sigmoid": "SIGMOID", "TanH": "TANH",
+       "AbsVal": "ABSVAL", "BNLL": "BNLL", "Power": "POWER", "Exp": "EXP", "Softmax": "SOFTMAX",
+       "LRN": "LRN", "LRN within": "LRN", "Dropout": "DROPOUT", "Flatten": "FLATTEN"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_old_form_of_a_layer_equals_its_formula(
+    tmp_path: Path, rng: np.random.Generator, name: str
+) -> None:
+    text, formula = UNARY[name]
+    x = (3 * rng.standard_normal((2, 6, 5, 5))).astype(np.float32)
+    text = one(f"type: {OLD[name]} {text}").replace("layer {", "layers {")
+    got = cf.run(cf.load(tmp_path, cf.net(text, x.shape), old=True), x)
+    cf.assert_close(got, formula(x))
+
+
+def test_old_form_of_layers_of_several_values(tmp_path: Path, rng: np.random.Generator) -> None:
+    x, y = (rng.standard_normal((2, 4, 6, 6)).astype(np.float32) for _ in "xy")
+    w, b = rng.standard_normal((3, 144)), rng.standard_normal(3)
+    kernel = rng.standard_normal((4, 2, 2, 2))
+    spread = np.einsum("nchw,cokl->nohkwl", x, kernel).reshape(2, 2, 12, 12)
+    cases: list[tuple[str, int, list[Array], Array]] = [
+        ("type: ELTWISE eltwise_param { operation: MAX }", 2, [], np.maximum(x, y)),
+        ("type: CONCAT concat_param { concat_dim: 2 }", 2, [], np.concatenate([x, y], axis=2)),
+        ("type: POOLING pooling_param { pool: AVE kernel_size: 3 stride: 2 }", 1, [],
+         pool(x, "AVE", 3, 2, 0)),
+        ("type: INNER_PRODUCT inner_product_param { num_output: 3 }", 1, [w, b],
+         x.reshape(2, -1) @ w.T + b),
+        ("type: DECONVOLUTION convolution_param { num_output: 2 kernel_size: 2 stride: 2 "
+         "bias_term: false }", 1, [kernel], spread),
+    ]  # fmt: skip
+    for text, bottoms, weights, expected in cases:
+        whole = one(text, bottoms).replace("layer {", "layers {")
+        net = cf.net(whole, *[x.shape] * bottoms)
+        model = cf.load(tmp_path, net, {"l": weights}, old=True)
+        cf.assert_close(cf.run(model, *[x, y][:bottoms]), expected, text)
+
+
 def channels(a: Array) -> Array:
     return a[:, None, None]
 
@@ -301,68 +339,3 @@ def test_pair_of_paths_is_found_or_asked_for(tmp_path: Path) -> None:
     (tmp_path / "net_iter_6.caffemodel").write_bytes(b"")
     with pytest.raises(accel.ModelError, match="give both"):
         accel.load(pair[0])
-
-
-CAFFE = Path("data", "models", "original", "caffe")
-FILES = ["lenet", "cifar10_quick", "det1", "det2", "det3", "RFB-320"]
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_shared_network_runs_on_own_code(name: str, shared: Path, rng: np.random.Generator) -> None:
-    model = accel.load(shared / CAFFE / f"{name}.prototxt")
-    program = accel.device("cpu").compile(model.quantize(), batch_size=2)
-    assert program.explain().share >= 0.98
-    x = rng.random((2, *model.inputs[0].shape[1:]), np.float32)  # type: ignore[arg-type]
-    fp32 = accel.device("onnxruntime").compile(model, batch_size=2)
-    for got, want in zip(outputs(program.run(x)), outputs(fp32.run(x)), strict=True):
-        assert np.linalg.norm(got - want) <= 0.05 * np.linalg.norm(want)
-
-
-@pytest.mark.parametrize(("name", "fp32"), [("lenet", 0.9918), ("cifar10_quick", 0.7410)])
-def test_shared_network_reaches_its_accuracy(name: str, fp32: float, shared: Path) -> None:
-    data = shared / "data"
-    if name == "lenet":
-        with np.load(data / "mnist" / "mnist_test_5000.npz") as file:
-            x, labels = (file["image"][:, None] / 256).astype(np.float32), file["label"]
-    else:
-        with np.load(data / "cifar10" / "cifar10_test_lossless.npz") as file:
-            images, labels = file["image"], file["label"]
-        mean = np.load(data / "cifar10" / "cifar10_mean_image.npy")
-        x = np.ascontiguousarray((images - mean).astype(np.float32).transpose(0, 3, 1, 2))
-    model = accel.load(shared / CAFFE / f"{name}.prototxt")
-    found = []
-    for device, version in (("onnxruntime", model), ("cpu", model.quantize())):
-        program = accel.device(device).compile(version, batch_size=50)
-        found.append(outputs(program.run(x))[0].argmax(axis=1))
-    assert round(float((found[0] == labels).mean()), 4) == pytest.approx(fp32, abs=1e-4)
-    assert (found[0] == found[1]).mean() >= 0.98
-
-
-def outputs(y: Any) -> list[Array]:
-    return list(y.values()) if isinstance(y, dict) else [y]
-
-
-def test_rfb_finds_what_its_onnx_form_finds(shared: Path, rng: np.random.Generator) -> None:
-    x = rng.standard_normal((1, 3, 240, 320)).astype(np.float32)
-    models = shared / "data" / "models"
-    twin = accel.device("onnxruntime").compile(accel.load(models / "version-RFB-320.onnx")).run(x)
-    own = accel.load(shared / CAFFE / "RFB-320.caffemodel")
-    got = accel.device("onnxruntime").compile(own).run(x)
-    assert isinstance(twin, dict) and isinstance(got, dict)
-    np.testing.assert_allclose(got["scores"], twin["scores"], atol=1e-4)
-    np.testing.assert_allclose(decode(got["boxes"]), twin["boxes"], atol=1e-4)
-
-
-def decode(offsets: Array) -> Array:
-    """Boxes of the face detector: variances 0.1 and 0.2 over its four grids of priors."""
-    priors = []
-    for stride, sizes in ((8, (10, 16, 24)), (16, (32, 48)), (32, (64, 96)), (64, (128, 192, 256))):
-        rows, columns = -(-240 // stride), -(-320 // stride)
-        for i in range(rows):
-            for j in range(columns):
-                cx, cy = (j + 0.5) / columns, (i + 0.5) / rows
-                priors += [(cx, cy, s / 320, s / 240) for s in sizes]
-    p = np.clip(np.array(priors), 0, 1)
-    centre = offsets[..., :2] * 0.1 * p[:, 2:] + p[:, :2]
-    half = np.exp(offsets[..., 2:] * 0.2) * p[:, 2:] / 2
-    return np.concatenate([centre - half, centre + half], axis=-1)
