@@ -9,7 +9,11 @@ import caffe_files as cf
 import numpy as np
 import pytest
 
+import accel
 from accel import graph as g
+from accel.detection.metrics import agreement
+from accel.detection.rows import RowsHead
+from accel.detection.spec import DetectorSpec
 from accel.host import open_session
 
 Array = np.ndarray[Any, Any]
@@ -113,3 +117,41 @@ def overlap(a: Array, b: Array) -> float:
     inner = float(np.prod(np.clip(high - low, 0, None)))
     areas = [float(np.prod(np.clip(v[2:] - v[:2], 0, None))) for v in (a, b)]
     return inner / (sum(areas) - inner) if inner else 0.0
+
+
+def test_network_with_detection_inside_is_a_detector(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    heads = ""
+    for name, count in (("loc", 8), ("conf", 6)):
+        heads += f"""
+        layer {{ name: "{name}" type: "Convolution" bottom: "c" top: "{name}"
+                 convolution_param {{ num_output: {count} kernel_size: 1 }} }}
+        layer {{ name: "{name}p" type: "Permute" bottom: "{name}" top: "{name}p"
+                 permute_param {{ order: 0 order: 2 order: 3 order: 1 }} }}
+        layer {{ name: "{name}f" type: "Flatten" bottom: "{name}p" top: "{name}f" }}"""
+    text = f"""layer {{ name: "c" type: "Convolution" bottom: "x0" top: "c"
+            convolution_param {{ num_output: 16 kernel_size: 8 stride: 8 }} }} {heads}
+        layer {{ name: "p" type: "PriorBox" bottom: "c" bottom: "x0" top: "p" prior_box_param {{
+            min_size: 8 max_size: 16 variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2 }} }}
+        layer {{ name: "r" type: "Reshape" bottom: "conff" top: "r"
+            reshape_param {{ shape {{ dim: 0 dim: -1 dim: 3 }} }} }}
+        layer {{ name: "s" type: "Softmax" bottom: "r" top: "s" softmax_param {{ axis: 2 }} }}
+        layer {{ name: "sf" type: "Flatten" bottom: "s" top: "sf" }}
+        layer {{ name: "d" type: "DetectionOutput" bottom: "locf" bottom: "sf" bottom: "p" top: "d"
+            detection_output_param {{ num_classes: 3 code_type: CENTER_SIZE
+            confidence_threshold: 0.05 nms_param {{ nms_threshold: 0.5 }} keep_top_k: 20 }} }}"""
+    weights = {name: [rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])), np.zeros(shape[0])]
+               for name, shape in (("c", (16, 3, 8, 8)), ("loc", (8, 16, 1, 1)),
+                                   ("conf", (6, 16, 1, 1)))}  # fmt: skip
+    model = cf.load(tmp_path, cf.net(text, (1, 3, 32, 40)), weights)
+    spec = DetectorSpec(RowsHead(), names=("a", "b"), score=0.1, overlap=1.0)
+    image = rng.integers(0, 256, (64, 80, 3), np.uint8)
+    detector = model.as_detector(spec)
+    found = []
+    for device, version in (("onnxruntime", detector), ("cpu", detector.quantize())):
+        (one,) = accel.Detector(accel.device(device).compile(version)).detect([image])
+        assert 1 <= len(one) <= 20 and (one.boxes <= [80, 64, 80, 64]).all()
+        assert set(one.names) <= {"a", "b"}
+        found.append(one)
+    assert agreement([found[1]], [found[0]]).share >= 0.8
