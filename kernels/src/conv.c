@@ -10,6 +10,7 @@ enum {
     TILES = 4,            /* register tiles of pixels in a block */
     BLOCK_CHANNELS = 128, /* output channels of a block, at least, unless the layer has fewer */
     PIECE = 64, /* steps of four channels after which tiles of mode C fetch what comes next */
+    RESIDENT_BYTES = 512 * 1024, /* of weights that stay in L2 beside activations */
     MAX_PIXELS = 256,
     GEMM_PIXELS = 256, /* pixels of a block when a foreign product does the work */
     DEPTHWISE_FLOATS = 8192,
@@ -256,7 +257,7 @@ static lw_status plan_products(lw_conv *p) {
 /* The pixels of one block: where each begins in q and in scale. */
 typedef struct pixel_set {
     int64_t first, count;
-    const uint8_t *a[MAX_PIXELS + LW_MR_MAX]; /* pixels that follow, too */
+    const uint8_t *a[MAX_PIXELS + LW_MR_MAX]; /* of plain products: pixels that follow, too */
     const float *sa[MAX_PIXELS + LW_MR_MAX];
 } pixel_set;
 
@@ -279,24 +280,30 @@ static const float *scale_of(const lw_tensor *t, int64_t image, int64_t pixel) {
     return t->image_scale ? t->image_scale + image : &one;
 }
 
+/* Whether tiles give what the caller asks for: then they need no scratch and no second pass. */
+static int is_plain(const lw_conv *p) {
+    const lw_conv_args *g = &p->args;
+    return p->dense && g->dst && !g->dst_q && !g->residual && g->activation == LW_NONE;
+}
+
 static void collect_pixels(const lw_conv *p, int64_t index, pixel_set *set) {
     const lw_tensor *src = p->args.src;
     int64_t step = src->scale ? p->args.stride_w * src->pixel_windows : 0;
+    int64_t q_step = p->args.stride_w * src->pixel_bytes;
     set->first = index * p->pixel_block;
     set->count = min64(p->pixel_block, p->pixels - set->first);
     position at = locate(p, set->first);
-    int64_t count = set->count + LW_MR_MAX, seen = min64(count, p->pixels - set->first);
+    int64_t count = set->count + (is_plain(p) ? LW_MR_MAX : 0), seen = min64(count, p->pixels - set->first);
     for (int64_t i = 0; i < seen;) { /* one output row at a time */
         int64_t y = at.y * p->args.stride_h - p->args.pad_top + src->top;
         int64_t x = at.x * p->args.stride_w - p->args.pad_left + src->left;
         int64_t pixel = (at.n * p->high + y) * p->wide + x;
         int64_t end = min64(seen, i + p->args.ow - at.x);
+        const uint8_t *q = src->q + pixel * src->pixel_bytes;
         const float *scale = scale_of(src, at.n, pixel);
-        for (; i < end; i++, pixel += p->args.stride_w) {
-            set->a[i] = src->q + pixel * src->pixel_bytes;
-            set->sa[i] = scale;
-            scale += step;
-        }
+        for (int64_t j = i; j < end; j++) set->a[j] = q + (j - i) * q_step;
+        for (int64_t j = i; j < end; j++) set->sa[j] = scale + (j - i) * step;
+        i = end;
         at = next_row(p, at);
     }
     for (int64_t i = seen; i < count; i++) set->a[i] = set->a[seen - 1];
@@ -368,15 +375,22 @@ static void locate_rows(const lw_conv *p, position at, int64_t n0, row_set *rows
     const lw_tensor *q = g->dst_q;
     int64_t wide = q ? q->w + q->left + q->right : 0, high = q ? q->h + q->top + q->bottom : 0;
     int64_t pixel = q ? (at.n * high + at.y + q->top) * wide + at.x + q->left : 0;
-    const float *residual =
-        g->residual ? g->residual + offset_at(g->residual_stride, at, n0) : NULL;
-    float *dst = g->dst ? g->dst + offset_at(g->dst_stride, at, n0) : NULL;
-    for (int i = 0; i < count; i++) {
-        if (residual) rows->residual[first + i] = residual + i * g->residual_stride[2];
-        if (dst) rows->dst[first + i] = dst + i * g->dst_stride[2];
-        if (!q) continue;
-        rows->q[first + i] = q->q + (pixel + i) * q->pixel_bytes + n0;
-        rows->scale[first + i] = q->scale + (pixel + i) * q->pixel_windows + n0 / q->window;
+    if (g->residual) {
+        const float *residual = g->residual + offset_at(g->residual_stride, at, n0);
+        int64_t step = g->residual_stride[2];
+        for (int i = 0; i < count; i++) rows->residual[first + i] = residual + i * step;
+    }
+    if (g->dst) {
+        float *dst = g->dst + offset_at(g->dst_stride, at, n0);
+        int64_t step = g->dst_stride[2];
+        for (int i = 0; i < count; i++) rows->dst[first + i] = dst + i * step;
+    }
+    if (q) {
+        uint8_t *to = q->q + pixel * q->pixel_bytes + n0;
+        float *scale = q->scale + pixel * q->pixel_windows + n0 / q->window;
+        int64_t step = q->pixel_bytes, scale_step = q->pixel_windows;
+        for (int i = 0; i < count; i++) rows->q[first + i] = to + i * step;
+        for (int i = 0; i < count; i++) rows->scale[first + i] = scale + i * scale_step;
     }
 }
 
@@ -397,12 +411,6 @@ static void prefetch_rows(const lw_conv_args *g, const row_set *rows, int64_t co
         for (int64_t j = 0; g->dst && j < n; j += 16) __builtin_prefetch(rows->dst[i] + j, 1);
         for (int64_t j = 0; g->dst_q && j < n; j += 64) __builtin_prefetch(rows->q[i] + j, 1);
     }
-}
-
-/* Whether tiles give what the caller asks for: then they need no scratch and no second pass. */
-static int is_plain(const lw_conv *p) {
-    const lw_conv_args *g = &p->args;
-    return p->dense && g->dst && !g->dst_q && !g->residual && g->activation == LW_NONE;
 }
 
 /* The kernel for n channels of the first of `left` pixels, and how many of them it takes at once. */
@@ -468,14 +476,17 @@ static lw_status finish_block(const lw_conv *p, const block *b, const pixel_set 
     return status;
 }
 
-/* Tasks go through all pixels of one block of channels before the next: its weights stay in L2. */
+/* Tasks go through all pixels of one block of channels before the next, whose weights then stay in
+ * L2; where all weights fit there, through all channels of one block of pixels. */
 static void conv_task(void *context, int64_t index, int worker) {
     lw_conv *p = context;
-    const block *b = p->blocks + index / p->pixel_blocks;
+    int together = lw_weights_bytes(p->args.weights) <= RESIDENT_BYTES;
+    int64_t at = together ? index % p->block_count : index / p->pixel_blocks;
+    const block *b = p->blocks + at;
     float *c = p->scratch + worker * p->pixel_block * p->ldc;
     pixel_set set;
     row_set rows;
-    collect_pixels(p, index % p->pixel_blocks, &set);
+    collect_pixels(p, together ? index / p->block_count : index % p->pixel_blocks, &set);
     locate_pixels(p, &set, 0, (int)min64(set.count, LW_FINISH_ROWS), b->n0, &rows);
     if (p->args.gemm)
         sum_foreign(p, &set, c, worker);

@@ -37,6 +37,12 @@ static void leave_default_float(unsigned old) { (void)old; }
 
 enum { SPIN_NS = 50000, SPINS_PER_CLOCK = 64 };
 
+/* Tasks [next, end) of a run. Alone in its cache lines. */
+typedef struct share {
+    _Alignas(2 * LW_ALIGN) _Atomic int64_t next;
+    int64_t end;
+} share;
+
 typedef struct worker {
     lw_pool *pool;
     pthread_t thread;
@@ -53,8 +59,7 @@ struct lw_pool {
     atomic_int sleepers, caller_sleeps;
     atomic_uint epoch;    /* one more for every run */
     atomic_int busy;      /* workers that have not ended this run */
-    _Atomic int64_t next; /* next index to hand out */
-    int64_t count;
+    share *shares;        /* one for each thread */
     lw_task *task;
     void *context;
     worker *workers;
@@ -72,9 +77,21 @@ static int64_t now_ns(void) {
     return t.tv_sec * (int64_t)1000000000 + t.tv_nsec;
 }
 
+/* Every thread begins with a range of its own, the same in every run, so that what it wrote is in
+ * its own cache when it comes back; then it helps the others. */
+static void share_tasks(lw_pool *pool, int64_t count) {
+    for (int64_t i = 0; i < pool->threads; i++) {
+        atomic_store(&pool->shares[i].next, count * i / pool->threads);
+        pool->shares[i].end = count * (i + 1) / pool->threads;
+    }
+}
+
 static void take_tasks(lw_pool *pool, int index) {
-    for (int64_t i; (i = atomic_fetch_add(&pool->next, 1)) < pool->count;)
-        pool->task(pool->context, i, index);
+    for (int i = 0; i < pool->threads; i++) {
+        share *from = pool->shares + (index + i) % pool->threads;
+        for (int64_t t; (t = atomic_fetch_add(&from->next, 1)) < from->end;)
+            pool->task(pool->context, t, index);
+    }
 }
 
 /* Spins until *value != old; 0 after SPIN_NS without a change. */
@@ -163,8 +180,11 @@ lw_pool *lw_pool_create(int threads) {
     pool->threads = threads;
     pool->fork_generation = atomic_load(&fork_generation);
     pool->workers = calloc((size_t)threads, sizeof *pool->workers);
+    pool->shares = aligned_alloc(_Alignof(share), (size_t)threads * sizeof *pool->shares);
     init_locks(pool);
-    if (pool->workers) return pool;
+    if (pool->workers && pool->shares) return pool;
+    free(pool->workers);
+    free(pool->shares);
     free(pool);
     return NULL;
 }
@@ -177,6 +197,7 @@ void lw_pool_destroy(lw_pool *pool) {
         for (int i = 0; i < pool->started; i++) pthread_join(pool->workers[i].thread, NULL);
     }
     free(pool->workers);
+    free(pool->shares);
     free(pool);
 }
 
@@ -196,10 +217,9 @@ static void lock_pool(lw_pool *pool) {
 
 void lw_pool_run(lw_pool *pool, int64_t count, lw_task *task, void *context) {
     lock_pool(pool);
-    pool->count = count;
     pool->task = task;
     pool->context = context;
-    atomic_store(&pool->next, 0);
+    share_tasks(pool, count);
     int shared = pool->threads > 1 && count > 1;
     if (shared) start_workers(pool);
     if (shared && pool->started) {
