@@ -18,13 +18,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tasks import DATA, Comparison, Task, tasks
 
 import accel
 
 BATCH, THREADS = 16, 2
-WEIGHT_WINDOW = 32
+WEIGHT_WINDOW = 48  # keeps models below 28.5 % of their fp32 size
 LARGE = 2000  # rows; tasks of more are left out of a quick run
 ENGINES = ("openvino", "onnxruntime")
 
@@ -36,7 +37,7 @@ class Result:
     Attributes
     ----------
     size : bytes of the stored model over those of the fp32 one; None where nothing is stored.
-    fp32 : quality in fp32; None without labels.
+    fp32 : quality in fp32; None without labels. published : what is known of it.
     """
 
     task: str
@@ -44,6 +45,7 @@ class Result:
     form: str
     size: float | None
     fp32: float | None
+    published: float | None
     comparison: Comparison
 
     @property
@@ -62,7 +64,7 @@ def measure(task: Task, quick: bool) -> Iterator[Result]:
         made = make()
         found = task.compare(task.run(compiled(device, made)), reference)
         size = len(made.to_bytes()) / len(model.to_bytes()) if device == "cpu" else None
-        yield Result(task.name, task.size, form, size, fp32, found)
+        yield Result(task.name, task.size, form, size, fp32, task.fp32, found)
 
 
 def forms(
@@ -107,6 +109,11 @@ def cell(result: Result) -> str:
     return ", ".join(parts)
 
 
+def plain(result: Result) -> dict[str, Any]:
+    """A result for JSON."""
+    return asdict(result) | {"comparison": result.comparison._asdict(), "balanced": result.balanced}
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     return "" if share is None else f"{100 * share:.{digits}f}"
 
@@ -132,7 +139,7 @@ def main() -> None:
             print(f"{task.name} done", file=sys.stderr)
     print(table(results))
     if options.json is not None:
-        options.json.write_text(json.dumps([asdict(r) for r in results], indent=1) + "\n")
+        options.json.write_text(json.dumps([plain(r) for r in results], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ import accel
 from accel.demo import digits_model, digits_test
 
 Array = np.ndarray[Any, Any]
+ROOT = Path(__file__).resolve().parents[1]
 
 # every CNN of the shared data; the text model has no convolution but matrix products
 NETWORKS = [
@@ -52,25 +54,33 @@ def test_shared_network_runs_on_own_code_everywhere_with_equal_bits(
             np.testing.assert_array_equal(got, want)
 
 
-def test_resnet20_agrees_with_fp32_on_cifar10(shared: Path) -> None:
-    with np.load(shared / "data" / "cifar10" / "cifar10_test_lossless.npz") as file:
-        images, labels = file["image"], file["label"]
-    model = accel.load(shared / "data" / "models" / "resnet20_cifar10.onnx").with_preprocessing(
-        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-    )
-    check_agreement(model, images, labels, least=0.99)
+# of rows that keep the class of fp32, on exactly the data of the table's row
+AGREEMENT = {
+    "resnet20, exact pixels": 0.994,
+    "resnet56, exact pixels": 0.991,
+    "resnet8, exact pixels": 0.979,
+    "squeezenet1.1": 0.964,
+    "mobilenet_v2": 0.988,
+    "vww_mobilenet": 0.99,
+    "text_classification": 0.984,
+}
 
 
-def test_squeezenet_agrees_with_fp32_on_imagenet(shared: Path) -> None:
-    folder = shared / "data" / "images"
-    with (folder / "imagenet500_labels.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    images = np.stack([central(folder / "imagenet500" / row["file"], 227) for row in rows])
-    labels = np.array([int(row["class_index"]) for row in rows])
-    model = accel.load(shared / "data" / "models" / "squeezenet1.1.onnx").with_preprocessing(
-        mean=(104, 117, 123), scale=1.0, order="bgr"
-    )
-    check_agreement(model, images, labels, least=0.96)
+def test_classifiers_reach_their_published_accuracy_and_keep_it(
+    shared: Path, tmp_path: Path
+) -> None:
+    """The quick part of bench/accuracy.py, whose table docs/accuracy.md shows."""
+    script, found = ROOT / "bench" / "accuracy.py", tmp_path / "accuracy.json"
+    parts = "exact,squeezenet,mobilenet_v2,vww,text"
+    command = [sys.executable, script, "--quick", "--only", parts, "--json", found]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = {r["task"]: r for r in json.loads(found.read_text()) if r["form"] == "default"}
+    assert set(rows) == set(AGREEMENT)
+    for name, row in rows.items():
+        assert row["fp32"] == pytest.approx(row["published"], abs=0.0005)
+        assert row["comparison"]["agreement"] >= AGREEMENT[name]
+        assert row["balanced"]
 
 
 @pytest.mark.parametrize("weight_window", [None, 32])
@@ -103,11 +113,3 @@ def top1(y: Any) -> Array:
 
 def outputs(y: Any) -> list[Array]:
     return list(y.values()) if isinstance(y, dict) else [y]
-
-
-def central(path: Path, side: int) -> Array:
-    image = cv2.imread(str(path))
-    assert image is not None
-    top, left = ((d - side) // 2 for d in image.shape[:2])
-    crop: Array = image[top : top + side, left : left + side, ::-1]
-    return crop

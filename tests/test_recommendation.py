@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, load_from_string
 from recommenders import ncf, wide_and_deep
 
 import accel
-from accel.passes.quantize_tables import MIN_ROWS
+from accel.passes.quantize_tables import MIN_COLUMNS, MIN_ROWS
 
 Array = np.ndarray[Any, Any]
 CLOSE = 0.01  # of a score, 0..1
@@ -65,7 +65,7 @@ def gather(table: Array, *, axis: int = 0) -> accel.Model:
 
 
 def test_rows_of_any_size_keep_their_own_scale(rng: np.random.Generator) -> None:
-    table = rng.standard_normal((1000, 24)).astype(np.float32)
+    table = rng.standard_normal((1000, 40)).astype(np.float32)
     table *= np.float32(10.0) ** rng.integers(-20, 20, (1000, 1)).astype(np.float32)
     table[7] = 0
     found = run("cpu", gather(table).quantize(), np.arange(1000), batch_size=1000)
@@ -75,7 +75,7 @@ def test_rows_of_any_size_keep_their_own_scale(rng: np.random.Generator) -> None
 
 
 def test_negative_and_repeated_rows_are_looked_up(rng: np.random.Generator) -> None:
-    table = rng.standard_normal((MIN_ROWS, 8)).astype(np.float32)
+    table = rng.standard_normal((MIN_ROWS, MIN_COLUMNS)).astype(np.float32)
     model = gather(table)
     x = np.array([-1, 5, 5, 0, MIN_ROWS - 1])
     expected = run("onnxruntime", model, x)
@@ -84,9 +84,10 @@ def test_negative_and_repeated_rows_are_looked_up(rng: np.random.Generator) -> N
 
 def test_tables_without_rows_to_spare_stay_as_they_are(rng: np.random.Generator) -> None:
     for table, axis in (
-        (rng.standard_normal((MIN_ROWS - 1, 8)), 0),
-        (rng.standard_normal((MIN_ROWS, 8)), 1),
-        (np.full((MIN_ROWS, 8), np.inf), 0),
+        (rng.standard_normal((MIN_ROWS - 1, MIN_COLUMNS)), 0),
+        (rng.standard_normal((MIN_ROWS, MIN_COLUMNS)), 1),
+        (rng.standard_normal((MIN_ROWS, MIN_COLUMNS - 1)), 0),
+        (np.full((MIN_ROWS, MIN_COLUMNS), np.inf), 0),
     ):
         model = gather(table.astype(np.float32), axis=axis)
         x = np.array([0, 3])

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from accel import graph as g
 
-MIN_ROWS, MIN_COLUMNS = 256, 8  # smaller ones gain little
+MIN_ROWS, MIN_COLUMNS = 256, 32  # smaller ones gain little, and short rows lose most
 LIMIT = 127
 
 Array = np.ndarray[Any, Any]

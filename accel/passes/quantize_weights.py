@@ -57,8 +57,8 @@ def quantize_weights(model: ir.Model, weight_window: int | None) -> ir.Model:
         if g.is_op(node, "Gemm"):
             weight = _absorb_gemm_factors(model.graph, node, weight)
         block = weight_window
-        if block is not None and weight.shape[axes.k] < MIN_BLOCKED_CHANNELS:
-            block = None
+        if block is not None and weight.shape[axes.k] < max(block, MIN_BLOCKED_CHANNELS):
+            block = None  # one scale for each tap would serve fewer weights than were asked for
         source = node.inputs[1]
         assert source is not None
         key = (source.name or "", axes.channel, block)
