@@ -22,6 +22,7 @@ SB = np.ones(4, F32)
 CUBE = np.ones((1, 2, 2, 2), F32)
 TENSOR = QTensor((1, 2, 3, 4), 4, True)
 IMAGE = np.ones((1, 5, 5, 8), F32)
+SOURCE = QTensor((1, 5, 5, 8), 8, True, (1, 1, 1, 1))
 RAW = QTensor((1, 5, 5, 3), None, False)
 FLAT = QTensor((1, 5, 5, 4), None, False)
 
@@ -51,6 +52,22 @@ def conv(**more: Any) -> Conv:
 
 def pooling(src: Any, **more: Any) -> Pooling:
     return Pooling(src, "max", kernel=(1, 1), out_shape=(5, 5), pool=Pool(1), **more)
+
+
+def unaligned(count: int) -> np.ndarray:
+    """float32 at an odd address."""
+    return np.zeros(4 * count + 1, np.uint8)[1:].view(F32)
+
+
+def read_only(shape: tuple[int, ...]) -> np.ndarray:
+    x = np.zeros(shape, F32)
+    x.flags.writeable = False
+    return x
+
+
+def floats_of(tensor: QTensor) -> np.ndarray:
+    """The tensor's own memory as an output of `conv`."""
+    return tensor.memory[: 4 * 36].view(F32).reshape(1, 3, 3, 4)
 
 
 KERNEL_ERRORS: dict[str, Callable[[], Any]] = {
@@ -84,6 +101,38 @@ KERNEL_ERRORS: dict[str, Callable[[], Any]] = {
     "pack weight window 0": lambda: pack(weight_window=0),
     "pack too deep": lambda: pack(qw=np.ones((1, 66312), np.int8), scale=SB[:1], window=None),
     "pack weight window alone": lambda: pack(window=None, weight_window=4),
+    "pack strided": lambda: pack(qw=np.ones((4, 16), np.int8)[:, ::2]),
+    "pack transposed": lambda: pack(qw=np.ones((8, 4), np.int8).T),
+    "pack empty": lambda: pack(qw=np.ones((4, 0), np.int8)),
+    "pack huge by strides": lambda: pack(qw=np.broadcast_to(QW[:1, :1], (2**30, 2**30))),
+    "pack scale strided": lambda: pack(scale=np.ones(8, F32)[::2]),
+    "pack scale unaligned": lambda: pack(scale=unaligned(4)),
+    "pack scale float64": lambda: pack(scale=SB.astype(np.float64)),
+    "gemm q strided": lambda: gemm(q=np.ones((2, 16), np.uint8)[:, ::2]),
+    "gemm q int8": lambda: gemm(q=np.ones((2, 8), np.int8)),
+    "gemm q empty": lambda: gemm(q=np.ones((0, 8), np.uint8)),
+    "gemm scale strided": lambda: gemm(scale=np.ones((2, 2), F32)[:, ::2][:, :1]),
+    "gemm bias unaligned": lambda: gemm(bias=unaligned(4)),
+    "gemm out read-only": lambda: gemm(out=read_only((2, 4))),
+    "gemm out strided": lambda: gemm(out=np.empty((2, 8), F32)[:, ::2]),
+    "conv residual unaligned": lambda: conv(residual=unaligned(36).reshape(1, 3, 3, 4)),
+    "conv residual float64": lambda: conv(residual=np.ones((1, 3, 3, 4))),
+    "conv dst unaligned": lambda: conv(dst=unaligned(36).reshape(1, 3, 3, 4)),
+    "conv dst on src": lambda: conv(dst=floats_of(SOURCE), src=SOURCE),
+    "conv stride beyond int32": lambda: conv(strides=(2**31, 1)),
+    "conv dilation beyond src": lambda: conv(dilations=(2**31 - 1, 1)),
+    "conv pads beyond int32": lambda: conv(pads=(2**31, 0, 0, 0)),
+    "tensor halo overflow": lambda: QTensor((1, 2, 3, 4), 4, True, (2**31 - 1,) * 4),
+    "tensor size beyond int32": lambda: QTensor((1, 2**31, 1, 1), 4, True),
+    "pooling halo overflow": lambda: pooling(
+        np.ones((1, 5, 5, 4), F32), dst=np.ones((1, 5, 5, 4), F32), pads=(2**31,) * 4
+    ),
+    "pooling src strided channels": lambda: pooling(
+        np.ones((1, 5, 5, 8), F32)[..., ::2], dst=np.ones((1, 5, 5, 4), F32)
+    ),
+    "pooling src unaligned": lambda: pooling(
+        unaligned(100).reshape(1, 5, 5, 4), dst=np.ones((1, 5, 5, 4), F32)
+    ),
     "gemm scale missing": lambda: gemm(scale=None),
     "gemm scale of one scale": lambda: gemm(weights=pack(window=None)),
     "gemm scale shape": lambda: gemm(scale=np.ones((2, 2), F32)),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -41,12 +44,68 @@ def test_pool_shared_by_python_threads() -> None:
         for _ in range(100):
             conv()
 
-    threads = [threading.Thread(target=repeat, args=(conv,)) for conv, _, _ in parts]
+    run_all([partial(repeat, conv) for conv, _, _ in parts])
+    assert all(got.tobytes() == want.tobytes() for _, got, want in parts)
+
+
+def test_one_operator_called_by_python_threads() -> None:
+    conv, got, want = bound(Pool(2), 3)
+
+    def repeat() -> None:
+        for _ in range(50):
+            conv()
+
+    run_all([repeat] * 4)
+    assert got.tobytes() == want.tobytes()
+
+
+def test_python_threads_with_pools_of_their_own() -> None:
+    def repeat(seed: int) -> None:
+        conv, got, want = bound(Pool(2), seed)
+        for _ in range(50):
+            got[...] = 0
+            conv()
+            same.append(got.tobytes() == want.tobytes())
+
+    same: list[bool] = []
+    run_all([partial(repeat, seed) for seed in range(3)])
+    assert len(same) == 150
+    assert all(same)
+
+
+def run_all(calls: list[Callable[[], None]]) -> None:
+    threads = [threading.Thread(target=call) for call in calls]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(got.tobytes() == want.tobytes() for _, got, want in parts)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_pool_works_after_fork_while_another_thread_runs_it() -> None:
+    """The child has no worker, and a pool that the parent's thread had locked."""
+    pool, stop = Pool(2), threading.Event()
+    conv, got, want = bound(pool, 2)
+    busy, _, _ = bound(pool, 3)
+
+    def repeat() -> None:
+        while not stop.is_set():
+            busy()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)  # a deadlock ends the child
+                got[...] = 0
+                conv()
+                os._exit(0 if got.tobytes() == want.tobytes() else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        stop.set()
+        thread.join()
 
 
 @pytest.mark.filterwarnings(

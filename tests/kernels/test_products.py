@@ -32,6 +32,12 @@ def test_conv_isas_agree_bit_for_bit(case: ConvCase) -> None:
     check_isas_agree(case)
 
 
+@given(conv_cases() | conv_cases(depthwise=True))
+def test_huge_values_isas_agree_bit_for_bit(case: ConvCase) -> None:
+    """Sums beyond the range, and infinities that cancel to NaN, are results like others."""
+    check_isas_agree(replace(case, values="huge", arrays={}))
+
+
 @given(conv_cases(windows=False) | conv_cases(depthwise=True, windows=False))
 def test_one_scale_isas_agree_bit_for_bit(case: ConvCase) -> None:
     check_isas_agree(case)
@@ -158,7 +164,7 @@ def test_gemm_window_over_k_equals_per_channel(
     assert np.array_equal(y, want.astype(np.float32))
 
 
-@given(st.integers(-40, 40), conv_cases())
+@given(st.integers(-40, 40), conv_cases() | conv_cases(depthwise=True))
 def test_power_of_two_scales_output_exactly(power: int, case: ConvCase) -> None:
     case = replace(case, activation="none", values="normal", arrays={})
     factor = np.float32(2.0**power)

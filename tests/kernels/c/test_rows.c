@@ -1,4 +1,4 @@
-/* test_rows.c - quantization and pooling of rows by every instruction set, with every array ending
+/* test_rows.c - quantization, pooling and layouts by every instruction set, with every array ending
  * at a guard page: equal bytes, and no access beyond what lw.h allows. */
 #include "check.h"
 #include "isa.h"
@@ -70,7 +70,7 @@ static void check_pooling(lw_pool *pool, kind kind) {
     const lw_isa *isa;
     for (int i = 0; (isa = lw_isa_at(i)); i++) {
         args.dst = i ? y.p : want.p;
-        lw_pooling_plan *plan = lw_pooling_create(isa, &args, h + 1, w + 1, 1);
+        lw_pooling_plan *plan = lw_pooling_create(isa, &args, h + 1, w + 1, 2);
         CHECK(plan);
         CHECK(!lw_pooling_run(plan, pool));
         CHECK(!i || memcmp(y.p, want.p, outputs * sizeof(float)) == 0);
@@ -80,12 +80,26 @@ static void check_pooling(lw_pool *pool, kind kind) {
     release(x), release(y), release(want), release(q), release(scale);
 }
 
+/* Layouts there and back. */
+static void check_layout(lw_pool *pool, kind kind) {
+    int64_t n = random_in(1, 2), c = random_in(1, 40), pixels = random_in(1, 70);
+    size_t count = (size_t)(n * c * pixels), bytes = count * sizeof(float);
+    guarded x = guard(bytes), nhwc = guard(bytes), back = guard(bytes);
+    random_values(kind, x.p, count, (size_t)pixels);
+    lw_to_nhwc(pool, x.p, nhwc.p, n, c, pixels);
+    lw_to_nchw(pool, nhwc.p, back.p, n, c, pixels);
+    CHECK(memcmp(x.p, back.p, bytes) == 0);
+    add_to_digest(nhwc.p, bytes);
+    release(x), release(nhwc), release(back);
+}
+
 int main(void) {
-    lw_pool *pool = lw_pool_create(1);
+    lw_pool *pool = lw_pool_create(2);
     CHECK(pool);
     for (int i = 0; i < 40 * KINDS; i++) {
         check_quantize(pool, (kind)(i % KINDS));
         check_pooling(pool, (kind)(i % KINDS));
+        check_layout(pool, (kind)(i % KINDS));
     }
     printf("%016llx\n", (unsigned long long)digest);
     lw_pool_destroy(pool);
