@@ -3,7 +3,6 @@
 _ACTIVATIONS = ("none", "relu", "clip", "leaky", "hardswish", "silu")
 _MAX_BYTES = 1 << 46  # of one array; keeps all products of sizes inside int64
 _MAX_DIM = 2**31 - 1
-_GEMM_MERGE = 16  # output columns of a block-diagonal product given to a foreign gemm
 
 
 def _int(name, value, low, high=_MAX_DIM):

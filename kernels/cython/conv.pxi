@@ -24,8 +24,9 @@ cdef class Conv:
     dst_q : QTensor, optional
     pool : Pool
     gemm : int, optional
-        Address of MKL's cblas_gemm_s8u8s32 (32 bit integers): it does all integer products, and the
-        result keeps the same bits. Check it with `check_gemm`.
+        Address of MKL's cblas_gemm_s8u8s32 (32 bit integers): it does the integer products, and the
+        result keeps the same bits. Depthwise layers, which are none, keep their own kernel. Check it
+        with `check_gemm`.
 
     Attributes
     ----------
@@ -57,13 +58,6 @@ cdef class Conv:
         strides, dilations = _ints("strides", strides, 2, 1), _ints("dilations", dilations, 2, 1)
         pads = _ints("pads", pads, 4, 0)
         self.shape = _conv_shape(src, weights, strides, pads, dilations)
-        if gemm is not None and weights.depthwise:
-            if weights.source is None:
-                raise KernelError("depthwise weights of map_weights() cannot be given to a foreign "
-                                  "product; expected those of pack_weights()")
-            qw, scale = weights.source
-            weights = _create(qw, scale, None, qw.shape, weights.window, weights.weight_window,
-                              weights.signed, weights.groups, _GEMM_MERGE, weights.isa)
         a.src, a.weights = &src.t, weights.p
         a.oh, a.ow = self.shape[1], self.shape[2]
         a.stride_h, a.stride_w = strides

@@ -85,9 +85,8 @@ def table():
         for mode in ("a", "aw", "c"):
             rows.append({"name": f"lw_dot_{mode}_{mr}x{nr}c{kr}__{name}", "op": "dot",
                          "mode": mode, "mr": mr, "nr": nr, "kr": kr, "isa": name})
-        for mode in ("a", "aw"):
-            rows.append({"name": f"lw_depthwise_{mode}_1x{nr}c1__{name}", "op": "depthwise",
-                         "mode": mode, "mr": 1, "nr": nr, "kr": 1, "isa": name})
+        rows.append({"name": f"lw_depthwise_a_2x{nr}c1__{name}", "op": "depthwise", "mode": "a",
+                     "mr": 2, "nr": nr, "kr": 1, "isa": name})
     return rows
 
 

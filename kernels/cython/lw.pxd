@@ -24,7 +24,7 @@ cdef extern from "lw.h" nogil:
         const int8_t *qw
         const float *scale
         int64_t oc, kh, kw, ic, groups, window, weight_window
-        int zero_point, merge
+        int zero_point
     ctypedef void lw_gemm(int, int, int, int, int, int, int, float, const void *, int, int8_t,
                           const void *, int, int8_t, float, int32_t *, int,
                           const int32_t *) noexcept nogil

@@ -21,7 +21,6 @@ cdef class PackedWeights:
     cdef readonly int groups
     cdef readonly object window, weight_window, isa
     cdef readonly object signed
-    cdef object source  # of depthwise weights, to pack them again for a foreign product
     cdef object memory  # of mapped weights
     cdef object __weakref__
 
@@ -61,7 +60,7 @@ cdef class PackedWeights:
 
 
 cdef PackedWeights _create(qw, scale, blob, shape, window, weight_window, object signed, groups,
-                           merge, name):
+                           name):
     """From arrays, or from a blob; all checked by the caller."""
     oc, kh, kw, icg = shape if len(shape) == 4 else (shape[0], 1, 1, shape[1])
     cdef PackedWeights w = PackedWeights.__new__(PackedWeights)
@@ -77,7 +76,7 @@ cdef PackedWeights _create(qw, scale, blob, shape, window, weight_window, object
         data, length = cnp.PyArray_DATA(blob), blob.size
     a.oc, a.kh, a.kw, a.ic, a.groups = oc, kh, kw, icg * groups, groups
     a.window, a.weight_window = window or 0, weight_window or 0
-    a.zero_point, a.merge = 128 if signed else 0, merge
+    a.zero_point = 128 if signed else 0
     w.p = lw_weights_create(_find(name), &a, data, length, &status)
     if w.p == NULL:
         _raise(status, f"weights of shape {shape}")
@@ -124,11 +123,7 @@ def pack_weights(qw, scale, window, *, weight_window=None, object signed=True, g
     _finite("scale", _shaped("scale", scale, np.float32, shape))
     if float(scale.min()) < 0:
         raise KernelError("scale holds negative numbers; expected scale >= 0")
-    cdef PackedWeights w = _create(qw, scale, None, qw.shape, window, weight_window, bool(signed),
-                                   groups, 0, isa())
-    if w.depthwise:
-        w.source = (qw.copy(), scale.copy())
-    return w
+    return _create(qw, scale, None, qw.shape, window, weight_window, bool(signed), groups, isa())
 
 
 def map_weights(blob, shape, window, *, weight_window=None, object signed=True, groups=1):
@@ -161,7 +156,7 @@ def map_weights(blob, shape, window, *, weight_window=None, object signed=True, 
     groups, window, weight_window, _ = _weights_layout(shape, groups, window, weight_window)
     if math.prod(shape) > blob.size:
         raise KernelError(f"blob has {blob.size} bytes for weights of shape {shape}")
-    return _create(None, None, blob, shape, window, weight_window, bool(signed), groups, 0, isa())
+    return _create(None, None, blob, shape, window, weight_window, bool(signed), groups, isa())
 
 
 def _weights_layout(shape, groups, window, weight_window):

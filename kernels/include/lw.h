@@ -16,6 +16,20 @@
  * activation, the store as float and, in the same pass, the quantization into the windows of the
  * next layer. There is no other rounding, so that every instruction set gives the same bits.
  *
+ * Depthwise layers (several groups of one input and one output channel, modes A and AW, at most
+ * LW_DEPTHWISE_TAPS taps) add up 16-bit values instead, whose scale the pixels of a tile share.
+ * Tiles are LW_DEPTHWISE_TILE outputs high and wide, from output (0, 0) on. With S the largest scale
+ * of a window over all pixels between the first and the last that a tile's taps see, F = 32767 / S
+ * and U = S * (256 / 32767), or both 0 if S < 2^-112:
+ *
+ *   R = rint(scale * F);  v = (((q - zero_point) << 7) * R + 2^14) >> 15;  acc = sum v * qd (int32)
+ *   y = fma((float)acc, U * sb[n], bias[n])
+ *
+ * In mode A, qd = qw. In mode AW, with T the largest scale of the channel's taps and
+ * m = min(16, INT32_MAX / (LW_DEPTHWISE_LEVELS * 127 * taps)), sb = T / m and
+ * qd = rint(qw * (scale * (m / T))), or both 0 if T < 2^-112. So a pixel keeps its eight bits where
+ * its scale is at least S / 128.
+ *
  * Overflow: a chunk holds at most LW_MAX_CHUNK = 512 products of at most 255 * 127 < 2^24 / 512,
  * hence acc fits in int32 and (float)acc is exact. In mode C, K <= LW_MAX_DEPTH keeps acc in int32;
  * (float)acc rounds to nearest, ties to even.
@@ -37,6 +51,9 @@ enum {
     LW_MAX_CHUNK = 512,
     LW_MAX_DEPTH = 66311, /* INT32_MAX / (255 * 127) */
     LW_MAX_PLANES = 3,
+    LW_DEPTHWISE_TILE = 14,
+    LW_DEPTHWISE_LEVELS = 255 << 7,
+    LW_DEPTHWISE_TAPS = 518, /* INT32_MAX / (LW_DEPTHWISE_LEVELS * 127) */
     LW_SLACK = 64,
     LW_ALIGN = 64
 };
@@ -149,15 +166,12 @@ typedef struct lw_weights lw_weights;
  * scale : f32, (oc) if weight_window is 0 (mode A), else
  *         (oc, kh, kw, ceil(ic / groups / weight_window)) (mode AW).
  * window: channels of one activation window, counted from channel 0 of all ic channels; 0: mode C,
- *         without weight windows.
- * merge : at most this many output columns are filled from several groups (block diagonal
- *         products); 0 lets the packer choose. A depthwise layer is packed for the depthwise kernel
- *         if merge is 0. */
+ *         without weight windows. */
 typedef struct lw_weights_args {
     const int8_t *qw;
     const float *scale;
     int64_t oc, kh, kw, ic, groups, window, weight_window;
-    int zero_point, merge;
+    int zero_point;
 } lw_weights_args;
 
 /* Packs the numbers of args, or, where a blob is given, takes them from it as they are: it came from

@@ -1,5 +1,7 @@
 /* conv.c - the macro-kernel: blocks of pixels times blocks of output channels, whose float sums
  * stay in a small scratch until the one pass that finishes, stores and quantizes them. */
+#include "depthwise_plan.h"
+#include "rows.h"
 #include "weights.h"
 
 #include <stdatomic.h>
@@ -13,7 +15,6 @@ enum {
     RESIDENT_BYTES = 512 * 1024, /* of weights that stay in L2 beside activations */
     MAX_PIXELS = 256,
     GEMM_PIXELS = 256, /* pixels of a block when a foreign product does the work */
-    DEPTHWISE_FLOATS = 8192,
     CBLAS_ROW_MAJOR = 101,
     CBLAS_NO_TRANS = 111,
     CBLAS_FIX_OFFSET = 173
@@ -34,14 +35,15 @@ struct lw_conv {
     lw_conv_args args;
     const lw_isa *isa;
     float *sb, *bias; /* (oc); sb is 1 in mode AW: fma(f, 1, bias) = f + bias */
-    lw_win *win;      /* one per chunk or run of chunks; one per (window, tap) for depthwise */
-    lw_list *lists;   /* into win, where not depthwise */
+    lw_win *win;      /* one per chunk or run of chunks */
+    lw_list *lists;   /* into win */
     block *blocks;
     int64_t block_count, pixels, pixel_block, pixel_blocks;
     int64_t wide, high; /* of the bordered source */
     float *scratch;     /* per worker: (pixel_block, ldc) */
     int64_t ldc;
     int workers, dense; /* dense: our tiles do the work */
+    lw_depthwise_plan *depthwise; /* or NULL; then it needs nothing of the rest */
     atomic_int failed;
 
     product *products;
@@ -102,18 +104,13 @@ static lw_status plan_windows(lw_conv *p) {
     const lw_weights *w = p->args.weights;
     const lw_tensor *src = p->args.src;
     int64_t taps = w->kh * w->kw;
-    int64_t count = w->depthwise ? taps * src->windows : w->chunk_count;
+    int64_t count = w->chunk_count;
     if (is_one_sum(p)) count *= w->ic / (4 * PIECE) + 1;
     int64_t reach = (tap_pixels(p, taps - 1) + 1) * max64(src->pixel_bytes, src->pixel_windows * 4);
     if (reach > INT32_MAX) return LW_INVALID;
     p->win = lw_alloc((size_t)count * sizeof *p->win);
     p->lists = lw_alloc((size_t)w->list_count * sizeof *p->lists);
     if (!p->win || !p->lists) return LW_NOMEM;
-    for (int64_t i = 0; w->depthwise && i < count; i++) {
-        int64_t pixel = tap_pixels(p, i % taps);
-        p->win[i] = (lw_win){(int32_t)(pixel * src->pixel_bytes),
-                             (int32_t)(pixel * src->pixel_windows + i / taps), 0, 0};
-    }
     for (int64_t l = 0, at = 0; l < w->list_count; l++) at = plan_list(p, l, at);
     return LW_OK;
 }
@@ -129,7 +126,7 @@ static lw_status plan_blocks(lw_conv *p) {
     const lw_weights *w = p->args.weights;
     p->blocks = lw_alloc((size_t)max64(w->panel_count, 1) * sizeof *p->blocks);
     if (!p->blocks) return LW_NOMEM;
-    if (w->depthwise || p->args.gemm) {
+    if (p->args.gemm) {
         p->blocks[p->block_count++] = (block){0, w->oc, 0, w->panel_count};
         return LW_OK;
     }
@@ -145,9 +142,7 @@ static lw_status plan_blocks(lw_conv *p) {
 }
 
 static int64_t choose_pixel_block(const lw_conv *p) {
-    const lw_weights *w = p->args.weights;
     if (p->args.gemm) return GEMM_PIXELS;
-    if (w->depthwise) return max64(4, min64(28, DEPTHWISE_FLOATS / w->oc));
     return TILES * p->isa->mr;
 }
 
@@ -261,10 +256,6 @@ typedef struct pixel_set {
     const float *sa[MAX_PIXELS + LW_MR_MAX];
 } pixel_set;
 
-typedef struct position {
-    int64_t n, y, x;
-} position;
-
 static position locate(const lw_conv *p, int64_t pixel) {
     int64_t row = pixel / p->args.ow;
     return (position){row / p->args.oh, row % p->args.oh, pixel % p->args.ow};
@@ -309,18 +300,6 @@ static void collect_pixels(const lw_conv *p, int64_t index, pixel_set *set) {
     for (int64_t i = seen; i < count; i++) set->a[i] = set->a[seen - 1];
 }
 
-static void sum_depthwise(const lw_conv *p, const pixel_set *set, float *c) {
-    const lw_weights *w = p->args.weights;
-    int taps = (int)(w->kh * w->kw);
-    for (int64_t m = 0; m < set->count; m += LW_DEPTHWISE_ROWS) {
-        int rows = (int)min64(LW_DEPTHWISE_ROWS, set->count - m);
-        for (int64_t i = 0, c0 = 0; c0 < w->oc; i++, c0 += w->window)
-            p->isa->depthwise(rows, taps, p->win + i * taps, set->a + m, set->sa + m, w->comp, w->w,
-                              w->dw_sb, w->ldw, c0, min64(c0 + w->window, w->oc), c + m * p->ldc,
-                              p->ldc);
-    }
-}
-
 /* Rows of one chunk, gathered to be lda apart. */
 static void gather(const pixel_set *set, int64_t a_off, int64_t len, uint8_t *to, int64_t lda) {
     for (int64_t m = 0; m < set->count; m++) memcpy(to + m * lda, set->a[m] + a_off, (size_t)len);
@@ -357,50 +336,13 @@ static void sum_foreign(const lw_conv *p, const pixel_set *set, float *c, int wo
     }
 }
 
-static int64_t offset_at(const int64_t stride[3], position at, int64_t n0) {
-    return at.n * stride[0] + at.y * stride[1] + at.x * stride[2] + n0;
-}
-
-/* Where the channels from n0 of one output pixel come from and go to. */
-typedef struct row_set {
-    const float *residual[LW_FINISH_ROWS];
-    float *dst[LW_FINISH_ROWS], *scale[LW_FINISH_ROWS];
-    uint8_t *q[LW_FINISH_ROWS];
-} row_set;
-
-/* Output pixels from `at` on, to rows [first, first + count), all in one row of the image. */
-static void locate_rows(const lw_conv *p, position at, int64_t n0, row_set *rows, int first,
-                        int count) {
-    const lw_conv_args *g = &p->args;
-    const lw_tensor *q = g->dst_q;
-    int64_t wide = q ? q->w + q->left + q->right : 0, high = q ? q->h + q->top + q->bottom : 0;
-    int64_t pixel = q ? (at.n * high + at.y + q->top) * wide + at.x + q->left : 0;
-    if (g->residual) {
-        const float *residual = g->residual + offset_at(g->residual_stride, at, n0);
-        int64_t step = g->residual_stride[2];
-        for (int i = 0; i < count; i++) rows->residual[first + i] = residual + i * step;
-    }
-    if (g->dst) {
-        float *dst = g->dst + offset_at(g->dst_stride, at, n0);
-        int64_t step = g->dst_stride[2];
-        for (int i = 0; i < count; i++) rows->dst[first + i] = dst + i * step;
-    }
-    if (q) {
-        uint8_t *to = q->q + pixel * q->pixel_bytes + n0;
-        float *scale = q->scale + pixel * q->pixel_windows + n0 / q->window;
-        int64_t step = q->pixel_bytes, scale_step = q->pixel_windows;
-        for (int i = 0; i < count; i++) rows->q[first + i] = to + i * step;
-        for (int i = 0; i < count; i++) rows->scale[first + i] = scale + i * scale_step;
-    }
-}
-
 /* Pixels [m, m + count) of a set, at most LW_FINISH_ROWS. */
 static void locate_pixels(const lw_conv *p, const pixel_set *set, int64_t m, int count, int64_t n0,
                           row_set *rows) {
     position at = locate(p, set->first + m);
     for (int i = 0, run; i < count; i += run) {
         run = (int)min64(count - i, p->args.ow - at.x);
-        locate_rows(p, at, n0, rows, i, run);
+        locate_rows(&p->args, at, n0, rows, i, run);
         at = next_row(p, at);
     }
 }
@@ -454,19 +396,8 @@ static void sum_dense(const lw_conv *p, const block *b, const pixel_set *set, co
 static lw_status finish_block(const lw_conv *p, const block *b, const pixel_set *set, row_set *rows,
                               float *c) {
     const lw_conv_args *g = &p->args;
-    lw_post post = {.activation = g->activation,
-                    .alpha = g->alpha,
-                    .lo = g->lo,
-                    .hi = g->hi,
-                    .n = b->n,
-                    .sb = p->dense ? NULL : p->sb + b->n0,
-                    .bias = p->dense ? NULL : p->bias + b->n0,
-                    .residual = g->residual ? rows->residual : NULL,
-                    .dst = g->dst ? rows->dst : NULL,
-                    .q = g->dst_q ? rows->q : NULL,
-                    .scale = rows->scale,
-                    .window = g->dst_q ? g->dst_q->window : 0,
-                    .zero_point = g->dst_q ? g->dst_q->zero_point : 0};
+    lw_post post = post_of(g, rows, b->n);
+    if (!p->dense) post.sb = p->sb + b->n0, post.bias = p->bias + b->n0;
     lw_status status = LW_OK;
     for (int64_t m = 0; m < set->count; m += LW_FINISH_ROWS) {
         int count = (int)min64(LW_FINISH_ROWS, set->count - m);
@@ -490,12 +421,15 @@ static void conv_task(void *context, int64_t index, int worker) {
     locate_pixels(p, &set, 0, (int)min64(set.count, LW_FINISH_ROWS), b->n0, &rows);
     if (p->args.gemm)
         sum_foreign(p, &set, c, worker);
-    else if (p->args.weights->depthwise)
-        sum_depthwise(p, &set, c);
     else
         sum_dense(p, b, &set, &rows, c);
     if (is_plain(p)) return;
     if (finish_block(p, b, &set, &rows, c)) atomic_store(&p->failed, 1);
+}
+
+static void depthwise_task(void *context, int64_t index, int worker) {
+    lw_conv *p = context;
+    if (lw_depthwise_run(p->depthwise, index, worker)) atomic_store(&p->failed, 1);
 }
 
 static void border_task(void *context, int64_t index, int worker) {
@@ -513,9 +447,15 @@ lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status
     p->args = *args;
     p->isa = args->weights->isa;
     p->workers = threads;
-    p->dense = !args->gemm && !args->weights->depthwise;
+    p->dense = !args->gemm;
     p->wide = src->w + src->left + src->right;
     p->high = src->h + src->top + src->bottom;
+    if (args->weights->depthwise) {
+        p->depthwise = lw_depthwise_create(&p->args, threads, status);
+        if (p->depthwise) return p;
+        lw_conv_destroy(p);
+        return NULL;
+    }
     *status = plan_windows(p);
     if (*status == LW_OK) *status = plan_blocks(p);
     if (*status == LW_OK) *status = plan_scratch(p);
@@ -530,12 +470,16 @@ lw_status lw_conv_run(lw_conv *p, lw_pool *pool) {
     const lw_tensor *q = p->args.dst_q;
     if (q && q->shared && q->top + q->left + q->bottom + q->right)
         lw_pool_run(pool, q->n, border_task, p);
-    lw_pool_run(pool, p->block_count * p->pixel_blocks, conv_task, p);
+    if (p->depthwise)
+        lw_pool_run(pool, lw_depthwise_tasks(p->depthwise), depthwise_task, p);
+    else
+        lw_pool_run(pool, p->block_count * p->pixel_blocks, conv_task, p);
     return atomic_exchange(&p->failed, 0) ? LW_NONFINITE : LW_OK;
 }
 
 void lw_conv_destroy(lw_conv *p) {
     if (!p) return;
+    lw_depthwise_destroy(p->depthwise);
     free(p->bias);
     free(p->sb);
     free(p->win);

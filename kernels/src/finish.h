@@ -48,8 +48,25 @@ enum { INFINITY_BITS = 0x7f800000, TOGETHER = 4 /* rows that share the loads of 
  * become 0; or values that are >= 0 already, where less is to be done. */
 typedef enum range { SIGNED, CLAMPED, NONNEGATIVE } range;
 
-/* As integers, the bits of floats >= 0 order as the floats do; negative floats are negative.
- * top : lane by lane, largest |x| if SIGNED, else largest x or 0. any : largest |x|. */
+/* Maxima of one window of several rows, and what takes their values to levels. */
+typedef struct maxima {
+    vi top[LW_FINISH_ROWS]; /* lane by lane: largest |x| if SIGNED, else largest x or 0 */
+    vi any;                 /* of all rows: largest |x| */
+    float factor[LW_FINISH_ROWS];
+} maxima;
+
+/* n values of each row of x, ldx apart, that become levels at q[i] + at. */
+typedef struct levels {
+    int rows, zero_point;
+    int floor; /* negative values become 0 */
+    const float *x;
+    ptrdiff_t ldx;
+    const float *factor;
+    uint8_t *const *q;
+    int64_t at, n;
+} levels;
+
+/* As integers, the bits of floats >= 0 order as the floats do; negative floats are negative. */
 INLINE void track(const range range, vf x, vi *top, vi *any) {
     vi bits = vf_bits(x), absolute = vi_and(bits, vi_set(0x7fffffff));
     *top = vi_max(*top, range == SIGNED ? absolute : bits);
@@ -63,17 +80,17 @@ INLINE range range_of(lw_activation activation, float lo, float hi, int zero_poi
 }
 
 /* Bits of infinity and of NaN exceed those of all numbers. Below 2^-100 the scale is 0. */
-static NOINLINE int find_scales(lw_maxima *m, int rows, int zero_point, float *const *scale,
+static NOINLINE int find_scales(maxima *m, int rows, int zero_point, float *const *scale,
                                 int64_t at) {
     float found[LW_FINISH_ROWS];
-    vf levels = vf_set(zero_point ? 127.0f : 255.0f), zero = vf_set(0.0f);
-    vi any = vi_load(m->any);
-    for (int i = rows; i % VW; i++) vi_store(m->top + i * VW, vi_set(0));
+    vf most = vf_set(zero_point ? 127.0f : 255.0f), zero = vf_set(0.0f);
+    vi any = m->any;
+    for (int i = rows; i % VW; i++) m->top[i] = vi_set(0);
     for (int i = 0; i < rows; i += VW) {
-        vi top = vi_hmax_rows(m->top + i * VW);
+        vi top = vi_hmax_rows(m->top + i);
         vf x = vi_bits(top), above = vf_add(x, vf_set(-0x1.fffffep-101f));
-        vf_store(found + i, vf_positive(above, vf_div(x, levels), zero));
-        vf_store(m->factor + i, vf_positive(above, vf_div(levels, x), zero));
+        vf_store(found + i, vf_positive(above, vf_div(x, most), zero));
+        vf_store(m->factor + i, vf_positive(above, vf_div(most, x), zero));
         any = vi_max(any, top);
     }
     for (int i = 0; i < rows; i++) scale[i][at] = found[i];
@@ -92,7 +109,8 @@ INLINE void write_row(const int floor, const int zero_point, const int64_t n, co
     int64_t j = 0;
     for (; j + 4 * VW <= n; j += 4 * VW) {
         vi l[4];
-        UNROLLED (v, 4) l[v] = to_levels(floor, zero_point, vf_load(x + j + v * VW), by);
+        UNROLLED (v, 4) /* the store is a floor of its own for unsigned levels */
+            l[v] = to_levels(floor && zero_point, zero_point, vf_load(x + j + v * VW), by);
         vi_store4_u8(q + j, l);
     }
     for (; j + VW <= n; j += VW)
@@ -102,14 +120,14 @@ INLINE void write_row(const int floor, const int zero_point, const int64_t n, co
 }
 
 INLINE void write_rows(const int floor, const int zero_point, const int64_t n,
-                       const lw_levels *w) {
-    const lw_levels l = *w; /* stores of bytes may alias *w */
+                       const levels *w) {
+    const levels l = *w; /* stores of bytes may alias *w */
     for (int i = 0; i < l.rows; i++)
         write_row(floor, zero_point, n, l.x + i * l.ldx, vf_set(l.factor[i]), l.q[i] + l.at);
 }
 
 /* Usual lengths compile to their own loops. */
-INLINE void write_lengths(const int floor, const int zero_point, const lw_levels *w) {
+INLINE void write_lengths(const int floor, const int zero_point, const levels *w) {
     switch (w->n) {
     case 32: write_rows(floor, zero_point, 32, w); break;
     case 64: write_rows(floor, zero_point, 64, w); break;
@@ -118,7 +136,7 @@ INLINE void write_lengths(const int floor, const int zero_point, const lw_levels
     }
 }
 
-static NOINLINE void write_levels(const lw_levels *w) {
+static NOINLINE void write_levels(const levels *w) {
     if (w->floor)
         w->zero_point ? write_lengths(1, 128, w) : write_lengths(1, 0, w);
     else
@@ -127,26 +145,26 @@ static NOINLINE void write_levels(const lw_levels *w) {
 
 /* The maxima of n values of each row, ldx apart. */
 INLINE void find_tops(const range range, int rows, const float *x, ptrdiff_t ldx, int64_t n,
-                      lw_maxima *m) {
+                      maxima *m) {
     vi any = vi_set(0);
     for (int i = 0; i < rows; i++, x += ldx) {
         vi top = vi_set(0);
         int64_t j = 0;
         for (; j + VW <= n; j += VW) track(range, vf_load(x + j), &top, &any);
         if (j < n) track(range, vf_load_n(x + j, n - j), &top, &any);
-        vi_store(m->top + i * VW, top);
+        m->top[i] = top;
     }
-    vi_store(m->any, any);
+    m->any = any;
 }
 
 /* At most LW_FINISH_ROWS rows. */
 INLINE int quantize_rows(const range range, int rows, const float *x, ptrdiff_t ldx, int64_t n,
                          int64_t window, uint8_t *const *q, float *const *scale) {
     int bad = 0, zero_point = range == SIGNED ? 128 : 0;
-    lw_maxima m;
+    maxima m;
     for (int64_t w = 0, at = 0; at < n; w++, at += window) {
         int64_t length = n - at < window ? n - at : window;
-        lw_levels to = {.floor = range == CLAMPED,
+        levels to = {.floor = range == CLAMPED,
                         .rows = rows,
                         .x = x + at,
                         .ldx = ldx,
@@ -200,8 +218,8 @@ INLINE void finish_vectors(const int rows, const lw_activation activation, const
  * maxima. */
 INLINE void finish_values(const int rows, const lw_activation activation, const range range,
                           const int direct, const lw_post *p, int row, float *f, ptrdiff_t ldf,
-                          int64_t first, int64_t end, lw_maxima *m) {
-    vi top[TOGETHER], any = vi_load(m->any);
+                          int64_t first, int64_t end, maxima *m) {
+    vi top[TOGETHER], any = m->any;
     vf y[TOGETHER];
     int64_t j = first;
     UNROLLED (i, rows) top[i] = vi_set(0);
@@ -219,16 +237,16 @@ INLINE void finish_values(const int rows, const lw_activation activation, const 
             track(range, vf_first_n(y[i], end - j), top + i, &any);
         }
     }
-    UNROLLED (i, rows) vi_store(m->top + (row + i) * VW, top[i]);
-    vi_store(m->any, any);
+    UNROLLED (i, rows) m->top[row + i] = top[i];
+    m->any = any;
 }
 
 /* Window w, channels [first, end), of all rows: values, scales, levels. */
 INLINE int finish_window(const lw_activation activation, const range range, const int direct,
                          const lw_post *p, int rows, float *f, ptrdiff_t ldf, int64_t w,
                          int64_t first, int64_t end) {
-    lw_maxima m;
-    lw_levels to = {.floor = range == CLAMPED || (direct && activation == LW_RELU),
+    maxima m;
+    levels to = {.floor = range == CLAMPED || (direct && activation == LW_RELU),
                     .rows = rows,
                     .x = f + first,
                     .ldx = ldf,
@@ -238,7 +256,7 @@ INLINE int finish_window(const lw_activation activation, const range range, cons
                     .n = end - first,
                     .zero_point = p->zero_point};
     int i = 0;
-    vi_store(m.any, vi_set(0));
+    m.any = vi_set(0);
     for (; i + TOGETHER <= rows; i += TOGETHER)
         finish_values(TOGETHER, activation, range, direct, p, i, f + i * ldf, ldf, first, end, &m);
     for (; i < rows; i++)

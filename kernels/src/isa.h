@@ -4,7 +4,7 @@
 
 #include "lw.h"
 
-enum { LW_MR_MAX = 14, LW_DEPTHWISE_ROWS = 4, LW_FINISH_ROWS = 32, LW_VW_MAX = 16 };
+enum { LW_MR_MAX = 14, LW_FINISH_ROWS = 32 };
 
 /* One chunk of the reduction, seen from the first tap of an output pixel. */
 typedef struct lw_win {
@@ -45,37 +45,26 @@ typedef struct lw_post {
 typedef void lw_dot(int windows, const lw_win *win, const uint8_t *const *a, const float *const *sa,
                     const uint8_t *b, const lw_out *out);
 
-/* `rows` pixels (at most LW_DEPTHWISE_ROWS) of a depthwise layer, channels [c0, c1) of one window:
- * f[i * ldf + c] for c in the range. Rows of comp, w (s32 each) and sb (f32; NULL in mode A) are
- * ldw apart, one per tap. Reads and writes up to one vector beyond c1. */
-typedef void lw_depthwise(int rows, int taps, const lw_win *win, const uint8_t *const *a,
-                          const float *const *sa, const int32_t *comp, const int32_t *w,
-                          const float *sb, ptrdiff_t ldw, int64_t c0, int64_t c1, float *f,
-                          ptrdiff_t ldf);
+/* ratio[i] = rint(scale[i] * factor); both are padded to whole vectors. */
+typedef void lw_ratios(int64_t n, const float *scale, float factor, int32_t *ratio);
 
-/* Maxima of one window of several rows, lane by lane, and what takes their values to levels. */
-typedef struct lw_maxima {
-    /* bits of the largest |x| if signed, else of x or 0 */
-    _Alignas(LW_ALIGN) int32_t top[LW_FINISH_ROWS * LW_VW_MAX];
-    int32_t any[LW_VW_MAX]; /* of the largest |x| of all rows */
-    float factor[LW_FINISH_ROWS];
-} lw_maxima;
+/* For n pixels, the 16-bit values (lw.h) of 2 * vw channels of two source rows, side by side:
+ * out (n, 2 * vw). ratio holds R of a and of b in its halves. Reads 2 * vw bytes of each pixel. */
+typedef void lw_pair_rows(int n, const uint8_t *a, const uint8_t *b, ptrdiff_t pixel_bytes,
+                          const int32_t *ratio, int zero_point, int32_t *out);
 
-/* From top: factors, and scales to scale[i][at]. Nonzero if a value was NaN or infinite. */
-typedef int lw_scales(lw_maxima *m, int rows, int zero_point, float *const *scale, int64_t at);
+/* One vector of channels of one or two rows of depthwise_columns output pixels. */
+typedef struct lw_depthwise_args {
+    int64_t pairs, kw;
+    const int32_t *const *p;  /* pairs of source rows; the first of the first column lies at `at` */
+    ptrdiff_t at, step, tap;  /* ints; from column to column, from tap to tap */
+    const int32_t *w;         /* (pairs, kw, rows, vw) pairs of weights */
+    const float *scale, *bias;
+    float *y; /* fma(sum, scale, bias); pixels ldy, rows `row` floats apart */
+    ptrdiff_t ldy, row;
+} lw_depthwise_args;
 
-/* n values of each row of x, ldx apart, become levels at q[i] + at. */
-typedef struct lw_levels {
-    int rows, zero_point;
-    int floor; /* negative values become 0 */
-    const float *x;
-    ptrdiff_t ldx;
-    const float *factor;
-    uint8_t *const *q;
-    int64_t at, n;
-} lw_levels;
-
-typedef void lw_write(const lw_levels *levels);
+typedef void lw_depthwise(const lw_depthwise_args *args);
 
 /* rows (at most LW_FINISH_ROWS) of sums f, ldf apart, become y; f may be overwritten. Reads up to
  * one vector beyond n. */
@@ -121,7 +110,10 @@ struct lw_isa {
     lw_dot *dot[LW_MODES][LW_MR_MAX]; /* [mode][rows - 1] */
     int narrow_rows;                  /* of the tile for panels of at most vw channels; 0: none */
     lw_dot *narrow[LW_MODES];
-    lw_depthwise *depthwise;
+    int depthwise_columns;
+    lw_ratios *ratios;
+    lw_pair_rows *pair_rows;
+    lw_depthwise *depthwise[2][2]; /* [rows - 1][3x3] */
     lw_finish *finish;
     lw_quantize *quantize;
     lw_largest *largest;

@@ -187,56 +187,7 @@ DOT_ROWS(7)
 #define ROWS_7(mode) ROWS_6(mode), dot_##mode##_7
 #define ROWS_OF(mode) CONCAT(ROWS_, LW_MR)(mode) /* kernels of 1 to MR rows */
 
-/* ---- depthwise ---------------------------------------------------------------------------- */
-
-/* Several pixels at once share the weights and give independent chains of sums. Scales per pixel
- * ask for a dot, a conversion, a multiply-add and a widening load for every 16 products: 2 cycles
- * of AVX-512 on Zen 4, which bounds 3x3 with its epilogue at about 45 GOP/s at 3.6 GHz. */
-INLINE void depthwise_tile(const int rows, const lw_mode mode, int taps, const lw_win *win,
-                           const uint8_t *const *a, const float *const *sa, const int32_t *comp,
-                           const int32_t *w, const float *sb, ptrdiff_t ldw, int64_t c0, int64_t c1,
-                           float *f, ptrdiff_t ldf) {
-    for (int64_t c = c0; c < c1; c += VW) {
-        vf sum[LW_DEPTHWISE_ROWS];
-        const int32_t *comp_t = comp + c, *w_t = w + c;
-        const float *sb_t = mode == LW_AW ? sb + c : NULL;
-        UNROLLED (i, rows) sum[i] = vf_set(0.0f);
-        for (const lw_win *t = win, *end = win + taps; t < end; t++, comp_t += ldw, w_t += ldw) {
-            vi start = vi_load(comp_t), weight = vi_load(w_t);
-            UNROLLED (i, rows) {
-                vf y = vf_from(vi_dot1(start, vi_from_u8(a[i] + t->a_off + c), weight));
-                if (mode == LW_AW) y = vf_mul(y, vf_load(sb_t));
-                sum[i] = vf_fma(y, vf_set(sa[i][t->s_off]), sum[i]);
-            }
-            if (mode == LW_AW) sb_t += ldw;
-        }
-        UNROLLED (i, rows) vf_store(f + i * ldf + c, sum[i]);
-    }
-}
-
-INLINE void depthwise_rows(const int rows, int taps, const lw_win *win, const uint8_t *const *a,
-                           const float *const *sa, const int32_t *comp, const int32_t *w,
-                           const float *sb, ptrdiff_t ldw, int64_t c0, int64_t c1, float *f,
-                           ptrdiff_t ldf) {
-    if (sb)
-        depthwise_tile(rows, LW_AW, taps, win, a, sa, comp, w, sb, ldw, c0, c1, f, ldf);
-    else
-        depthwise_tile(rows, LW_A, taps, win, a, sa, comp, w, sb, ldw, c0, c1, f, ldf);
-}
-
-static void depthwise(int rows, int taps, const lw_win *win, const uint8_t *const *a,
-                      const float *const *sa, const int32_t *comp, const int32_t *w,
-                      const float *sb, ptrdiff_t ldw, int64_t c0, int64_t c1, float *f,
-                      ptrdiff_t ldf) {
-    if (rows == LW_DEPTHWISE_ROWS) {
-        depthwise_rows(LW_DEPTHWISE_ROWS, taps, win, a, sa, comp, w, sb, ldw, c0, c1, f, ldf);
-        return;
-    }
-    for (int i = 0; i < rows; i++)
-        depthwise_rows(1, taps, win, a + i, sa + i, comp, w, sb, ldw, c0, c1, f + i * ldf, ldf);
-}
-
-#include "finish.h"
+#include "depthwise.h"
 
 /* ---- planes of an input image -------------------------------------------------------------- */
 
@@ -364,7 +315,10 @@ const lw_isa TABLE(LW_ISA) = {
     .narrow_rows = LW_NARROW,
     .narrow = {[LW_A] = NARROW_OF(LW_A), [LW_AW] = NARROW_OF(LW_AW), [LW_C] = NARROW_OF(LW_C)},
 #endif
-    .depthwise = depthwise,
+    .depthwise_columns = DW,
+    .ratios = ratios,
+    .pair_rows = pair_rows,
+    .depthwise = {{depthwise_1, depthwise_1_3x3}, {depthwise_2, depthwise_2_3x3}},
     .finish = finish,
     .quantize = quantize,
     .largest = largest,

@@ -1,6 +1,7 @@
 /* pack.c - weights into the order in which the kernels read them. */
 #include "weights.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,10 +22,9 @@ typedef struct source {
 } source;
 
 /* Groups may share a panel when that adds no cut inside a weight window. */
-static int64_t merged_groups(const lw_weights *w, const source *s, int merge) {
+static int64_t merged_groups(const lw_weights *w, const source *s) {
     if (w->groups == 1 || (w->mode == LW_AW && w->weight_window < s->icg)) return 1;
-    int64_t columns = merge ? merge : w->isa->nr;
-    int64_t count = columns / s->ocg;
+    int64_t count = w->isa->nr / s->ocg;
     return count < 1 ? 1 : min64(count, w->groups);
 }
 
@@ -113,20 +113,24 @@ static lw_status plan_dense(lw_weights *w, const source *s, size_t *bytes) {
     return LW_OK;
 }
 
-static size_t depthwise_row(const lw_weights *w) { /* bytes of comp, of w and of dw_sb */
-    return (size_t)(w->ldw * w->kh * w->kw) * 4;
+/* m of lw.h. */
+static int64_t depthwise_steps(int64_t taps) {
+    int64_t steps = INT32_MAX / (LW_DEPTHWISE_LEVELS * 127 * taps);
+    return min64(steps, 16);
 }
 
+static int has_channel_scales(const lw_weights *w) { return w->mode != LW_AW || w->depthwise; }
+
 static size_t channel_bytes(const lw_weights *w) { /* of sb, to where the next part is aligned */
-    return w->mode == LW_AW ? 0 : (size_t)ceil_div(w->oc, LW_ALIGN / 4) * LW_ALIGN;
+    return has_channel_scales(w) ? (size_t)ceil_div(w->oc, LW_ALIGN / 4) * LW_ALIGN : 0;
 }
 
 static lw_status plan_weights(lw_weights *w, const source *s) {
     size_t bytes = 0;
     lw_status status = LW_OK;
     if (w->depthwise) {
-        w->ldw = ceil_div(w->oc, 16) * 16 + 16; /* the kernel may read a vector too far */
-        bytes = depthwise_row(w) * (w->mode == LW_AW ? 3 : 2);
+        w->ldw = w->oc;
+        bytes = (size_t)(w->oc * s->taps) * sizeof *w->dw;
     } else {
         status = plan_dense(w, s, &bytes);
     }
@@ -136,15 +140,12 @@ static lw_status plan_weights(lw_weights *w, const source *s) {
 
 static void divide_blob(lw_weights *w, uint8_t *blob) {
     w->blob = blob;
-    if (w->mode != LW_AW) w->sb = (float *)(void *)blob;
+    if (has_channel_scales(w)) w->sb = (float *)(void *)blob;
     blob += channel_bytes(w);
-    if (!w->depthwise) {
+    if (w->depthwise)
+        w->dw = (int16_t *)(void *)blob;
+    else
         w->data = blob;
-        return;
-    }
-    w->comp = (int32_t *)(void *)blob;
-    w->w = (int32_t *)(void *)(blob + depthwise_row(w));
-    if (w->mode == LW_AW) w->dw_sb = (float *)(void *)(blob + 2 * depthwise_row(w));
 }
 
 /* ---- pack: the numbers ---- */
@@ -158,13 +159,24 @@ static void pack_dense(lw_weights *w, const source *s) {
     }
 }
 
+/* Mode AW: the scales of a channel's taps become factors of its weights; see lw.h. */
+static void pack_taps(lw_weights *w, const source *s, int64_t c) {
+    const float *scale = s->scale + c * s->taps, steps = (float)depthwise_steps(s->taps);
+    float largest = 0.0f;
+    for (int64_t t = 0; t < s->taps; t++) largest = scale[t] > largest ? scale[t] : largest;
+    if (largest < 0x1p-112f) return; /* all zero: so that steps / largest is finite */
+    w->sb[c] = largest / steps;
+    for (int64_t t = 0; t < s->taps; t++)
+        w->dw[t * w->ldw + c] =
+            (int16_t)lrintf((float)s->qw[c * s->taps + t] * (scale[t] * (steps / largest)));
+}
+
 static void pack_depthwise(lw_weights *w, const source *s) {
     for (int64_t c = 0; c < w->oc; c++)
-        for (int64_t t = 0; t < s->taps; t++) {
-            w->w[t * w->ldw + c] = s->qw[c * s->taps + t];
-            w->comp[t * w->ldw + c] = -w->zero_point * s->qw[c * s->taps + t];
-            if (w->dw_sb) w->dw_sb[t * w->ldw + c] = s->scale[c * s->taps + t];
-        }
+        if (w->mode == LW_AW)
+            pack_taps(w, s, c);
+        else
+            for (int64_t t = 0; t < s->taps; t++) w->dw[t * w->ldw + c] = s->qw[c * s->taps + t];
 }
 
 lw_weights *lw_weights_create(const lw_isa *isa, const lw_weights_args *a, const void *blob,
@@ -179,8 +191,9 @@ lw_weights *lw_weights_create(const lw_isa *isa, const lw_weights_args *a, const
     w->mode = !a->window ? LW_C : a->weight_window ? LW_AW : LW_A;
     source s = {.qw = a->qw, .scale = a->scale, .icg = a->ic / a->groups,
                 .ocg = a->oc / a->groups, .taps = a->kh * a->kw};
-    s.merge = merged_groups(w, &s, a->merge);
-    w->depthwise = s.icg == 1 && s.ocg == 1 && !a->merge && w->mode != LW_C;
+    s.merge = merged_groups(w, &s);
+    w->depthwise = a->groups > 1 && s.icg == 1 && s.ocg == 1 && w->mode != LW_C &&
+                   s.taps <= LW_DEPTHWISE_TAPS;
     *status = plan_weights(w, &s);
     if (*status == LW_OK && blob && blob_bytes != w->bytes) *status = LW_INVALID;
     if (*status == LW_OK) {
@@ -197,7 +210,7 @@ lw_weights *lw_weights_create(const lw_isa *isa, const lw_weights_args *a, const
         pack_depthwise(w, &s);
     else
         pack_dense(w, &s);
-    if (w->sb) memcpy(w->sb, a->scale, (size_t)a->oc * sizeof *w->sb);
+    if (w->mode != LW_AW) memcpy(w->sb, a->scale, (size_t)a->oc * sizeof *w->sb);
     return w;
 }
 

@@ -10,7 +10,7 @@
 #define LW_ISA avx2
 #define LW_MR 3 /* a fourth row would spill sums */
 #endif
-enum { VW = 8, NR = 16 };
+enum { VW = 8, NR = 16, DW = 5 };
 
 typedef __m256 vf;
 typedef __m256i vi;
@@ -56,6 +56,7 @@ static inline void vi_store(int32_t *p, vi x) { _mm256_storeu_si256((void *)p, x
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
 static inline vi vi_max(vi a, vi b) { return _mm256_max_epi32(a, b); }
+static inline vi vi_min(vi a, vi b) { return _mm256_min_epi32(a, b); }
 static inline vi vi_shl23(vi a) { return _mm256_slli_epi32(a, 23); }
 static inline int32_t vi_hmax(vi a) {
     __m128i m = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
@@ -80,9 +81,8 @@ static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
 }
 
 /* Lane i: the largest lane of vector i. */
-static inline vi vi_hmax_rows(const int32_t *p) {
-    vi m[VW], v[4];
-    for (int i = 0; i < VW; i++) m[i] = vi_load(p + i * VW);
+static inline vi vi_hmax_rows(const vi *m) {
+    vi v[4];
     for (int e = 0; e < 4; e++)
         v[e] = _mm256_max_epi32(_mm256_permute2x128_si256(m[e], m[4 + e], 0x20),
                                 _mm256_permute2x128_si256(m[e], m[4 + e], 0x31));
@@ -98,6 +98,19 @@ static inline void vi_store4_u8(uint8_t *p, const vi *x) {
     _mm256_storeu_si256((void *)p, _mm256_permutevar8x32_epi32(s, order));
 }
 
+static inline vi v16_sub(vi a, vi b) { return _mm256_sub_epi16(a, b); }
+static inline vi v16_mulhrs(vi a, vi b) { return _mm256_mulhrs_epi16(a, b); }
+static inline vi shifted(const uint8_t *p) {
+    return _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)p)), 7);
+}
+/* A lane holds one channel of a and of b, bytes shifted left by 7; 16 channels. */
+static inline void v16_pairs(const uint8_t *a, const uint8_t *b, vi *pair) {
+    vi x = shifted(a), y = shifted(b);
+    vi lower = _mm256_unpacklo_epi16(x, y), upper = _mm256_unpackhi_epi16(x, y);
+    pair[0] = _mm256_permute2x128_si256(lower, upper, 0x20);
+    pair[1] = _mm256_permute2x128_si256(lower, upper, 0x31);
+}
+
 #ifndef LW_AVX_VNNI
 typedef struct {
     __m256i even, odd;
@@ -106,7 +119,9 @@ typedef struct {
     __m256i even, odd;
 } vb; /* s16 of channels 0,2 and 1,3 of eight output channels */
 
-static inline vi vi_dot1(vi c, vi a, vi w) { return _mm256_add_epi32(c, _mm256_mullo_epi32(a, w)); }
+static inline vi vi_dot2(vi c, vi a, vi w) { /* two s16 * s16 products per lane */
+    return _mm256_add_epi32(c, _mm256_madd_epi16(a, w));
+}
 
 static inline va va_set(const uint8_t *p) {
     int32_t bytes;

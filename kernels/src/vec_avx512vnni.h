@@ -9,7 +9,7 @@
 #define LW_ISA avx512vnni
 #define LW_MR 7
 #define LW_NARROW 14
-enum { VW = 16, NR = 32 };
+enum { VW = 16, NR = 32, DW = 7 };
 
 typedef __m512 vf;
 typedef __m512i vi;
@@ -51,6 +51,7 @@ static inline void vi_store(int32_t *p, vi x) { _mm512_storeu_si512(p, x); }
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 static inline vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
+static inline vi vi_min(vi a, vi b) { return _mm512_min_epi32(a, b); }
 static inline vi vi_shl23(vi a) { return _mm512_slli_epi32(a, 23); }
 static inline int32_t vi_hmax(vi a) { return _mm512_reduce_max_epi32(a); }
 static inline vi vi_from_u8(const uint8_t *p) {
@@ -64,9 +65,8 @@ static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
 }
 
 /* Lane i: the largest lane of vector i. */
-static inline vi vi_hmax_rows(const int32_t *p) {
-    vi m[VW], v[4];
-    for (int i = 0; i < VW; i++) m[i] = vi_load(p + i * VW);
+static inline vi vi_hmax_rows(const vi *m) {
+    vi v[4];
     for (int e = 0; e < 4; e++) {
         vi p = _mm512_max_epi32(_mm512_shuffle_i32x4(m[e], m[4 + e], 0x44),
                                 _mm512_shuffle_i32x4(m[e], m[4 + e], 0xee));
@@ -98,5 +98,21 @@ static inline va va_set(const uint8_t *p) {
 }
 static inline vb vb_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
 
-/* The upper three bytes of every lane of a are 0, so that those of w do not count. */
-static inline vi vi_dot1(vi c, vi a, vi w) { return v_dot4(c, a, w); }
+static inline vi vi_dot2(vi c, vi a, vi w) { /* two s16 * s16 products per lane */
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(c) : "v"(a), "v"(w));
+    return c;
+}
+static inline vi v16_sub(vi a, vi b) { return _mm512_sub_epi16(a, b); }
+static inline vi v16_mulhrs(vi a, vi b) { return _mm512_mulhrs_epi16(a, b); }
+static inline vi shifted(const uint8_t *p) {
+    return _mm512_slli_epi16(_mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)p)), 7);
+}
+/* A lane holds one channel of a and of b, bytes shifted left by 7; 32 channels. */
+static inline void v16_pairs(const uint8_t *a, const uint8_t *b, vi *pair) {
+    static const uint16_t order[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                       8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+    vi lower = _mm512_loadu_si512(order), upper = _mm512_add_epi16(lower, _mm512_set1_epi16(16));
+    vi x = shifted(a), y = shifted(b);
+    pair[0] = _mm512_permutex2var_epi16(x, lower, y);
+    pair[1] = _mm512_permutex2var_epi16(x, upper, y);
+}

@@ -13,7 +13,7 @@
 #define LW_A_OFFSET 128
 #endif
 #define LW_MR 3
-enum { VW = 4, NR = 16 };
+enum { VW = 4, NR = 16, DW = 7 };
 
 typedef float32x4_t vf;
 typedef int32x4_t vi;
@@ -63,6 +63,7 @@ static inline void vi_store(int32_t *p, vi x) { vst1q_s32(p, x); }
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
 static inline vi vi_max(vi a, vi b) { return vmaxq_s32(a, b); }
+static inline vi vi_min(vi a, vi b) { return vminq_s32(a, b); }
 static inline vi vi_shl23(vi a) { return vshlq_n_s32(a, 23); }
 static inline int32_t vi_hmax(vi a) { return vmaxvq_s32(a); }
 static inline vi vi_from_u8(const uint8_t *p) {
@@ -84,16 +85,33 @@ static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
     memcpy(p, &bytes, (size_t)n);
 }
 /* Lane i: the largest lane of vector i. */
-static inline vi vi_hmax_rows(const int32_t *p) {
-    vi a = vpmaxq_s32(vi_load(p), vi_load(p + 4)), b = vpmaxq_s32(vi_load(p + 8), vi_load(p + 12));
-    return vpmaxq_s32(a, b);
+static inline vi vi_hmax_rows(const vi *m) {
+    return vpmaxq_s32(vpmaxq_s32(m[0], m[1]), vpmaxq_s32(m[2], m[3]));
 }
 static inline void vi_store4_u8(uint8_t *p, const vi *x) {
     int16x8_t a = vcombine_s16(vqmovn_s32(x[0]), vqmovn_s32(x[1]));
     int16x8_t b = vcombine_s16(vqmovn_s32(x[2]), vqmovn_s32(x[3]));
     vst1q_u8(p, vcombine_u8(vqmovun_s16(a), vqmovun_s16(b)));
 }
-static inline vi vi_dot1(vi c, vi a, vi w) { return vmlaq_s32(c, a, w); }
+
+static inline vi vi_dot2(vi c, vi a, vi w) { /* two s16 * s16 products per lane */
+    int16x8_t x = vreinterpretq_s16_s32(a), y = vreinterpretq_s16_s32(w);
+    int32x4_t lower = vmull_s16(vget_low_s16(x), vget_low_s16(y));
+    return vaddq_s32(c, vpaddq_s32(lower, vmull_high_s16(x, y)));
+}
+static inline vi v16_sub(vi a, vi b) {
+    return vreinterpretq_s32_s16(vsubq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)));
+}
+static inline vi v16_mulhrs(vi a, vi b) {
+    return vreinterpretq_s32_s16(
+        vqrdmulhq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)));
+}
+/* A lane holds one channel of a and of b, bytes shifted left by 7; 8 channels. */
+static inline void v16_pairs(const uint8_t *a, const uint8_t *b, vi *pair) {
+    uint16x8_t x = vshll_n_u8(vld1_u8(a), 7), y = vshll_n_u8(vld1_u8(b), 7);
+    pair[0] = vreinterpretq_s32_u16(vzip1q_u16(x, y));
+    pair[1] = vreinterpretq_s32_u16(vzip2q_u16(x, y));
+}
 
 typedef uint8x16_t va; /* u8, or s8 for sdot, of four steps; or of one, in the first lane */
 typedef int8x16_t vb;  /* four s8 of four output channels */

@@ -5,7 +5,7 @@
 
 #define LW_ISA scalar
 #define LW_MR 2
-enum { VW = 1, NR = 4 };
+enum { VW = 1, NR = 4, DW = 2 };
 
 typedef float vf;
 typedef int32_t vi;
@@ -33,7 +33,9 @@ static inline vf vf_min(vf a, vf b) { return a < b ? a : b; }
 static inline vf vf_positive(vf y, vf a, vf b) { return y > 0 ? a : b; }
 static inline vf vf_rint(vf a) { return rintf(a); }
 static inline vf vf_from(vi a) { return (float)a; }
-static inline vi vf_round(vf a) { return (int32_t)rintf(a); }
+static inline vi vf_round(vf a) { /* as vector instructions do beyond int32 */
+    return a < 0x1p31f && a >= -0x1p31f ? (int32_t)rintf(a) : INT32_MIN;
+}
 static inline vi vf_bits(vf a) {
     vi i;
     memcpy(&i, &a, sizeof i);
@@ -50,6 +52,7 @@ static inline void vi_store(int32_t *p, vi x) { *p = x; }
 static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
 static inline vi vi_and(vi a, vi b) { return a & b; }
 static inline vi vi_max(vi a, vi b) { return a > b ? a : b; }
+static inline vi vi_min(vi a, vi b) { return a < b ? a : b; }
 static inline vi vi_shl23(vi a) { return (vi)((uint32_t)a << 23); }
 static inline int32_t vi_hmax(vi a) { return a; }
 static inline vi vi_from_u8(const uint8_t *p) { return *p; }
@@ -57,11 +60,27 @@ static inline void vi_store_u8(uint8_t *p, vi x) { *p = (uint8_t)x; }
 static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
     if (n > 0) *p = (uint8_t)x;
 }
-static inline vi vi_hmax_rows(const int32_t *p) { return *p; }
+static inline vi vi_hmax_rows(const vi *m) { return *m; }
 static inline void vi_store4_u8(uint8_t *p, const vi *x) {
-    for (int i = 0; i < 4; i++) p[i] = (uint8_t)x[i];
+    for (int i = 0; i < 4; i++) p[i] = (uint8_t)(x[i] < 0 ? 0 : x[i] > 255 ? 255 : x[i]);
 }
-static inline vi vi_dot1(vi c, vi a, vi w) { return c + a * w; } /* |a|, |w| < 256 */
+/* Pairs of s16 in one lane; those of two rows of bytes, shifted left by 7. */
+static inline vi pair_of(int lower, int upper) {
+    return (vi)((uint32_t)(uint16_t)lower | (uint32_t)(uint16_t)upper << 16);
+}
+static inline void v16_pairs(const uint8_t *a, const uint8_t *b, vi *pair) {
+    for (int v = 0; v < 2; v++) pair[v] = pair_of(a[v] << 7, b[v] << 7);
+}
+static inline vi v16_sub(vi a, vi b) {
+    return pair_of((int16_t)a - (int16_t)b, (a >> 16) - (b >> 16));
+}
+static inline vi v16_mulhrs(vi a, vi b) { /* (a * b + 2^14) >> 15 */
+    return pair_of(((int16_t)a * (int16_t)b + 0x4000) >> 15,
+                   ((a >> 16) * (b >> 16) + 0x4000) >> 15);
+}
+static inline vi vi_dot2(vi c, vi a, vi w) {
+    return vi_add(c, vi_add((int16_t)a * (int16_t)w, (a >> 16) * (w >> 16)));
+}
 
 static inline va va_set(const uint8_t *p) {
     va a;

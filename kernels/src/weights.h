@@ -32,11 +32,10 @@ struct lw_weights {
     uint8_t *blob; /* holds what follows */
     size_t bytes;
     int borrowed;  /* whether the caller owns the blob */
-    float *sb;     /* (oc); NULL in mode AW */
+    float *sb;     /* (oc); NULL in mode AW, unless depthwise */
     uint8_t *data; /* panels */
-    int64_t ldw;   /* depthwise: rows of comp, w, dw_sb, one per tap */
-    int32_t *comp, *w;
-    float *dw_sb;
+    int64_t ldw;   /* depthwise: from tap to tap of dw */
+    int16_t *dw;
 };
 
 /* Bytes of a chunk ahead of its weights: comp and, in mode AW, sb. */

@@ -50,6 +50,59 @@ def convolve(x: np.ndarray, w: np.ndarray, case: ConvCase) -> np.ndarray:
     return y
 
 
+TILE = 14  # LW_DEPTHWISE_TILE
+LEVELS = 255 << 7
+
+
+def tap_weights(case: ConvCase) -> tuple[np.ndarray, np.ndarray]:
+    """Integer weights (C, KH, KW) of a depthwise layer, and a scale per channel."""
+    qw, sw = case.data()["qw"][..., 0].astype(np.float32), case.data()["sw"]
+    if case.weight_window is None:
+        return qw.astype(np.int64), sw
+    steps = np.float32(min(16, (2**31 - 1) // (LEVELS * 127 * qw[0].size)))
+    sw = sw[..., 0]
+    top = sw.max(axis=(1, 2), keepdims=True)
+    factor = np.divide(steps, top, out=np.zeros_like(top), where=top >= 2.0**-112)
+    scale = np.where(top >= 2.0**-112, top / steps, np.float32(0))
+    return np.rint(qw * (sw * factor)).astype(np.int64), scale[:, 0, 0]
+
+
+def depthwise(case: ConvCase) -> tuple[np.ndarray, np.ndarray]:
+    """The sums of lw.h before bias and activation, in float64; and what rounding v may change."""
+    d, (top, left, bottom, right) = case.data(), case.pads
+    channels, zero = case.groups, 128 if case.signed else 0
+    border = ((0, 0), (top, bottom), (left, right), (0, 0))
+    q = np.pad(d["q"].astype(np.int64) - zero, border)
+    scale = np.pad(spread(d["scale"], min(case.window or 1, channels), channels), border)
+    qd, sb = tap_weights(case)
+    (kh, kw), (sh, sw), (dh, dw) = case.kernel, case.strides, case.dilations
+    oh, ow = (q.shape[1] - (kh - 1) * dh - 1) // sh + 1, (q.shape[2] - (kw - 1) * dw - 1) // sw + 1
+    y, change = np.zeros((case.n, oh, ow, channels)), np.zeros((case.n, oh, ow, channels))
+    for n, y0, x0 in np.ndindex(case.n, -(-oh // TILE), -(-ow // TILE)):
+        out = (
+            n,
+            slice(y0 * TILE, min(oh, y0 * TILE + TILE)),
+            slice(x0 * TILE, min(ow, x0 * TILE + TILE)),
+        )
+        rows = slice(out[1].start * sh, (out[1].stop - 1) * sh + (kh - 1) * dh + 1)
+        cols = slice(out[2].start * sw, (out[2].stop - 1) * sw + (kw - 1) * dw + 1)
+        s = scale[n, rows, cols].astype(np.float32)
+        largest = s.max(axis=(0, 1))
+        seen = largest >= 2.0**-112
+        f = np.divide(np.float32(32767), largest, out=np.zeros_like(largest), where=seen)
+        unit = np.where(seen, largest * (np.float32(256) / np.float32(32767)), np.float32(0))
+        v = ((q[n, rows, cols] << 7) * np.rint(s * f).astype(np.int64) + 2**14) >> 15
+        acc = np.zeros(y[out].shape, np.int64)
+        for i, j in np.ndindex(kh, kw):
+            taps = v[i * dh :: sh, j * dw :: sw][: acc.shape[0], : acc.shape[1]]
+            acc += taps * qd[:, i, j]
+        y[out] = acc.astype(np.float32).astype(np.float64) * (unit * sb)
+        change[out] = unit.astype(np.float64) * (np.abs(qd).sum(axis=(1, 2)) * sb)
+        if case.weight_window is not None:
+            change[out] += LEVELS * unit.astype(np.float64) * kh * kw * sb / 2
+    return y, change
+
+
 @dataclass(frozen=True)
 class ConvCase:
     """One convolution: shapes, and a seed for the values."""
@@ -97,6 +150,10 @@ class ConvCase:
         sw = rng.random(sw_shape, np.float32)
         bias = rng.standard_normal(oc, np.float32)
         return {"x": x, "q": q, "scale": scale, "qw": qw, "sw": sw, "bias": bias}
+
+    @property
+    def is_depthwise(self) -> bool:
+        return self.groups > 1 and self.icg == self.ocg == 1 and self.window is not None
 
     def pack(self) -> kernels.PackedWeights:
         d = self.data()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_oracle import ACTIVATIONS, FLOAT_BUDGET, ConvCase, conv_cases
+from kernel_oracle import ACTIVATIONS, FLOAT_BUDGET, ConvCase, conv_cases, depthwise
 
 from accel import kernels
 
@@ -24,7 +24,10 @@ def check_isas_agree(case: ConvCase, **more: Any) -> None:
 def check_close(case: ConvCase, got: np.ndarray) -> None:
     y, size = case.exact()
     bias = case.data()["bias"].astype(np.float64)
-    assert np.all(np.abs(got - y - bias) <= FLOAT_BUDGET * (size + np.abs(bias)))
+    budget = FLOAT_BUDGET * (size + np.abs(bias))
+    if case.is_depthwise:
+        budget += depthwise(case)[1]
+    assert np.all(np.abs(got - y - bias) <= budget)
 
 
 @given(conv_cases())
@@ -136,6 +139,40 @@ def test_saturating_values_are_exact(isa: str, signed: bool, groups: int) -> Non
 def test_conv_foreign_product_same_bytes(mkl_gemm: int, case: ConvCase) -> None:
     for name in kernels.isas():
         assert case.run(name, gemm=mkl_gemm).tobytes() == case.run(name).tobytes()
+
+
+@given(conv_cases(depthwise=True))
+def test_depthwise_scalar_equals_definition(case: ConvCase) -> None:
+    case = replace(case, activation="none", arrays={})
+    bias = case.data()["bias"].astype(np.float64)
+    y, _ = depthwise(case)
+    want = y + bias
+    assert np.all(np.abs(case.run("scalar") - want) <= 2e-7 * (np.abs(want) + np.abs(y)))
+
+
+@pytest.mark.parametrize("isa", kernels.isas())
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (7, 2)])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 1)])
+def test_depthwise_over_several_tiles(
+    isa: str, kernel: tuple[int, int], strides: tuple[int, int]
+) -> None:
+    case = ConvCase(seed=7, n=2, size=(33, 47), groups=70, icg=1, ocg=1, kernel=kernel,
+                    strides=strides, pads=(2, 1, 1, 2), window=24, values="wide")  # fmt: skip
+    want = depthwise(case)[0] + case.data()["bias"]
+    assert np.allclose(case.run(isa), want, rtol=3e-7, atol=3e-7 * np.abs(want).max())
+    assert case.run(isa).tobytes() == replace(case, threads=2).run("scalar").tobytes()
+
+
+def test_depthwise_pixel_keeps_its_bits_beside_one_100_times_as_large(isa: str) -> None:
+    """One large pixel coarsens its tile no more than windows of eight bits do."""
+    case = ConvCase(seed=8, size=(9, 9), groups=32, icg=1, ocg=1, window=32)
+    case.data()["scale"][0, 4, 4] *= 100
+    y, _ = case.exact()
+    far = np.ones((9, 9), bool)
+    far[3:6, 3:6] = False
+    error = np.abs(case.run(isa) - case.data()["bias"] - y)[0][far]
+    step = case.data()["scale"][0].mean() * case.data()["sw"].max() * 127 * 9
+    assert error.max() <= step
 
 
 @given(conv_cases(depthwise=True))

@@ -153,8 +153,7 @@ static guarded run(const lw_isa *isa, lw_pool *pool, const inputs *in, lw_gemm *
                               .groups = s.groups,
                               .window = s.window,
                               .weight_window = s.weight_window,
-                              .zero_point = s.zero_point,
-                              .merge = gemm ? 16 : 0};
+                              .zero_point = s.zero_point};
     lw_weights *packed = lw_weights_create(isa, &wanted, NULL, 0, &status);
     CHECK(packed && status == LW_OK);
     wanted.qw = NULL, wanted.scale = NULL;
