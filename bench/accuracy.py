@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import DATA, Comparison, Task, tasks
+from datasets import DATA
+from tasks import Comparison, Task, tasks
 
 import accel
 
