@@ -12,11 +12,11 @@ from accel.detection.spec import DetectorSpec
 from accel.device import device
 from accel.errors import AccelError, ModelError
 from accel.order import check_threads
-from accel.program_file import SavedProgram, read_program
 from accel.tensor_spec import fix_shapes
 
 if TYPE_CHECKING:
     from accel.backends.cpu import PlanProgram
+    from accel.program_file import SavedProgram
 
 
 class SavedModel:
@@ -58,6 +58,7 @@ def load_program(path: str | Path, threads: int = 1) -> PlanProgram:
         `threads` out of range.
     """
     from accel.backends.cpu import PlanProgram
+    from accel.program_file import read_program
 
     check_threads(threads)
     saved, packed = read_program(path)

@@ -10,7 +10,6 @@ import typer
 import accel
 from accel.cli.options import BatchSize, Model, Threads, parse_backends
 from accel.cli.output import say
-from accel.report import report_page, survey
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")]
 Backends = Annotated[str, typer.Option(help="Devices to compare, with commas between.")]
@@ -26,6 +25,8 @@ def report(
     repeats: Repeats = 20,
 ) -> None:
     """Write a page with the time and error of every layer, the devices, and the memory plan."""
+    from accel.report import report_page, survey  # loads the kernels, which may not be built
+
     found = survey(accel.load(path), parse_backends(backends), batch_size, threads, None, repeats)
     output.write_text(report_page(found), encoding="utf-8")
     say(f"wrote {output}")
