@@ -6,13 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { SCRATCH_FLOATS = 8192 }; /* of one worker, unless a pixel needs more: stays in L1 or L2 */
+
 struct lw_pooling_plan {
     lw_pooling_args args;
     const lw_isa *isa;
-    int64_t oh, ow, ldc;
+    int64_t oh, ow, ldc, pixels; /* pixels that are stored together */
     int workers;
     lw_tap *taps;   /* per worker: kh * kw */
-    float *scratch; /* per worker: ldc */
+    float *scratch; /* per worker: (pixels, ldc) */
     atomic_int failed;
 };
 
@@ -48,39 +50,50 @@ static int collect_taps(const lw_pooling_plan *p, int64_t n, int64_t oy, int64_t
     return found;
 }
 
-static lw_status store_pixel(const lw_pooling_plan *p, int64_t n, int64_t y, int64_t x,
-                             const float *f) {
+/* `count` pixels of output row (n, y) from x on, ldc apart in f. */
+static lw_status store_pixels(const lw_pooling_plan *p, int64_t n, int64_t y, int64_t x,
+                              int64_t count, const float *f) {
     const lw_pooling_args *g = &p->args;
-    if (g->dst) {
+    for (int64_t i = 0; g->dst && i < count; i++) {
         const int64_t *s = g->dst_stride;
-        memcpy(g->dst + n * s[0] + y * s[1] + x * s[2], f, (size_t)g->c * sizeof *f);
+        memcpy(g->dst + n * s[0] + y * s[1] + (x + i) * s[2], f + i * p->ldc,
+               (size_t)g->c * sizeof *f);
     }
     const lw_tensor *t = g->dst_q;
     if (!t) return LW_OK;
     int64_t wide = t->w + t->left + t->right, high = t->h + t->top + t->bottom;
     int64_t pixel = (n * high + y + t->top) * wide + x + t->left;
-    return p->isa->quantize(1, f, 0, g->c, t->window, t->zero_point, t->q + pixel * t->pixel_bytes,
-                            0, t->scale + pixel * t->pixel_windows, 0);
+    return p->isa->quantize(count, f, p->ldc, g->c, t->window, t->zero_point,
+                            t->q + pixel * t->pixel_bytes, t->pixel_bytes,
+                            t->scale + pixel * t->pixel_windows, t->pixel_windows);
+}
+
+static void pool_pixel(const lw_pooling_plan *p, int64_t n, int64_t y, int64_t x, lw_tap *taps,
+                       float *f) {
+    const lw_pooling_args *g = &p->args;
+    const lw_tensor *t = g->src_q;
+    int64_t count;
+    int found = collect_taps(p, n, y, x, taps, &count);
+    float factor = g->average ? 1.0f / (float)(count ? count : 1) : 1.0f;
+    if (found)
+        p->isa->pool(g->average, found, taps, g->c, t ? t->window : g->c, t ? t->zero_point : 0,
+                     factor, f);
+    else
+        memset(f, 0, (size_t)g->c * sizeof *f);
 }
 
 /* One task is one output row. */
 static void pooling_task(void *context, int64_t index, int worker) {
     lw_pooling_plan *p = context;
     const lw_pooling_args *g = &p->args;
-    lw_tap *taps = p->taps + worker * g->kh * g->kw;
-    float *f = p->scratch + worker * p->ldc;
-    int64_t n = index / p->oh, y = index % p->oh, count;
-    const lw_tensor *t = g->src_q;
-    int64_t window = t ? t->window : g->c;
+    float *f = p->scratch + worker * p->pixels * p->ldc;
+    int64_t n = index / p->oh, y = index % p->oh;
     if (g->dst_q && g->dst_q->shared && y == 0) lw_tensor_fill_border(g->dst_q, n);
-    for (int64_t x = 0; x < p->ow; x++) {
-        int found = collect_taps(p, n, y, x, taps, &count);
-        float factor = g->average ? 1.0f / (float)(count ? count : 1) : 1.0f;
-        if (found)
-            p->isa->pool(g->average, found, taps, g->c, window, t ? t->zero_point : 0, factor, f);
-        else
-            memset(f, 0, (size_t)g->c * sizeof *f);
-        if (store_pixel(p, n, y, x, f)) atomic_store(&p->failed, 1);
+    for (int64_t x = 0; x < p->ow; x += p->pixels) {
+        int64_t count = p->ow - x < p->pixels ? p->ow - x : p->pixels;
+        for (int64_t i = 0; i < count; i++)
+            pool_pixel(p, n, y, x + i, p->taps + worker * g->kh * g->kw, f + i * p->ldc);
+        if (store_pixels(p, n, y, x, count, f)) atomic_store(&p->failed, 1);
     }
 }
 
@@ -95,7 +108,10 @@ lw_pooling_plan *lw_pooling_create(const lw_isa *isa, const lw_pooling_args *arg
     p->workers = threads;
     p->ldc = (args->c + 15) / 16 * 16 + 64; /* vectors write beyond the last channel */
     p->taps = calloc((size_t)(threads * args->kh * args->kw), sizeof *p->taps);
-    p->scratch = calloc((size_t)(threads * p->ldc), sizeof *p->scratch);
+    p->pixels = SCRATCH_FLOATS / p->ldc < LW_FINISH_ROWS ? SCRATCH_FLOATS / p->ldc : LW_FINISH_ROWS;
+    if (p->pixels > ow) p->pixels = ow;
+    if (p->pixels < 1) p->pixels = 1;
+    p->scratch = calloc((size_t)(threads * p->pixels * p->ldc), sizeof *p->scratch);
     if (p->taps && p->scratch) return p;
     lw_pooling_destroy(p);
     return NULL;
