@@ -39,6 +39,7 @@ def remote_session() -> SparkSession:
     """A client of a Spark Connect server of its own, with two cores."""
     os.environ |= {
         "JAVA_HOME": str(java_home()),
+        "SPARK_TESTING": "1",  # any free port
         "JDK_JAVA_OPTIONS": QUICK_START,
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",
