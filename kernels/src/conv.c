@@ -15,6 +15,7 @@ enum {
     RESIDENT_BYTES = 512 * 1024, /* of weights that stay in L2 beside activations */
     MAX_PIXELS = 256,
     GEMM_PIXELS = 256, /* pixels of a block when a foreign product does the work */
+    PAGE_FLOATS = 1024,
     CBLAS_ROW_MAJOR = 101,
     CBLAS_NO_TRANS = 111,
     CBLAS_FIX_OFFSET = 173
@@ -40,8 +41,8 @@ struct lw_conv {
     block *blocks;
     int64_t block_count, pixels, pixel_block, pixel_blocks;
     int64_t wide, high; /* of the bordered source */
-    float *scratch;     /* per worker: (pixel_block, ldc) */
-    int64_t ldc;
+    float *scratch;     /* per worker, `apart` floats apart: (pixel_block, ldc) */
+    int64_t ldc, apart;
     int workers, dense; /* dense: our tiles do the work */
     lw_depthwise_plan *depthwise; /* or NULL; then it needs nothing of the rest */
     atomic_int failed;
@@ -159,8 +160,9 @@ static lw_status plan_scratch(lw_conv *p) {
     p->pixel_block = min64(choose_pixel_block(p), p->pixels);
     p->pixel_blocks = (p->pixels - 1) / p->pixel_block + 1;
     p->ldc = round_up(widest, 16) + 16; /* vectors read too far */
-    size_t floats = (size_t)(p->workers * p->pixel_block * p->ldc);
-    p->scratch = lw_alloc(floats * sizeof *p->scratch);
+    /* A page between workers: the prefetcher of one would fetch what another writes. */
+    p->apart = round_up(p->pixel_block * p->ldc, PAGE_FLOATS) + PAGE_FLOATS;
+    p->scratch = lw_alloc((size_t)(p->workers * p->apart) * sizeof *p->scratch);
     return p->scratch ? LW_OK : LW_NOMEM;
 }
 
@@ -414,7 +416,7 @@ static void conv_task(void *context, int64_t index, int worker) {
     int together = lw_weights_bytes(p->args.weights) <= RESIDENT_BYTES;
     int64_t at = together ? index % p->block_count : index / p->pixel_blocks;
     const block *b = p->blocks + at;
-    float *c = p->scratch + worker * p->pixel_block * p->ldc;
+    float *c = p->scratch + worker * p->apart;
     pixel_set set;
     row_set rows;
     collect_pixels(p, together ? index / p->block_count : index % p->pixel_blocks, &set);
