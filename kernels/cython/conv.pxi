@@ -18,7 +18,8 @@ cdef class Conv:
     bias : (OC,) float32, optional
         Copied.
     residual, dst : (N, OH, OW, OC) float32, optional
-        Channels adjacent; other axes may be strided.
+        Channels adjacent; other axes may be strided. The residual may be a QTensor instead, whose
+        window is a power of two of 16 or more, or all its channels.
     activation : {"none", "relu", "clip", "leaky", "hardswish", "silu"}
     alpha, lo, hi : float
     dst_q : QTensor, optional
@@ -64,11 +65,14 @@ cdef class Conv:
         a.pad_top, a.pad_left = pads[0], pads[1]
         a.dilation_h, a.dilation_w = dilations
         a.bias = a.residual = a.dst = NULL
+        a.residual_q = NULL
         a.dst_q, a.gemm = NULL, NULL
         if bias is not None:
             _shaped("bias", bias, np.float32, (self.shape[3],))
             a.bias = <const float *>cnp.PyArray_DATA(bias)
-        if residual is not None:
+        if isinstance(residual, QTensor):
+            a.residual_q = _residual(residual, self.shape)
+        elif residual is not None:
             _strided("residual", residual, self.shape)
             a.residual = <const float *>cnp.PyArray_DATA(residual)
             for i in range(3):
@@ -86,6 +90,8 @@ cdef class Conv:
             _windowed("dst_q", dst_q)
             a.dst_q = &dst_q.t
         _check_overlap(src, dst, dst_q)
+        if a.residual_q != NULL:
+            _check_overlap(residual, dst, dst_q)
         if activation not in _ACTIVATIONS:
             raise KernelError(f"activation is {activation!r}; expected one of {_ACTIVATIONS}")
         a.activation = <lw_activation><int>_ACTIVATIONS.index(activation)
@@ -106,6 +112,15 @@ cdef class Conv:
         if status != LW_OK:
             raise KernelError("the output of a convolution holds NaN or infinity, which has no "
                               "int8 value; check the scales, bias and residual")
+
+
+cdef const lw_tensor *_residual(QTensor residual, shape) except NULL:
+    if residual.shape != shape:
+        raise KernelError(f"residual has shape {residual.shape}; expected {shape}")
+    if lw_residual_shift(&residual.t) < 0:
+        raise KernelError(f"residual has window {residual.window}; expected a power of two of 16 or "
+                          f"more, or all {shape[3]} channels")
+    return &residual.t
 
 
 def _check_overlap(QTensor src, dst, QTensor dst_q):

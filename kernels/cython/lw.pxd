@@ -35,12 +35,14 @@ cdef extern from "lw.h" nogil:
         int64_t oh, ow, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w
         const float *residual
         int64_t residual_stride[3]
+        const lw_tensor *residual_q
         lw_activation activation
         float alpha, lo, hi
         float *dst
         int64_t dst_stride[3]
         const lw_tensor *dst_q
         lw_gemm *gemm
+    int lw_residual_shift(const lw_tensor *)
     const lw_isa *lw_isa_find(const char *)
     const lw_isa *lw_isa_best()
     const lw_isa *lw_isa_at(int)

@@ -12,9 +12,9 @@
  *   mode C   f = (float)acc * scale[image], one chunk being all of K;  y = fma(f, sb[n], bias[n])
  *
  * In mode C a whole image has one scale, which is 1 where the caller multiplied it into sb, and a
- * border of any bytes. In the others taps outside the image contribute exactly 0. Then y += residual, the
- * activation, the store as float and, in the same pass, the quantization into the windows of the
- * next layer. There is no other rounding, so that every instruction set gives the same bits.
+ * border of any bytes. In the others taps outside the image contribute exactly 0. Then y += residual,
+ * or y = fma((float)(q - zero_point), scale, y) where it is quantized, the activation, the store as
+ * float and, in the same pass, the quantization into the windows of the next layer. There is no other rounding, so that every instruction set gives the same bits.
  *
  * Depthwise layers (several groups of one input and one output channel, modes A and AW, at most
  * LW_DEPTHWISE_TAPS taps) add up 16-bit values instead, whose scale the pixels of a tile share.
@@ -201,6 +201,7 @@ typedef struct lw_conv_args {
     int64_t stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
     const float *residual;      /* f32 (n, oh, ow, oc) or NULL */
     int64_t residual_stride[3]; /* floats between n, oh, ow */
+    const lw_tensor *residual_q; /* instead, (n, oh, ow, oc), windows as lw_residual_shift asks */
     lw_activation activation;
     float alpha, lo, hi;
     float *dst; /* f32 (n, oh, ow, oc) or NULL */
@@ -210,6 +211,10 @@ typedef struct lw_conv_args {
 } lw_conv_args;
 
 typedef struct lw_conv lw_conv;
+
+/* Log2 of the window of a tensor that can be a residual, -1 if it cannot: its window is a power of
+ * two of 16 or more, or all its channels. */
+int lw_residual_shift(const lw_tensor *t);
 
 /* Plans a convolution; every tap must stay inside the bordered src. A matrix product (m, k) is a
  * convolution over a tensor of shape (1, 1, m, k). All memory is allocated here. The objects that

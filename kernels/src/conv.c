@@ -116,11 +116,12 @@ static lw_status plan_windows(lw_conv *p) {
     return LW_OK;
 }
 
-/* A block may end where a window of dst_q ends. */
+/* A block may end where windows of dst_q and of the residual end. */
 static int is_block_end(const lw_conv *p, int64_t channels, int64_t end) {
-    const lw_tensor *q = p->args.dst_q;
+    const lw_tensor *q = p->args.dst_q, *r = p->args.residual_q;
     if (end == p->args.weights->oc) return 1;
-    return channels >= BLOCK_CHANNELS && (!q || end % q->window == 0);
+    return channels >= BLOCK_CHANNELS && (!q || end % q->window == 0) &&
+           (!r || end % r->window == 0);
 }
 
 static lw_status plan_blocks(lw_conv *p) {
@@ -276,7 +277,8 @@ static const float *scale_of(const lw_tensor *t, int64_t image, int64_t pixel) {
 /* Whether tiles give what the caller asks for: then they need no scratch and no second pass. */
 static int is_plain(const lw_conv *p) {
     const lw_conv_args *g = &p->args;
-    return p->dense && g->dst && !g->dst_q && !g->residual && g->activation == LW_NONE;
+    return p->dense && g->dst && !g->dst_q && !g->residual && !g->residual_q &&
+           g->activation == LW_NONE;
 }
 
 static void collect_pixels(const lw_conv *p, int64_t index, pixel_set *set) {
@@ -398,7 +400,7 @@ static void sum_dense(const lw_conv *p, const block *b, const pixel_set *set, co
 static lw_status finish_block(const lw_conv *p, const block *b, const pixel_set *set, row_set *rows,
                               float *c) {
     const lw_conv_args *g = &p->args;
-    lw_post post = post_of(g, rows, b->n);
+    lw_post post = post_of(g, rows, b->n0, b->n);
     if (!p->dense) post.sb = p->sb + b->n0, post.bias = p->bias + b->n0;
     lw_status status = LW_OK;
     for (int64_t m = 0; m < set->count; m += LW_FINISH_ROWS) {

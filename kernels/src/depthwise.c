@@ -65,8 +65,10 @@ static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 /* ---- plan --------------------------------------------------------------------------------- */
 
 static int64_t block_channels(const lw_depthwise_plan *p) {
-    const lw_tensor *q = p->g->dst_q;
-    return q ? ceil_div(BLOCK_CHANNELS, q->window) * q->window : BLOCK_CHANNELS;
+    const lw_tensor *q = p->g->dst_q, *r = p->g->residual_q;
+    int64_t window = q ? q->window : 1, step = ceil_div(BLOCK_CHANNELS, window) * window;
+    while (r && step < r->c && step % r->window) step += window;
+    return step;
 }
 
 static lw_status plan_blocks(lw_depthwise_plan *p) {
@@ -236,10 +238,6 @@ static tile find_tile(const lw_depthwise_plan *p, int64_t index) {
     return t;
 }
 
-static int64_t pixel_at(const lw_tensor *t, int64_t n, int64_t y, int64_t x) {
-    return (n * (t->h + t->top + t->bottom) + y) * (t->w + t->left + t->right) + x;
-}
-
 /* Scales of window w of the tile, row by row, to s->seen. */
 static void gather_scales(const lw_tensor *src, const tile *t, int64_t w, float *seen) {
     int64_t count = t->right - t->left, step = src->pixel_windows;
@@ -346,7 +344,7 @@ static void sum_group(const lw_depthwise_plan *p, worker_state *s, const tile *t
 static int finish_group(const lw_depthwise_plan *p, worker_state *s, const tile *t, position at,
                         int rows, int columns) {
     row_set set;
-    lw_post post = post_of(p->g, &set, t->b->n);
+    lw_post post = post_of(p->g, &set, t->b->c0, t->b->n);
     int bad = 0, together = columns == p->pitch; /* then rows are adjacent in y too */
     for (int r = 0; r < rows; r++) {
         int first = together ? r * columns : 0;

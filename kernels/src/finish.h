@@ -208,6 +208,14 @@ INLINE void finish_vectors(const int rows, const lw_activation activation, const
     }
     if (p->residual)
         UNROLLED (i, rows) y[i] = vf_add(y[i], vf_load_n(p->residual[row + i] + j, n));
+    if (p->residual_q) {
+        vi minus = vi_set(-p->residual_zero);
+        int64_t window = (p->first + j) >> p->residual_shift;
+        UNROLLED (i, rows) {
+            vf x = vf_from(vi_add(vi_from_u8(p->residual_q[row + i] + j), minus));
+            y[i] = vf_fma(x, vf_set(p->residual_scale[row + i][window]), y[i]);
+        }
+    }
     UNROLLED (i, rows)
         y[i] = activate(activation, y[i], vf_set(p->alpha), vf_set(p->lo), vf_set(p->hi));
     if (p->dst)
@@ -290,7 +298,7 @@ INLINE int finish_windows(const lw_activation activation, const range range, con
  * are found from them directly: values need not be stored. */
 INLINE lw_status finish_rows(const lw_activation activation, const lw_post *p, int rows, float *f,
                              ptrdiff_t ldf) {
-    int bad = 0, direct = activation <= LW_RELU && !p->sb && !p->residual;
+    int bad = 0, direct = activation <= LW_RELU && !p->sb && !p->residual && !p->residual_q;
     range range = range_of(p->activation, p->lo, p->hi, p->zero_point);
     if (!p->q)
         finish_plain(activation, p, rows, f, ldf);

@@ -31,6 +31,10 @@ typedef struct lw_post {
     int64_t n;
     const float *sb, *bias;       /* NULL: the sums are y already */
     const float *const *residual; /* or NULL */
+    const uint8_t *const *residual_q; /* or NULL; then the three below do not count */
+    const float *const *residual_scale; /* of channel 0, which is `first` before the first one */
+    int64_t first;
+    int residual_shift, residual_zero; /* log2 of its window; its zero point */
     float *const *dst;            /* or NULL */
     uint8_t *const *q;            /* or NULL; then the rest does not count */
     float *const *scale;

@@ -39,6 +39,15 @@ void lw_tensor_fill_border(const lw_tensor *t, int64_t image) {
     }
 }
 
+int lw_residual_shift(const lw_tensor *t) {
+    enum { SMALLEST = 4, LARGEST = 62 };
+    if (!t->scale) return -1;
+    if (t->window >= t->c) return LARGEST;
+    for (int shift = SMALLEST; shift < LARGEST; shift++)
+        if (t->window == (int64_t)1 << shift) return shift;
+    return -1;
+}
+
 /* ---- quantize ---- */
 
 typedef struct quantize_job {

@@ -1,0 +1,106 @@
+"""Residuals that are quantized: added as they lie, window by window."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accel import kernels
+from accel.errors import KernelError
+from accel.kernels import Conv, Pool, QTensor, Quantize
+from tests.kernels.kernel_oracle import ConvCase, conv_cases
+
+Array = np.ndarray[Any, Any]
+
+
+def residual_of(shape: tuple[int, ...], window: int, signed: bool, seed: int = 3) -> QTensor:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape).astype(np.float32) * 10 ** rng.uniform(-3, 3, (*shape[:3], 1))
+    tensor = QTensor(shape, window, signed, (1, 0, 2, 1))
+    Quantize(np.ascontiguousarray(x if signed else np.abs(x), np.float32), tensor, Pool(1))()
+    return tensor
+
+
+def out_shape(case: ConvCase) -> tuple[int, int, int, int]:
+    n, h, w, _ = case.exact()[0].shape
+    return n, h, w, case.groups * case.ocg
+
+
+def values(tensor: QTensor) -> Array:
+    """In float64."""
+    spread = np.repeat(tensor.scale.astype(np.float64), tensor.window, axis=3)
+    return (tensor.q - (128.0 if tensor.signed else 0.0)) * spread[..., : tensor.shape[3]]
+
+
+def run(case: ConvCase, isa: str, residual: Any, quantized: bool) -> tuple[Array, ...]:
+    d = case.data()
+    src = QTensor(d["q"].shape, case.window, case.signed, case.pads)
+    src.q[...] = d["q"]
+    src.scale[...] = d["scale"]
+    with kernels.use_isa(isa):
+        weights = case.pack()
+    dst = np.empty(out_shape(case), np.float32)
+    dst_q = QTensor(dst.shape, 32, True) if quantized else None
+    Conv(src, weights, bias=d["bias"], residual=residual, dst=dst, dst_q=dst_q,
+         pool=Pool(case.threads), **case.options())()  # fmt: skip
+    return (dst, dst_q.q, dst_q.scale) if dst_q is not None else (dst,)
+
+
+@given(conv_cases(windows=True), st.sampled_from([16, 32, 64, 1000]), st.booleans(), st.booleans())
+def test_every_isa_adds_the_same_bits(
+    case: ConvCase, window: int, signed: bool, quantized: bool
+) -> None:
+    if case.window is None:
+        return
+    residual = residual_of(out_shape(case), window, signed)
+    first, *others = (run(case, isa, residual, quantized) for isa in kernels.isas())
+    for other in others:
+        assert all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+@pytest.mark.parametrize("window", [16, 32, 64])
+def test_sum_is_that_of_the_dequantized_residual(depthwise: bool, window: int) -> None:
+    case = ConvCase(5, groups=80, icg=1, ocg=1) if depthwise else ConvCase(5, icg=24, ocg=80)
+    case = replace(case, activation="none")
+    residual = residual_of(out_shape(case), window, True)
+    (plain,) = run(case, kernels.isa(), None, False)
+    (added,) = run(case, kernels.isa(), residual, False)
+    want = plain.astype(np.float64) + values(residual)
+    np.testing.assert_allclose(added, want, rtol=2e-7, atol=2e-7 * np.abs(plain).max())
+
+
+def test_channels_of_a_whole_can_be_added() -> None:
+    case = ConvCase(6, icg=24, ocg=32)
+    n, h, w, c = out_shape(case)
+    whole = residual_of((n, h, w, 96), 32, True)
+    part = whole.channels(32, 64)
+    alone = QTensor((n, h, w, c), 32, True)
+    alone.q[...], alone.scale[...] = part.q, part.scale
+    assert np.array_equal(*(run(case, kernels.isa(), r, False)[0] for r in (part, alone)))
+
+
+@pytest.mark.parametrize("window", [8, 24, 48])
+def test_other_windows_are_refused(window: int) -> None:
+    case = ConvCase(1, ocg=80)
+    with pytest.raises(KernelError, match="expected a power of two of 16 or more"):
+        run(case, kernels.isa(), QTensor(out_shape(case), window, True), False)
+
+
+def test_wrong_residuals_are_refused() -> None:
+    case = ConvCase(1, ocg=32)
+    n, h, w, c = out_shape(case)
+    with pytest.raises(KernelError, match="residual has shape"):
+        run(case, kernels.isa(), QTensor((n, h, w, c + 1), 64, True), False)
+    with pytest.raises(KernelError, match="residual has window None"):
+        run(case, kernels.isa(), QTensor((n, h, w, c), None, True), False)
+    dst_q = QTensor((n, h, w, c), 32, True)
+    d = case.data()
+    src = QTensor(d["q"].shape, case.window, case.signed, case.pads)
+    with pytest.raises(KernelError, match="overlap"):
+        Conv(src, case.pack(), residual=dst_q, dst_q=dst_q, pool=Pool(1), **case.options())
