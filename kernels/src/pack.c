@@ -4,10 +4,19 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+enum { HUGE_PAGE = 2 << 20 };
+
+/* Large arrays lie on huge pages where the system has some: what streams from memory is then not
+ * cut by every 4 KB of address translation. */
 void *lw_alloc(size_t bytes) {
-    size_t padded = (bytes + LW_SLACK + LW_ALIGN - 1) / LW_ALIGN * LW_ALIGN;
-    void *p = padded < bytes ? NULL : aligned_alloc(LW_ALIGN, padded);
+    size_t align = bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : LW_ALIGN;
+    size_t padded = (bytes + LW_SLACK + align - 1) / align * align;
+    void *p = padded < bytes ? NULL : aligned_alloc(align, padded);
+#ifdef MADV_HUGEPAGE
+    if (p && align == HUGE_PAGE) madvise(p, padded, MADV_HUGEPAGE); /* a wish: may fail */
+#endif
     return p ? memset(p, 0, padded) : NULL;
 }
 
