@@ -56,6 +56,11 @@ class Floats:
         return np.ndarray(self.shape, self.dtype, self.buffer.memory, self._offset, self._strides)
 
     @property
+    def held(self) -> Array:
+        """What the kernels take: the array."""
+        return self.array
+
+    @property
     def nbytes(self) -> int:
         """Bytes of its own elements."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
@@ -120,6 +125,11 @@ class Windows:
         """A new tensor."""
         nbytes = kernels.QTensor.nbytes_for(shape, window, halo)
         return cls(arena.reserve(nbytes), shape, window, signed, halo, border)
+
+    @property
+    def held(self) -> kernels.QTensor:
+        """What the kernels take: the tensor."""
+        return self.tensor
 
     @property
     def nbytes(self) -> int:

@@ -154,7 +154,7 @@ class Plan:
     def _add_product(self, call: ProductCall) -> None:
         e, values = call.epilogue, self._values
         source, target = values.windows(call), values.target(call.y, call.rows)
-        residual = None if e.residual is None else values.nhwc(e.residual, call.rows)
+        residual = values.residual(call)
 
         def bind() -> Run:
             weights = self._packed(call)
@@ -166,7 +166,7 @@ class Plan:
                 pads=call.pads,
                 dilations=call.dilations,
                 bias=call.bias,
-                residual=None if residual is None else residual.array,
+                residual=None if residual is None else residual.held,
                 activation=e.activation,
                 alpha=e.alpha,
                 lo=e.lo,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from accel.schedule import (
     HostGroup,
     PoolCall,
@@ -10,6 +12,8 @@ from accel.schedule import (
     Schedule,
     ViewCall,
 )
+
+LARGE_BYTES = 256 * 1024  # of an image in float32: what a core's L2 does not keep
 
 Key = tuple[str, bool, int | None, bool]
 
@@ -27,6 +31,7 @@ class Readers:
         self.plain: set[str] = set(schedule.outputs)
         self.floats: dict[str, bool] = {}
         self._products: dict[str, list[ProductCall]] = {}
+        self._residuals: dict[str, list[ProductCall]] = {}
         for call in schedule.calls:
             if isinstance(call, HostGroup | ViewCall):
                 self.plain.update(call.reads)
@@ -34,10 +39,12 @@ class Readers:
                 self._products.setdefault(call.x, []).append(call)
                 if call.window is None:  # read plane by plane, or as raw pixels
                     self.plain.add(call.x)
-                if call.epilogue.residual is not None:
-                    self.floats[call.epilogue.residual] = call.rows
+                residual = call.epilogue.residual
+                if residual is not None:
+                    self._residuals.setdefault(residual, []).append(call)
             elif isinstance(call, PoolCall | SampleCall):
                 self.floats[call.x] = False
+        self._quantized = self._choose_residuals(schedule)
         for call in schedule.calls:
             if isinstance(call, HostGroup | ViewCall):
                 continue
@@ -53,17 +60,45 @@ class Readers:
         """The product whose windows the producer's epilogue can write itself."""
         return next((r for r in self.products(name) if r.rows == rows), None)
 
+    def residual(self, name: str) -> ProductCall | None:
+        """The product whose windows of a value serve as residual too; None: floats do."""
+        return self._quantized.get(name)
+
     def halo(self, key: Key) -> tuple[int, int, int, int]:
         """The widest padding of the products that read these windows."""
         pads = [r.pads for r in self.products(key[0]) if windows_key(key[0], r) == key]
         top, left, bottom, right = (max(p) for p in zip(*pads, strict=True))
         return top, left, bottom, right
 
+    def _choose_residuals(self, schedule: Schedule) -> dict[str, ProductCall]:
+        """Large images that a product reads in windows anyway are not kept as floats as well, which
+        would move eight times the bytes. Small ones are: they cost no time, and nothing is rounded.
+        """
+        found = {}
+        for name, calls in self._residuals.items():
+            reader = self.direct(name, rows=False)
+            shape = schedule.shapes[name]
+            large = shape is not None and 4 * prod(shape[1:]) >= LARGE_BYTES
+            rows = any(c.rows for c in calls)
+            kept = name in self.floats or name in self.plain or rows or not large
+            if reader is not None and not kept and _serves(reader.window, shape):
+                found[name] = reader
+            else:
+                self.floats[name] = calls[0].rows
+        return found
+
     def _changes_form(self, name: str, rows: bool) -> bool:
         """Whether a matrix is read as an image or an image as a matrix."""
         forms = {r.rows for r in self.products(name)}
         forms.add(self.floats.get(name, rows))
         return forms != {rows}
+
+
+def _serves(window: int | None, shape: tuple[int, ...] | None) -> bool:
+    """Whether the kernels can add a residual of such windows."""
+    if window is None or shape is None:
+        return False
+    return window >= shape[1] or (window >= 16 and window & (window - 1) == 0)
 
 
 def windows_key(name: str, reader: ProductCall) -> Key:

@@ -112,6 +112,14 @@ class Values:
         """The quantized input of a product."""
         return self._windows[windows_key(call.x, call)]
 
+    def residual(self, call: ProductCall) -> Form | None:
+        """What is added to the sums of a product, None if nothing is."""
+        name = call.epilogue.residual
+        if name is None:
+            return None
+        reader = self.readers.residual(name)
+        return self.nhwc(name, call.rows) if reader is None else self.make_windows(name, reader)
+
     def make_windows(self, name: str, reader: ProductCall) -> Windows:
         """Room for a value in the windows of a reader."""
         key = windows_key(name, reader)

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 import accel
 from accel.errors import ModelError
 from accel.lower import lower
+from accel.readers import Readers
 from accel.schedule import HostGroup, ProductCall, SampleCall, Schedule
 
 Array = np.ndarray[Any, Any]
@@ -233,6 +234,29 @@ def test_strided_shortcuts_with_new_channels(
     found = [c for c in schedule(data).calls if isinstance(c, SampleCall)]
     assert bool(found) == own
     check_values(data, {"x": rng.standard_normal((2, 3, 12, 10)).astype(np.float32)})
+
+
+@pytest.mark.parametrize(("size", "as_windows"), [(8, False), (40, True)])
+def test_large_residuals_stay_in_windows(
+    size: int, as_windows: bool, rng: np.random.Generator
+) -> None:
+    net = Net()
+    x = net.op("Relu", net.conv("x", 48, 3, pads=[1] * 4))
+    for _ in range(2):
+        y = net.op("Relu", net.conv(x, 48, 48, pads=[1] * 4))
+        x = net.op("Relu", net.op("Add", net.conv(y, 48, 48, k=1), x))
+    z = net.conv(x, 5, 48, k=1)
+    data = net.model({"x": ["N", 3, size, size]}, {z: ["N", 5, size, size]})
+    found = Readers(schedule(data))
+    residuals = [c.epilogue.residual for c in kernel_calls(data) if c.epilogue.residual]
+    assert len(residuals) == 2
+    for name in residuals:
+        assert (found.residual(name) is not None) == as_windows == (name not in found.floats)
+    images = rng.standard_normal((3, 3, size, size)).astype(np.float32)
+    check_values(data, {"x": images})
+    model = accel.load(data).quantize()
+    whole, *single = (accel.device("cpu").compile(model, batch_size=b) for b in (3, 1))
+    np.testing.assert_array_equal(whole.run(images), single[0].run(images))
 
 
 def test_chain_of_image_operators_stays_on_our_kernels(rng: np.random.Generator) -> None:
