@@ -80,7 +80,7 @@ def estimate(
     profile = _profile(card, clock_mhz, engines)
     model = accel.load(path)
     shapes = parse_shapes(shape, model)
-    job = job_of(model, shapes, _dense(profile))
+    job = job_of(model, shapes, takes_dense(profile))
     load = Load(batch, queues, streams)
     traced = bool(html or trace)
     found, used = simulate(job, profile, way, load, faults=faults, seed=seed, trace=traced)
@@ -141,7 +141,8 @@ def _profile(card: str, clock_mhz: float | None, engines: int | None) -> Profile
     return profile.with_values(**changes)
 
 
-def _dense(profile: Profile) -> bool:
+def takes_dense(profile: Profile) -> bool:
+    """Whether the card's engine runs matrix products beside convolutions."""
     return "engine.dense" not in profile or bool(profile.value("engine.dense"))
 
 

@@ -12,8 +12,8 @@ from accel.fpga.report import Path
 from accel.fpga.timeline import timeline_svg
 
 SHOWN_REQUESTS = 4
-STYLE = """
-body { font: 14px sans-serif; max-width: 1000px; margin: 2em auto; color: #222 }
+PAGE_STYLE = "body { font: 14px sans-serif; max-width: 1000px; margin: 2em auto; color: #222 }"
+CARD_STYLE = """
 .card table { border-collapse: collapse } .card td, .card th { padding: .2em .8em .2em 0 }
 .card td.number { text-align: right } .card .bar { background: #1f6f8b; height: 10px }
 .card .track { width: 300px; background: #eee }
@@ -47,7 +47,7 @@ def card_page(title: str, found: Estimate, card: Card | None, paths: Sequence[Pa
     section = card_section(title, found, card, paths)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}'
-        f"</title><style>{STYLE}</style></head><body>\n{section}\n</body></html>\n"
+        f"</title><style>{PAGE_STYLE}{CARD_STYLE}</style></head><body>\n{section}\n</body></html>\n"
     )
 
 

@@ -19,12 +19,12 @@ td.bar { width: 22% } .track { background: #f0f0f0; height: 11px; margin-top: 3p
 """
 
 
-def report_page(found: Survey, card: str = "") -> str:
+def report_page(found: Survey, card: str = "", card_style: str = "") -> str:
     """Return the page.
 
     Parameters
     ----------
-    card : a section on a simulated card, HTML that is put in as it is.
+    card : a section on a simulated card, HTML that is put in as it is; card_style : its CSS.
     """
     told = found.explanation
     fp32, int8 = found.model_bytes
@@ -49,7 +49,7 @@ def report_page(found: Survey, card: str = "") -> str:
     body = "\n".join(part for part in parts if part)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}'
-        f"</title><style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
+        f"</title><style>{STYLE}{card_style}</style></head><body>\n{body}\n</body></html>\n"
     )
 
 
