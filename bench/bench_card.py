@@ -56,13 +56,14 @@ def run(name: str, card: str, batch: int) -> Measurement:
 def events(name: str, card: str, batch: int) -> float:
     """Count the simulated events of one image."""
     simulated = Card(card, trace=False)
-    count, step = [0], simulated.env.step
+    count, step_by = [0], simulated.env.step_by
 
-    def counted() -> None:
-        count[0] += 1
-        step()
+    def counted(limit_ps: float) -> bool:
+        taken = step_by(limit_ps)
+        count[0] += taken
+        return taken
 
-    simulated.env.step = counted  # type: ignore[method-assign]
+    simulated.env.step_by = counted  # type: ignore[method-assign]
     network = Network.of_shapes(name, topology(name), IMAGE_BYTES, images=batch)
     measure(simulated, network, IMAGES // batch)
     return count[0] / IMAGES

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
-import simpy
-
 from accel.errors import CardError, InputError
-from accel.fpga.clock import PS_PER_NS, PS_PER_S, Server, seconds_to_ps
+from accel.fpga.clock import PS_PER_NS, PS_PER_S, Clock, Server, seconds_to_ps
 from accel.fpga.context import Command, Direction, QueueContext
 from accel.fpga.dma import Dma, DmaSpec
 from accel.fpga.engine import EngineSpec
@@ -73,7 +71,7 @@ class Card:
         trace: bool = True,
     ) -> None:
         self.profile = card if isinstance(card, Profile) else load_profile(card)
-        self.env = simpy.Environment(initial_time=0)
+        self.env = Clock()
         self.trace = Trace(trace, title=self.profile.name)
         self.ready_ps = 0
         self.faults = Faults(
@@ -107,7 +105,7 @@ class Card:
     @property
     def now_ps(self) -> int:
         """Simulated picoseconds since the card was made."""
-        return int(self.env.now)
+        return self.env.now
 
     @property
     def status_register(self) -> int:
@@ -231,9 +229,10 @@ class Card:
         return [self.link.up, self.link.down, *self.ports.values(), *shared, *engines]
 
     def _start_program(self, scheduler: Scheduler, context: QueueContext, command: Command) -> None:
+        flow = context.flow(command.cid, command.generation) if self.trace.enabled else None
         scheduler.start(
             command.program,
             command.frame,
             lambda status: self.dma.program_done(context, command, status),
-            context.flow(command.cid, command.generation),
+            flow,
         )

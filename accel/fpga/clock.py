@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from heapq import heappop, heappush
+from typing import Any, Protocol, cast
 
 import simpy
+from simpy.core import EmptySchedule
+from simpy.events import NORMAL, Event
 
 PS_PER_S = 10**12
 PS_PER_NS = 1_000
 
-Action = Callable[[object], None]
-"""Called when its time has come, with the event."""
+Action = Callable[[], object]
+"""Called when its time has come."""
 
 
 class Recorder(Protocol):
@@ -41,6 +44,47 @@ def cycles_to_ps(cycles: float, hertz: float) -> int:
     return math.ceil(cycles * PS_PER_S / hertz)
 
 
+class Clock(simpy.Environment):
+    """SimPy's event loop, in whole picoseconds, for plain functions beside SimPy's events.
+
+    A function costs a fraction of a `simpy.Timeout`, which nobody here would wait for.
+
+    Attributes
+    ----------
+    now : picoseconds since the start; not SimPy's property, which costs a call
+    """
+
+    now: int = 0
+
+    def __init__(self) -> None:
+        super().__init__(initial_time=0)
+        self._heap = cast("list[tuple[int, int, int, Any]]", self._queue)
+
+    def call_at(self, time_ps: int, function: Action) -> None:
+        """Call `function` when simulated time reaches `time_ps`, or now if that has passed."""
+        now = self.now
+        heappush(self._heap, (time_ps if time_ps > now else now, NORMAL, next(self._eid), function))
+
+    def step(self) -> None:
+        """Take the next function or event. Raises `simpy.core.EmptySchedule` if there is none."""
+        if not self.step_by(math.inf):
+            raise EmptySchedule
+
+    def step_by(self, limit_ps: float) -> bool:
+        """Take the next function or event if it is due by `limit_ps`; tell whether one was."""
+        heap = self._heap
+        if not heap or heap[0][0] > limit_ps:
+            return False
+        self.now, _, _, what = heap[0]
+        self._now = self.now
+        if isinstance(what, Event):
+            super().step()
+        else:
+            heappop(heap)
+            what()
+        return True
+
+
 class Server:
     """A resource that serves one piece of work at a time, first come, first served.
 
@@ -49,15 +93,15 @@ class Server:
 
     Parameters
     ----------
-    env : simpy.Environment
-        The event loop; `env.now` is in picoseconds.
+    env : Clock
+        The event loop.
     name : str
         The track the work appears on in a trace.
     recorder : Recorder, optional
         Is told of each piece of work that has a name.
     """
 
-    def __init__(self, env: simpy.Environment, name: str, recorder: Recorder | None = None) -> None:
+    def __init__(self, env: Clock, name: str, recorder: Recorder | None = None) -> None:
         self.env = env
         self.name = name
         self.free_at_ps = 0
@@ -67,7 +111,7 @@ class Server:
 
     def reserve(self, duration_ps: int, what: str = "", earliest_ps: int = 0) -> int:
         """Queue one piece of work and return the picosecond at which it ends."""
-        start: int = self.env.now  # type: ignore[assignment]  # whole picoseconds only
+        start = self.env.now
         if start < self.free_at_ps:
             start = self.free_at_ps
         if start < earliest_ps:
@@ -82,29 +126,9 @@ class Server:
 
     def clear(self) -> None:
         """Forget queued work, as a reset does; time not yet spent is given back."""
-        now = int(self.env.now)
+        now = self.env.now
         if self.free_at_ps > now:
             self.busy_ps -= min(self.busy_ps, self.free_at_ps - now)
             self.free_at_ps = now
             if self._recorder is not None:
                 self._recorder.cut(self.name, now)
-
-
-class _Call(simpy.Event):
-    """An event that calls one function: a `simpy.Timeout` without what nobody waits for."""
-
-    def __init__(self, env: simpy.Environment, delay: int, function: Action) -> None:
-        self.env = env
-        self.callbacks = [function]
-        self._value = None
-        self._ok = True
-        env.schedule(self, delay=delay)
-
-
-def call_at(env: simpy.Environment, time_ps: int, function: Action) -> None:
-    """Call `function` when simulated time reaches `time_ps`, or now if that has passed.
-
-    It is given the event, which hardly anyone wants; that spares a call for each event.
-    """
-    delay: int = time_ps - env.now  # type: ignore[assignment]  # whole picoseconds only
-    _Call(env, delay if delay > 0 else 0, function)

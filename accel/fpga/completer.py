@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import simpy
-
-from accel.fpga.clock import call_at, seconds_to_ps
+from accel.fpga.clock import Clock, seconds_to_ps
 from accel.fpga.context import Command, QueueContext
 from accel.fpga.faults import Fault, Faults
 from accel.fpga.link import Link
 from accel.fpga.memory import Memory
-from accel.fpga.ring import COMPLETION, INDEX_MASK, PACKED_COMPLETION, phase_of
+from accel.fpga.ring import COMPLETION_BYTES, INDEX_MASK, PACKED_COMPLETION, phase_of
 from accel.fpga.trace import Trace
 
 
@@ -24,7 +22,7 @@ class Completer:
 
     def __init__(
         self,
-        env: simpy.Environment,
+        env: Clock,
         host: Memory,
         link: Link,
         faults: Faults,
@@ -42,14 +40,16 @@ class Completer:
     def complete(self, context: QueueContext, command: Command) -> None:
         """End a command and announce it, unless its completion is lost, late or doubled."""
         context.end(command)
-        fires = self.faults.fires
+        epoch, fires = self.epoch, self.faults.fires
+        if not self.faults.armed:
+            self._send_or_wait(context, command, epoch)
+            return
         if fires(Fault.COMPLETION_LOST):
             return
         delay = max(self._delay(Fault.COMPLETION_REORDERED), self._delay(Fault.COMPLETION_LATE))
-        epoch = self.epoch
         if delay:
-            later = int(self.env.now) + delay
-            call_at(self.env, later, lambda _: self._send_or_wait(context, command, epoch))
+            later = self.env.now + delay
+            self.env.call_at(later, lambda: self._send_or_wait(context, command, epoch))
         else:
             self._send_or_wait(context, command, epoch)
         if fires(Fault.COMPLETION_DUPLICATED):
@@ -83,13 +83,12 @@ class Completer:
         """
         index = context.completion_pidx
         context.completion_pidx = (index + 1) & INDEX_MASK
-        size = COMPLETION.itemsize
-        offset = (index & (context.completion_size - 1)) * size
+        offset = (index & (context.completion_size - 1)) * COMPLETION_BYTES
         status = command.status << 1 | phase_of(index, context.completion_size)
         epoch = self.epoch
         held = self._delay(Fault.COMPLETION_STALE)
 
-        def write(_: object) -> None:
+        def write() -> None:
             raw = context.completion_raw
             if epoch != self.epoch:
                 address = context.completion_base
@@ -101,7 +100,8 @@ class Completer:
                 command.cid, command.generation, 0, status, command.n_bytes, command.checksum,
             )  # fmt: skip
             self.counts["completions"] += 1
-            self.trace.moment(context.track, "completion", int(self.env.now))
+            if self.trace.enabled:
+                self.trace.moment(context.track, "completion", self.env.now)
             context.on_completion()
 
-        call_at(self.env, self.link.write(size, "completion") + held, write)
+        self.env.call_at(self.link.write(COMPLETION_BYTES, "completion") + held, write)

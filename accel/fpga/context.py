@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from accel.fpga.ring import INDEX_MASK, CompletionRing, Descriptor, DescriptorRing, Status
+from accel.fpga.ring import INDEX_MASK, OK, CompletionRing, Descriptor, DescriptorRing, Status
 
 Direction = Literal["h2c", "c2h"]
 
@@ -52,7 +52,7 @@ class Command:
     @property
     def over(self) -> bool:
         """Whether nothing more may be copied for it."""
-        return self.completed or self.status is not Status.OK
+        return self.completed or self.status is not OK
 
     @property
     def running(self) -> bool:
@@ -87,8 +87,9 @@ class QueueContext:
         rings, so that none of them is executed; after that its id is free again.
         """
         command = self.commands.get((generation, cid))
-        in_rings = 2 * self.h2c.size
-        if command is None or (command.completed and self.fetched - command.ended_at > in_rings):
+        if command is None or (
+            command.completed and self.fetched - command.ended_at > 2 * self.h2c.size
+        ):
             command = self.commands[generation, cid] = Command(cid, generation)
         return command
 
@@ -100,5 +101,5 @@ class QueueContext:
         """Mark a command as ended; a good one has no descriptors left and is forgotten."""
         command.completed = True
         command.ended_at = self.fetched
-        if command.status is Status.OK and not command.aborted:
+        if command.status is OK and not command.aborted:
             self.commands.pop((command.generation, command.cid), None)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
-import simpy
-
-from accel.fpga.clock import Server, call_at, seconds_to_ps, transfer_ps
+from accel.fpga.clock import Clock, Server, seconds_to_ps, transfer_ps
 from accel.fpga.completer import Completer
 from accel.fpga.context import Command, Direction, QueueContext, RingContext
 from accel.fpga.faults import Fault, Faults
@@ -20,11 +19,12 @@ from accel.fpga.memory import Memory
 from accel.fpga.payload import Payload
 from accel.fpga.profile import Profile
 from accel.fpga.ring import (
-    DESCRIPTOR,
+    DESCRIPTOR_BYTES,
     INDEX_MASK,
+    OK,
     PACKED_DESCRIPTOR,
     PACKED_STATUS,
-    STATUS,
+    STATUS_BYTES,
     Descriptor,
     Flag,
     Status,
@@ -52,7 +52,7 @@ class Dma:
 
     def __init__(
         self,
-        env: simpy.Environment,
+        env: Clock,
         spec: DmaSpec,
         host: Memory,
         memory: Memory,
@@ -79,7 +79,7 @@ class Dma:
         self.firewalled = False
         self.alive = True
         self._ports = ports
-        self._port_bandwidth = port_bandwidth
+        self._port_ps = cache(lambda n_bytes: transfer_ps(min(n_bytes, spec.burst), port_bandwidth))
         self._epoch = 0
 
     def reset(self) -> None:
@@ -124,7 +124,7 @@ class Dma:
         if command.over:
             self.completer.complete(context, command)
             return
-        if status is not Status.OK:
+        if status is not OK:
             self._fail(context, command, status)
             return
         parked, command.parked = command.parked, []
@@ -137,13 +137,12 @@ class Dma:
 
     def _fetch(self, ring: RingContext) -> None:
         """Read the next descriptors from host memory, unless a read of this ring is under way."""
-        if ring.fetching or ring.pending == 0:
+        if ring.fetching or (pending := ring.pending) == 0:
             return
         ring.fetching = True
-        epoch = self._epoch
-        count = min(ring.pending, self.spec.fetch_batch)
+        epoch, count = self._epoch, min(pending, self.spec.fetch_batch)
 
-        def fetched(_: object) -> None:
+        def fetched() -> None:
             if epoch != self._epoch:
                 return
             for descriptor in self._take(ring, count):
@@ -152,28 +151,27 @@ class Dma:
             ring.fetching = False
             self._fetch(ring)
 
-        call_at(self.env, self.link.read(count * DESCRIPTOR.itemsize, "fetch"), fetched)
+        self.env.call_at(self.link.read(count * DESCRIPTOR_BYTES, "fetch"), fetched)
 
     def _take(self, ring: RingContext, count: int) -> list[Descriptor]:
         """Copy `count` descriptors out of host memory and advance `cidx`."""
-        size = DESCRIPTOR.itemsize
-        taken = []
-        for _ in range(count):
-            slot = ring.cidx & (ring.size - 1)
-            taken.append(Descriptor(*PACKED_DESCRIPTOR.unpack_from(ring.raw, slot * size)))
-            ring.cidx = (ring.cidx + 1) & INDEX_MASK
-        return taken
+        raw, first, mask = ring.raw, ring.cidx, ring.size - 1
+        ring.cidx = (first + count) & INDEX_MASK
+        return [
+            Descriptor._make(PACKED_DESCRIPTOR.unpack_from(raw, (at & mask) * DESCRIPTOR_BYTES))
+            for at in range(first, first + count)
+        ]
 
     def _write_status(self, ring: RingContext) -> None:
         """Report how far the ring has been read, in its status entry."""
         epoch, cidx, pidx = self._epoch, ring.cidx, ring.pidx
 
-        def write(_: object) -> None:
+        def write() -> None:
             if epoch == self._epoch:
-                behind = ring.size * DESCRIPTOR.itemsize
+                behind = ring.size * DESCRIPTOR_BYTES
                 PACKED_STATUS.pack_into(ring.raw, behind, pidx, cidx, 0)
 
-        call_at(self.env, self.link.write(STATUS.itemsize, "status"), write)
+        self.env.call_at(self.link.write(STATUS_BYTES, "status"), write)
 
     def _execute(self, context: QueueContext, direction: Direction, descriptor: Descriptor) -> None:
         self.counts["descriptors"] += 1
@@ -182,7 +180,7 @@ class Dma:
         if command.over:
             return  # the rest of a command that failed or was aborted
         status = self._check(direction, descriptor)
-        if status is not Status.OK:
+        if status is not OK:
             self._fail(context, command, status)
         elif direction == "h2c":
             self._copy_h2c(context, command, descriptor)
@@ -192,13 +190,13 @@ class Dma:
             self._copy_c2h(context, command, descriptor)
 
     def _check(self, direction: Direction, descriptor: Descriptor) -> Status:
-        length = descriptor.length
-        source, destination = (
-            (self.host, self.memory) if direction == "h2c" else (self.memory, self.host)
-        )
-        inside = source.contains(descriptor.source, length) and destination.contains(
-            descriptor.destination, length
-        )
+        source, length, _, _, destination, *_ = descriptor
+        here, there = self.host, self.memory
+        if direction == "c2h":
+            here, there = there, here
+        inside = here.contains(source, length) and there.contains(destination, length)
+        if inside and length and not (self.faults.armed or self.firewalled):
+            return OK
         if self.firewalled or self.faults.fires(Fault.FIREWALL):
             self.firewalled = True
             return Status.FIREWALL
@@ -206,7 +204,7 @@ class Dma:
             return Status.DESCRIPTOR_ERROR
         if direction == "h2c" and self.faults.fires(Fault.LINK_TIMEOUT):
             return Status.LINK_ERROR
-        return Status.OK
+        return OK
 
     def _copy_h2c(self, context: QueueContext, command: Command, descriptor: Descriptor) -> None:
         length, epoch = descriptor.length, self._epoch
@@ -215,7 +213,7 @@ class Dma:
             data += seconds_to_ps(self.faults.delay(Fault.SLOW_HOST))
         stored = self._through("h2c", context, command, descriptor, data)
 
-        def land(_: object) -> None:
+        def land() -> None:
             if epoch != self._epoch or command.over:
                 return
             self.counts["h2c_bytes"] += length
@@ -225,7 +223,7 @@ class Dma:
             else:
                 self._arrived(context, command, descriptor)
 
-        call_at(self.env, stored, land)
+        self.env.call_at(stored, land)
 
     def _arrived(self, context: QueueContext, command: Command, descriptor: Descriptor) -> None:
         flags = descriptor.flags
@@ -247,11 +245,11 @@ class Dma:
         length, epoch = descriptor.length, self._epoch
         loaded = self._through("c2h", context, command, descriptor)
 
-        def send(_: object) -> None:
+        def send() -> None:
             if epoch == self._epoch:
-                call_at(self.env, self.link.write(length, "c2h"), land)
+                self.env.call_at(self.link.write(length, "c2h"), land)
 
-        def land(_: object) -> None:
+        def land() -> None:
             if epoch != self._epoch or command.over:
                 return
             checksum = self._payload.move(self.memory, self.host, descriptor, command.checksum)
@@ -262,7 +260,7 @@ class Dma:
             if descriptor.flags & LAST:
                 self.completer.complete(context, command)
 
-        call_at(self.env, loaded, send)
+        self.env.call_at(loaded, send)
 
     def _through(
         self,
@@ -276,8 +274,7 @@ class Dma:
 
         The link hides all of that time but one burst's.
         """
-        port, burst = self._ports[direction], min(descriptor.length, self.spec.burst)
-        duration = transfer_ps(burst, self._port_bandwidth)
+        port, duration = self._ports[direction], self._port_ps(descriptor.length)
         end = port.reserve(duration, direction, earliest_ps)
         if self.trace.enabled and descriptor.flags & LAST:
             flow = context.flow(command.cid, command.generation)

@@ -12,13 +12,13 @@ from typing import Literal
 
 from accel.errors import CardError, InputError
 from accel.fpga.card import ALL_ONES, Card, LoadError
-from accel.fpga.clock import Server, call_at, seconds_to_ps
+from accel.fpga.clock import Server, seconds_to_ps
 from accel.fpga.interrupt import Interrupt
 from accel.fpga.network import Arrays, Network
 from accel.fpga.plan import Plan
 from accel.fpga.recovery import Recovery
 from accel.fpga.request import DriverSpec, Request
-from accel.fpga.ring import Completion, Status
+from accel.fpga.ring import OK, Completion, Status
 from accel.fpga.slots import Slot, Slots
 
 
@@ -134,9 +134,7 @@ class Driver:
         if not self.live:
             return
         env, deadline = self.card.env, self._first_deadline()
-        if env.peek() <= deadline:
-            env.step()
-        else:
+        if not env.step_by(deadline):
             self.card.run(max(deadline, self.card.now_ps))
         for request in list(self.live.values()):
             if not request.outcome and self.card.now_ps >= request.deadline_ps:
@@ -146,12 +144,9 @@ class Driver:
         return min(request.deadline_ps for request in self.live.values())
 
     def _settle(self, request: Request) -> None:
-        env = self.card.env
-        peek, step = env.peek, env.step
+        env, step_by = self.card.env, self.card.env.step_by
         while not request.outcome:
-            if peek() <= request.deadline_ps:
-                step()
-            else:
+            if not step_by(request.deadline_ps):
                 self.card.run(max(request.deadline_ps, self.card.now_ps))
             if env.now >= request.deadline_ps and not request.outcome:
                 self._recovery.recover(request)
@@ -173,10 +168,11 @@ class Driver:
         ready = self.host.reserve(work, f"submit {request.number}")
         request.deadline_ps = ready + self.patience_ps(request)
         generation = self.queue.generation
-        flow = self.queue.context.flow(cid, generation)
-        self.card.trace.flow(flow, self.host.name, ready - work)
+        if self.card.trace.enabled:
+            flow = self.queue.context.flow(cid, generation)
+            self.card.trace.flow(flow, self.host.name, ready - work)
 
-        def ring(_: object) -> None:
+        def ring() -> None:
             if generation != self.queue.generation or request.cid != cid:
                 return
             try:
@@ -185,7 +181,7 @@ class Driver:
                 self.counts["ring full"] += 1
             self.queue.doorbell()
 
-        call_at(self.card.env, ready, ring)
+        self.card.env.call_at(ready, ring)
 
     def patience_ps(self, request: Request) -> int:
         """Bound the wait: the deadline, and twice what all live requests take on one engine."""
@@ -196,16 +192,17 @@ class Driver:
 
     def _post(self, request: Request, network: Network, cid: int) -> None:
         assert request.slot is not None
-        pinned, results, frame = (buffer.address for buffer in request.slot)
+        pinned, results, frame = request.slot
+        here, there = pinned.address, frame.address
         plan, post = self._plans[request.program], self.queue.post
-        view = None if network.blank else self.card.host.view(pinned, network.input_bytes)
+        view = None if network.blank else self.card.host.view(here, network.input_bytes)
         for start, length, flags in plan.inputs:
             checksum = 0 if view is None else zlib.crc32(view[start : start + length].data)
-            post("h2c", pinned + start, frame + start, length, cid=cid, flags=flags,
+            post("h2c", here + start, there + start, length, cid=cid, flags=flags,
                  program=request.program, checksum=checksum)  # fmt: skip
-        source = frame + network.output_offset
+        here, there = frame.address + network.output_offset, results.address
         for start, length, flags in plan.outputs:
-            post("c2h", source + start, results + start, length, cid=cid, flags=flags)
+            post("c2h", here + start, there + start, length, cid=cid, flags=flags)
 
     def collect(self) -> None:
         """Read the completion ring and end, or repeat, the requests it names."""
@@ -218,14 +215,14 @@ class Driver:
         assert request.slot is not None
         network = self.networks[request.program]
         status, outputs = completion.status, network.compute({}) if network.blank else {}
-        if completion.ok and not network.blank:
+        if not network.blank and completion.ok:
             raw = self.card.host.view(request.slot[1].address, network.output_bytes)
             if zlib.crc32(raw.data) != completion.checksum:
                 status = Status.LINK_ERROR
             else:
                 outputs = network.unpack_outputs(raw)
         request.cid = None
-        if status is Status.OK:
+        if status is OK:
             request.outputs = outputs
             self._finish_on_host(request, network.host_seconds * network.images)
         else:
@@ -236,7 +233,7 @@ class Driver:
         if seconds:
             end = self.host.reserve(seconds_to_ps(seconds), f"finish {request.number}")
             request.deadline_ps = end + self._deadline_ps
-            call_at(self.card.env, end, lambda _: self.finish(request, "card"))
+            self.card.env.call_at(end, lambda: self.finish(request, "card"))
         else:
             self.finish(request, "card")
 
@@ -245,11 +242,12 @@ class Driver:
         if request.outcome:
             return
         request.outcome = outcome
-        request.done_ps = self.card.now_ps
+        request.done_ps = self.card.env.now
         del self.live[request.number]
-        self.card.trace.request(
-            f"request {request.number}", outcome, request.submitted_ps, request.done_ps
-        )
+        if self.card.trace.enabled:
+            self.card.trace.request(
+                f"request {request.number}", outcome, request.submitted_ps, request.done_ps
+            )
         if request.slot is not None:
             self._slots.free(request.slot)
             request.slot = None

@@ -89,6 +89,7 @@ class Rule:
 class Faults:
     """The rules of one run, the seed, and a count of what fired.
 
+    `armed` tells whether there is any rule: what asks for several faults may skip them all.
     `clock` gives the simulated seconds since the card is ready; `fired_at` is told of each strike.
 
     Raises InputError when two rules name the same fault, for anything but a `Rule`, and for a
@@ -114,6 +115,7 @@ class Faults:
             if rule.kind in self._rules:
                 raise InputError(f"two rules for {rule.kind.name}; merge them into one")
             self._rules[rule.kind] = rule
+        self.armed = bool(self._rules)
         order = {kind: index for index, kind in enumerate(Fault)}
         self._clock, self._fired_at = clock, fired_at
         self._times = {k: sorted(r.after, reverse=True) for k, r in self._rules.items()}
@@ -121,7 +123,7 @@ class Faults:
 
     def fires(self, kind: Fault) -> bool:
         """Tell whether `kind` happens at this opportunity, and count the opportunity."""
-        if not self._rules or (rule := self._rules.get(kind)) is None:
+        if not self.armed or (rule := self._rules.get(kind)) is None:
             return False
         index = self._seen[kind]
         self._seen[kind] += 1

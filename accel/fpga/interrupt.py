@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import simpy
-
-from accel.fpga.clock import call_at, seconds_to_ps
+from accel.fpga.clock import Clock, seconds_to_ps
 from accel.fpga.faults import Fault, Faults
 
 
@@ -28,7 +26,7 @@ class Interrupt:
 
     def __init__(
         self,
-        env: simpy.Environment,
+        env: Clock,
         faults: Faults,
         count: int,
         timer: float,
@@ -52,8 +50,8 @@ class Interrupt:
             self._send()
         elif self._waiting == 1:
             this = self._round
-            later = int(self.env.now) + self._timer_ps
-            call_at(self.env, later, lambda _: self._send() if self._round == this else None)
+            later = self.env.now + self._timer_ps
+            self.env.call_at(later, lambda: self._send() if self._round == this else None)
 
     def clear(self) -> None:
         """Forget what waits, as a reset does."""
@@ -65,4 +63,4 @@ class Interrupt:
         if self.faults.fires(Fault.INTERRUPT_LOST):
             return
         self.sent += 1
-        call_at(self.env, int(self.env.now) + self._latency_ps, lambda _: self._handler())
+        self.env.call_at(self.env.now + self._latency_ps, self._handler)

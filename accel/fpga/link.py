@@ -14,9 +14,7 @@ import math
 from dataclasses import dataclass
 from functools import cache
 
-import simpy
-
-from accel.fpga.clock import PS_PER_S, Recorder, Server, seconds_to_ps, transfer_ps
+from accel.fpga.clock import PS_PER_S, Clock, Recorder, Server, seconds_to_ps, transfer_ps
 from accel.fpga.profile import Profile
 
 WRITE_HEADER = 24
@@ -125,9 +123,7 @@ class Link:
     register writes).
     """
 
-    def __init__(
-        self, env: simpy.Environment, spec: LinkSpec, recorder: Recorder | None = None
-    ) -> None:
+    def __init__(self, env: Clock, spec: LinkSpec, recorder: Recorder | None = None) -> None:
         self.env = env
         self.spec = spec
         self.up = Server(env, "pcie up", recorder)

@@ -84,8 +84,8 @@ class Memory:
 
     def contains(self, address: int, n_bytes: int) -> bool:
         """Tell whether [address, address + n_bytes) lies inside one live buffer."""
-        owner = self._owner(address)
-        return owner is not None and n_bytes >= 0 and address + n_bytes <= owner.end
+        owner = self._buffers.get(address) or self._owner(address)
+        return owner is not None and 0 <= n_bytes <= owner.end - address
 
     def blank(self, address: int) -> bool:
         """Tell whether the live buffer at `address` holds no bytes."""
@@ -115,6 +115,7 @@ class Memory:
         self.view(address, raw.size)[:] = raw
 
     def _owner(self, address: int) -> Buffer | None:
+        """Return the buffer that holds the byte at `address`; most ask for the first of one."""
         if (first := self._buffers.get(address)) is not None:
             return first
         index = bisect_right(self._addresses, address) - 1

@@ -89,6 +89,7 @@ class Network:
 
     Attributes
     ----------
+    input_bytes, output_bytes : of a frame; the outputs begin at `output_offset` and end it
     blank : whether its frames hold no bytes, for runs that ask for time alone
     """
 
@@ -108,6 +109,8 @@ class Network:
         self.layers = tuple(layers)
         self.inputs, self.input_bytes = _lay_out(inputs, 0)
         self.outputs, self.frame_bytes = _lay_out(outputs, self.input_bytes)
+        self.output_offset = self.input_bytes
+        self.output_bytes = self.frame_bytes - self.input_bytes
         self.images = self.inputs[0].shape[0]
         self.host_seconds = host_seconds
         self.stage_seconds = stage_seconds
@@ -142,16 +145,6 @@ class Network:
         )
         network.blank = True
         return network
-
-    @property
-    def output_offset(self) -> int:
-        """Offset of the outputs inside a frame."""
-        return self.input_bytes
-
-    @property
-    def output_bytes(self) -> int:
-        """Bytes from the first output to the frame's end."""
-        return self.frame_bytes - self.input_bytes
 
     @property
     def weight_bytes(self) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 
 from accel.errors import CardError, InputError
 from accel.fpga.card import Card
-from accel.fpga.clock import Server, call_at, cycles_to_ps, seconds_to_ps, transfer_ps
+from accel.fpga.clock import Server, cycles_to_ps, seconds_to_ps, transfer_ps
 from accel.fpga.faults import Fault
 from accel.fpga.memory import Buffer
 from accel.fpga.network import Network
@@ -91,9 +91,7 @@ class Nic:
         delay = seconds_to_ps(faults.delay(Fault.PACKET_REORDERED)) if late else 0
         for _ in range(copies):
             arrived = self._receive_wire.reserve(self._line_ps(len(packet)), "packet")
-            call_at(
-                self.card.env, arrived + self._latency_ps + delay, lambda _: self._parse(packet)
-            )
+            self.card.env.call_at(arrived + self._latency_ps + delay, lambda: self._parse(packet))
 
     def utilisation(self) -> dict[str, float]:
         """Return the share of the time so far that each part of the port was busy."""
@@ -107,7 +105,7 @@ class Nic:
     def _parse(self, packet: bytes) -> None:
         words = -(-(len(packet) + UDP_OVERHEAD) // self._word)
         done = self._parser.reserve(cycles_to_ps(words, self._clock))
-        call_at(self.card.env, done, lambda _: self._receive(packet))
+        self.card.env.call_at(done, lambda: self._receive(packet))
 
     def _receive(self, packet: bytes) -> None:
         """Check a packet and store its bytes; start the frame that it completes."""
@@ -155,10 +153,9 @@ class Nic:
         buffer = slot.buffer if slot else self.card.memory.allocate(self.network.frame_bytes, 4096)
         opened = _Slot(buffer, Assembly(self.network.input_bytes, generation))
         self._slots[request] = opened
-        call_at(
-            self.card.env,
+        self.card.env.call_at(
             self.card.now_ps + self._timeout_ps,
-            lambda _: self._expire(request, opened),
+            lambda: self._expire(request, opened),
         )
         return opened
 
@@ -178,7 +175,7 @@ class Nic:
             for packet in split(raw, request, slot.assembly.generation, self._payload):
                 sent = self._send_wire.reserve(self._line_ps(len(packet)), "packet")
                 arrival = sent + self._latency_ps
-                call_at(self.card.env, arrival, lambda _, packet=packet: self._deliver(packet))  # type: ignore[misc]
+                self.card.env.call_at(arrival, lambda packet=packet: self._deliver(packet))  # type: ignore[misc]
         self._close(request)
 
     def _after_reset(self) -> None:

@@ -86,8 +86,8 @@ class NicClient:
         """
         while exchange.number in self._open:
             deadline = self.card.now_ps + self._deadline_ps
-            while exchange.number in self._open and self.card.env.peek() <= deadline:
-                self.card.env.step()
+            while exchange.number in self._open and self.card.env.step_by(deadline):
+                pass
             if exchange.number not in self._open:
                 break
             self.card.run(max(deadline, self.card.now_ps))

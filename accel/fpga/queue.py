@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from accel.errors import CardError, InputError
-from accel.fpga.clock import call_at
 from accel.fpga.context import QueueContext, RingContext
 from accel.fpga.faults import Fault
 from accel.fpga.memory import Memory
@@ -41,7 +40,6 @@ class Queue:
         self.c2h = DescriptorRing(host, self.ring_size)
         self.done = CompletionRing(host, self.ring_size)
         self.context = QueueContext(self.qid, self.h2c, self.c2h, self.done)
-        self._rung = {"h2c": 0, "c2h": 0}
 
     def new_command(self) -> int:
         """Return a 16-bit command id that no unfinished command uses."""
@@ -89,7 +87,7 @@ class Queue:
         """
         self._check(direction, source, destination, length)
         ring = self.h2c if direction == "h2c" else self.c2h
-        if ring.space < 1:
+        if ring.full:
             raise CardError(
                 f"queue {self.qid}: {direction} ring of {ring.size} descriptors is full; "
                 f"ring the doorbell and let the card run"
@@ -104,21 +102,22 @@ class Queue:
         A ring that has not grown since its last doorbell is skipped, unless `again`.
         """
         for ring, context in ((self.h2c, self.context.h2c), (self.c2h, self.context.c2h)):
-            if again or ring.pidx != self._rung[context.direction]:
-                self._rung[context.direction] = ring.pidx
+            if again or ring.pidx != ring.rung:
+                ring.rung = ring.pidx
                 self._ring(context, ring.pidx)
 
     def completions(self) -> list[Completion]:
         """Take the new completions; those of no unfinished command are counted in `stale`."""
         taken = []
-        before = self.done.cidx
-        while (entry := self.done.pop(self.generation)) is not None:
-            if entry.cid in self.outstanding:
-                self.outstanding.discard(entry.cid)
+        done, outstanding = self.done, self.outstanding
+        before = done.cidx
+        while (entry := done.pop(self.generation)) is not None:
+            if entry.cid in outstanding:
+                outstanding.remove(entry.cid)
                 taken.append(entry)
             else:
                 self.stale += 1
-        if self.done.cidx != before:
+        if done.cidx != before:
             self._return_slots()
         return taken
 
@@ -136,19 +135,20 @@ class Queue:
         self._open()
 
     def _ring(self, context: RingContext, pidx: int) -> None:
-        card, dma = self._card, self._card.dma
-        if card.faults.fires(Fault.REMOVAL):
-            card.remove(card.faults.delay(Fault.REMOVAL))
-        if card.faults.fires(Fault.DOORBELL_LOST):
-            return
-        if card.faults.fires(Fault.DOORBELL_OVERRUN):
-            pidx = (pidx + 2 * context.size) & INDEX_MASK
-        call_at(card.env, card.link.register_write(), lambda _: dma.doorbell(context, pidx))
+        card, dma, faults = self._card, self._card.dma, self._card.faults
+        if faults.armed:
+            if faults.fires(Fault.REMOVAL):
+                card.remove(faults.delay(Fault.REMOVAL))
+            if faults.fires(Fault.DOORBELL_LOST):
+                return
+            if faults.fires(Fault.DOORBELL_OVERRUN):
+                pidx = (pidx + 2 * context.size) & INDEX_MASK
+        card.env.call_at(card.link.register_write(), lambda: dma.doorbell(context, pidx))
 
     def _return_slots(self) -> None:
         card, cidx, context = self._card, self.done.cidx, self.context
         completer = card.dma.completer
-        call_at(card.env, card.link.register_write(), lambda _: completer.read(context, cidx))
+        card.env.call_at(card.link.register_write(), lambda: completer.read(context, cidx))
 
     def _check(self, direction: str, source: int, destination: int, length: int) -> None:
         if direction not in ("h2c", "c2h"):
@@ -156,12 +156,17 @@ class Queue:
         if not 1 <= length <= MAX_LENGTH:
             raise InputError(f"length is {length} bytes; expected 1 to {MAX_LENGTH}")
         card = self._card
-        ends: tuple[tuple[Memory, int], ...] = ((card.host, source), (card.memory, destination))
+        here, there = card.host, card.memory
         if direction == "c2h":
-            ends = ((card.memory, source), (card.host, destination))
-        for memory, address in ends:
-            if not memory.contains(address, length):
-                raise InputError(
-                    f"{memory.name}: {length} bytes at {address:#x} are not inside one buffer; "
-                    f"allocate them first"
-                )
+            here, there = there, here
+        if not here.contains(source, length):
+            raise self._outside(here, source, length)
+        if not there.contains(destination, length):
+            raise self._outside(there, destination, length)
+
+    @staticmethod
+    def _outside(memory: Memory, address: int, length: int) -> InputError:
+        return InputError(
+            f"{memory.name}: {length} bytes at {address:#x} are not inside one buffer; "
+            f"allocate them first"
+        )

@@ -48,6 +48,8 @@ COMPLETION = np.dtype(
     ]
 )
 STATUS = np.dtype([("pidx", "<u2"), ("cidx", "<u2"), ("reserved", "<u4")])
+DESCRIPTOR_BYTES, COMPLETION_BYTES = DESCRIPTOR.itemsize, COMPLETION.itemsize
+STATUS_BYTES = STATUS.itemsize
 # The same structures for one entry at a time, which NumPy reads far slower.
 PACKED_DESCRIPTOR = struct.Struct("<QIHHQHHI")
 PACKED_COMPLETION = struct.Struct("<4H2I")
@@ -88,6 +90,7 @@ class Descriptor(NamedTuple):
     checksum: int
 
 
+OK = Status.OK  # looking it up in its class takes as long as a call
 STATUSES = tuple(Status)
 """By their value."""
 
@@ -104,7 +107,7 @@ class Completion(NamedTuple):
     @property
     def ok(self) -> bool:
         """Whether the command succeeded."""
-        return self.status is Status.OK
+        return self.status is OK
 
 
 def check_ring_size(size: int) -> int:
@@ -125,23 +128,33 @@ class DescriptorRing:
 
     def __init__(self, host: Memory, size: int) -> None:
         self.size = check_ring_size(size)
-        self.buffer = host.allocate(size * DESCRIPTOR.itemsize + STATUS.itemsize, 4096)
+        self.buffer = host.allocate(size * DESCRIPTOR_BYTES + STATUS_BYTES, 4096)
         raw = host.view(self.buffer.address, self.buffer.n_bytes)
-        self.entries: NDArray[Any] = raw[: size * DESCRIPTOR.itemsize].view(DESCRIPTOR)
-        self.status: NDArray[Any] = raw[size * DESCRIPTOR.itemsize :].view(STATUS)
+        self.entries: NDArray[Any] = raw[: size * DESCRIPTOR_BYTES].view(DESCRIPTOR)
+        self.status: NDArray[Any] = raw[size * DESCRIPTOR_BYTES :].view(STATUS)
         self.pidx = 0
+        self.rung = 0  # pidx at the last doorbell
         self.raw = raw.data
+        self._seen = 0  # cidx when it was last read
 
     @property
     def cidx(self) -> int:
         """Entries the card says it has fetched, modulo 2**16."""
-        found: int = PACKED_STATUS.unpack_from(self.raw, self.size * DESCRIPTOR.itemsize)[1]
+        found: int = PACKED_STATUS.unpack_from(self.raw, self.size * DESCRIPTOR_BYTES)[1]
         return found
 
     @property
     def space(self) -> int:
         """Descriptors that can still be posted."""
         return self.size - ((self.pidx - self.cidx) & INDEX_MASK)
+
+    @property
+    def full(self) -> bool:
+        """Whether no descriptor can be posted; the status entry is read only when it may be so."""
+        if (self.pidx - self._seen) & INDEX_MASK < self.size:
+            return False
+        self._seen = self.cidx
+        return (self.pidx - self._seen) & INDEX_MASK >= self.size
 
     def push(
         self,
@@ -155,15 +168,16 @@ class DescriptorRing:
         checksum: int = 0,
     ) -> None:
         """Write one descriptor at `pidx`. Raises CardError when the ring is full."""
-        if self.space < 1:
+        if self.full:
             raise CardError(
                 f"ring of {self.size} descriptors is full; ring the doorbell and let the card run"
             )
+        index = self.pidx
         PACKED_DESCRIPTOR.pack_into(
-            self.raw, (self.pidx & (self.size - 1)) * DESCRIPTOR.itemsize,
+            self.raw, (index & (self.size - 1)) * DESCRIPTOR_BYTES,
             source, length, flags, cid, destination, generation, program, checksum,
         )  # fmt: skip
-        self.pidx = (self.pidx + 1) & INDEX_MASK
+        self.pidx = (index + 1) & INDEX_MASK
 
 
 class CompletionRing:
@@ -171,7 +185,7 @@ class CompletionRing:
 
     def __init__(self, host: Memory, size: int) -> None:
         self.size = check_ring_size(size)
-        self.buffer = host.allocate(size * COMPLETION.itemsize, 4096)
+        self.buffer = host.allocate(size * COMPLETION_BYTES, 4096)
         raw = host.view(self.buffer.address, self.buffer.n_bytes)
         self.entries: NDArray[Any] = raw.view(COMPLETION)
         self.cidx = 0
@@ -183,11 +197,12 @@ class CompletionRing:
         An entry is not new while its phase bit is that of the last lap, nor when it is of another
         `generation`: then it was under way before a reset, and the card will write this slot again.
         """
-        at = (self.cidx & (self.size - 1)) * COMPLETION.itemsize
+        index, size = self.cidx, self.size
+        at = (index & (size - 1)) * COMPLETION_BYTES
         cid, found, _, status, length, checksum = PACKED_COMPLETION.unpack_from(self.raw, at)
-        if status & PHASE != phase_of(self.cidx, self.size) or found != generation:
+        if status & PHASE != phase_of(index, size) or found != generation:
             return None
-        self.cidx = (self.cidx + 1) & INDEX_MASK
+        self.cidx = (index + 1) & INDEX_MASK
         return Completion(cid, found, STATUSES[status >> 1], length, checksum)
 
 

@@ -10,15 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 
-import simpy
-
 from accel.errors import AccelError, CardError
-from accel.fpga.clock import Server, call_at, transfer_ps
+from accel.fpga.clock import Clock, Server, transfer_ps
 from accel.fpga.engine import EngineSpec, LayerTime, image_ps, time_layers
 from accel.fpga.faults import Fault, Faults
 from accel.fpga.memory import Memory
 from accel.fpga.network import Network
-from accel.fpga.ring import Status
+from accel.fpga.ring import OK, Status
 from accel.fpga.trace import Trace
 
 THROTTLED = 0.5
@@ -29,12 +27,12 @@ _free_at = attrgetter("free_at_ps")
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network in a program slot, with the time its images take."""
+    """A network in a program slot, and how long an image takes an engine and the memory."""
 
     network: Network
     times: tuple[LayerTime, ...]
     image_ps: int
-    image_bytes: int
+    moved_ps: int
 
 
 class Scheduler:
@@ -50,7 +48,7 @@ class Scheduler:
 
     def __init__(
         self,
-        env: simpy.Environment,
+        env: Clock,
         spec: EngineSpec,
         memory: Memory,
         faults: Faults,
@@ -77,7 +75,7 @@ class Scheduler:
     def describe(self, network: Network) -> Loaded:
         """Return what the network's layers cost on these engines."""
         times = tuple(time_layers(network.layers, self.spec))
-        moved = sum(t.n_bytes for t in times)
+        moved = transfer_ps(sum(t.n_bytes for t in times), self.spec.total_bandwidth)
         return Loaded(network, times, image_ps(times, self.spec), moved)
 
     def start(
@@ -96,12 +94,12 @@ class Scheduler:
         loaded, epoch = self.loaded[program], self._epoch
         end = self._reserve(loaded, flow)
 
-        def finish(_: object) -> None:
+        def finish() -> None:
             if epoch == self._epoch:
                 self.frames.discard(frame)
                 done(self._compute(loaded, frame))
 
-        call_at(self.env, end, finish)
+        self.env.call_at(end, finish)
 
     def reset(self) -> None:
         """Drop the frames under way; loaded networks stay."""
@@ -120,13 +118,12 @@ class Scheduler:
         for _ in range(loaded.network.images):
             engine = min(self.engines, key=_free_at)
             if flow is not None and self.trace.enabled:
-                start = max(int(self.env.now), engine.free_at_ps)
+                start = max(self.env.now, engine.free_at_ps)
                 self.trace.flow(flow, engine.name, start)
-            moved = transfer_ps(loaded.image_bytes, self.spec.total_bandwidth)
             end = max(
                 end,
                 engine.reserve(duration, loaded.network.name),
-                self.channels.reserve(moved, loaded.network.name),
+                self.channels.reserve(loaded.moved_ps, loaded.network.name),
             )
         self.images += loaded.network.images
         return end
@@ -143,4 +140,4 @@ class Scheduler:
         except Exception as error:
             self.last_error = CardError(f"{loaded.network.name}: {type(error).__name__}: {error}")
             return Status.PROGRAM_ERROR
-        return Status.OK
+        return OK

@@ -14,7 +14,7 @@ from typing import Literal
 
 from accel.errors import AccelError, CardError, InputError
 from accel.fpga.card import Card
-from accel.fpga.clock import PS_PER_NS, call_at, seconds_to_ps
+from accel.fpga.clock import PS_PER_NS, seconds_to_ps
 from accel.fpga.ingest import Frame, Ingest
 from accel.fpga.memory import Buffer
 from accel.fpga.network import Arrays, Network
@@ -175,9 +175,8 @@ class Service:
                 batch.status = status
                 batch.done_ps = self.card.link.write(self.network.output_bytes, "results")
 
-        call_at(
-            self.card.env, batch.ready_ps,
-            lambda _: self._scheduler.start(self._program, batch.buffer.address, ended),
+        self.card.env.call_at(batch.ready_ps,
+            lambda: self._scheduler.start(self._program, batch.buffer.address, ended),
         )  # fmt: skip
 
     def _finish(self, batch: _Batch) -> Iterator[Result]:
@@ -198,8 +197,8 @@ class Service:
 
     def _wait(self, batch: _Batch) -> None:
         env, deadline = self.card.env, max(self.card.now_ps, batch.ready_ps) + self._deadline_ps
-        while batch.status is None and env.peek() <= deadline:
-            env.step()
+        while batch.status is None and env.step_by(deadline):
+            pass
         if batch.status is None:
             self.card.run(max(deadline, self.card.now_ps))
             self.card.reset()

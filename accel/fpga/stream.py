@@ -19,7 +19,6 @@ from functools import partial
 
 from accel.errors import CardError, InputError
 from accel.fpga.card import Card
-from accel.fpga.clock import call_at
 from accel.fpga.ring import INDEX_MASK, PHASE, check_ring_size, phase_of
 
 H2C_STREAM = struct.Struct("<IHHQ")  # packet number, length, flags, source
@@ -193,7 +192,7 @@ class Stream:
     def _at(self, time_ps: int, action: Callable[[], None]) -> None:
         """Do something later, unless the card is reset before."""
         epoch = self._epoch
-        call_at(self._card.env, time_ps, lambda _: action() if epoch == self._epoch else None)
+        self._card.env.call_at(time_ps, lambda: action() if epoch == self._epoch else None)
 
     def _rung(self, ring: _Ring, pidx: int) -> None:
         ring.told = pidx

@@ -9,11 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-import simpy
-
 from accel.errors import InputError
 from accel.fpga.card import Card
-from accel.fpga.clock import PS_PER_S, call_at, seconds_to_ps, transfer_ps
+from accel.fpga.clock import PS_PER_S, Clock, seconds_to_ps, transfer_ps
 from accel.fpga.dma import DmaSpec
 from accel.fpga.link import PAGE, Link, LinkSpec
 from accel.fpga.profile import Profile
@@ -50,7 +48,7 @@ def software_curve(
 
 def read_latency(profile: Profile, n_bytes: int) -> float:
     """Return the seconds one DMA read takes until its bytes are in card memory."""
-    link = Link(simpy.Environment(initial_time=0), LinkSpec.from_profile(profile))
+    link = Link(Clock(), LinkSpec.from_profile(profile))
     burst = min(_checked(n_bytes), DmaSpec.from_profile(profile).burst)
     stored = transfer_ps(burst, profile.value("memory.bandwidth"))
     return (link.read(n_bytes) + stored) / PS_PER_S
@@ -91,7 +89,7 @@ def _checked(n_bytes: int) -> int:
 
 def _hardware_point(profile: Profile, direction: Direction, n_bytes: int) -> Point:
     spec = LinkSpec.from_profile(profile)
-    link = Link(simpy.Environment(initial_time=0), spec)
+    link = Link(Clock(), spec)
     ends = {"h2c": 0, "c2h": 0}
     for _ in range(STEADY):
         if direction in ("h2c", "bidir"):
@@ -127,12 +125,12 @@ def _software_point(profile: Profile, direction: Literal["h2c", "c2h"], n_bytes:
     seen: list[int] = []
     queue.context.on_completion = lambda: seen.append(card.now_ps)
 
-    def submit(_: object) -> None:
+    def submit() -> None:
         for length in pieces:
             queue.post(direction, source.address, target.address, length)
         queue.doorbell()
 
-    call_at(card.env, seconds_to_ps(driver.submit), submit)
+    card.env.call_at(seconds_to_ps(driver.submit), submit)
     card.run()
     seconds = seen[-1] / PS_PER_S + driver.notify
     return Point(n_bytes, seconds, n_bytes / seconds)

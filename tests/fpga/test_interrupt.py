@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import simpy
 from card_networks import affine, conv
 
 from accel.errors import InputError
 from accel.fpga import Card, Driver, DriverSpec, Fault, Faults, Network, Rule, load_profile
-from accel.fpga.clock import call_at
+from accel.fpga.clock import Clock
 from accel.fpga.interrupt import Interrupt
 
 US = 1_000_000
@@ -20,13 +19,13 @@ US = 1_000_000
 
 def woken(count: int, completions_us: list[int], rules: list[Rule] | None = None) -> list[int]:
     """Return when the thread wakes, in us: timer 10 us, latency 1 us."""
-    env = simpy.Environment(initial_time=0)
+    env = Clock()
     times: list[int] = []
     interrupt = Interrupt(
-        env, Faults(rules or []), count, 10e-6, 1e-6, lambda: times.append(int(env.now) // US)
+        env, Faults(rules or []), count, 10e-6, 1e-6, lambda: times.append(env.now // US)
     )
     for time in completions_us:
-        call_at(env, time * US, lambda _: interrupt.completion())
+        env.call_at(time * US, interrupt.completion)
     env.run()
     assert interrupt.sent == len(times)
     return times
