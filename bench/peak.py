@@ -6,18 +6,12 @@ python bench/peak.py
 
 from __future__ import annotations
 
-import time
-
-from accel import kernels
-
-ROUNDS = 30
-STEPS = 100_000
+from accel import kernels, peak
 
 
 def dot_peak(isa: str) -> float:
     """Operations (2 per multiplication) per second of one core, the best of several rounds."""
-    with kernels.use_isa(isa):
-        return max(dot_rate() for _ in range(ROUNDS))
+    return 2.0 * peak.dot_peak(isa)
 
 
 def dot_peaks() -> dict[str, float]:
@@ -27,9 +21,7 @@ def dot_peaks() -> dict[str, float]:
 
 def dot_rate() -> float:
     """The same by the set in use, once."""
-    start = time.perf_counter()
-    count = kernels.run_dots(STEPS)
-    return 2.0 * count / (time.perf_counter() - start)
+    return 2.0 * peak.dot_rate()
 
 
 if __name__ == "__main__":
