@@ -17,21 +17,37 @@ def results(rates: dict[str, dict[str, float]]) -> dict[str, Any]:
     """A result file of some layers; the dot peak is 400 GOP/s."""
     return {
         "datetime": "2026-01-02T03:04:05",
-        "machine_info": {"cpu": {"brand_raw": "Test CPU"}},
+        "machine_info": {
+            "cpu": {"brand_raw": "Test CPU"},
+            "versions": {"python": "3.11"},
+            "dot_peak_gop_per_s": {"avx2": 400.0},
+        },
         "benchmarks": [
             {
-                "group": layer,
                 "extra_info": {
-                    "engine": engine,
+                    "network": "a network",
+                    "layer": layer,
+                    "macs": 1000,
+                    "threads": 1,
                     "isa": "avx2",
-                    "gop_per_s": rate,
-                    "share_of_peak": rate / 400,
+                    "dot_peak_gop_per_s": 400.0,
+                    "engines": {
+                        name: {
+                            "engine": name.split()[0],
+                            "best_us": 2.0 / rate,
+                            "gop_per_s": rate,
+                            "share_of_peak": rate / 400,
+                        }
+                        for name, rate in engines.items()
+                    },
                 },
             }
             for layer, engines in rates.items()
-            for engine, rate in engines.items()
         ],
     }
+
+
+RATES = {"3x3 64@56": {"cpu A-128": 300.0, "openvino": 200.0}, "1x1 64-256@56": {"cpu A-64": 240.0}}
 
 
 def plot(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
@@ -41,14 +57,13 @@ def plot(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
 
 def test_plot_writes_a_picture_and_names_every_layer(tmp_path: Path) -> None:
     source = tmp_path / "r.json"
-    rates = {"3x3 64@56": {"cpu": 300.0, "openvino": 200.0}, "1x1 64-256@56": {"cpu": 240.0}}
-    source.write_text(json.dumps(results(rates)))
+    source.write_text(json.dumps(results(RATES)))
     done = plot(source, tmp_path / "bars")
     assert done.returncode == 0, done.stderr
     picture = cv2.imread(str(tmp_path / "bars.png"))
     assert picture is not None and picture.std() > 10
     text = (tmp_path / "bars.svg").read_text()
-    assert all(f"<!-- {name} -->" in text for name in [*rates, "75%", "60%", "dot peak"])
+    assert all(f"<!-- {name} -->" in text for name in [*RATES, "75", "60", "a network, 1 thread"])
 
 
 def test_plot_of_results_without_rates_says_what_to_run(tmp_path: Path) -> None:
@@ -56,3 +71,12 @@ def test_plot_of_results_without_rates_says_what_to_run(tmp_path: Path) -> None:
     source.write_text(json.dumps({**results({}), "benchmarks": [{"extra_info": {}}]}))
     done = plot(source, tmp_path / "bars")
     assert done.returncode == 1 and "run bench_gemm or bench_conv" in done.stderr
+
+
+def test_table_tells_shares_and_the_fastest_peer(tmp_path: Path) -> None:
+    source = tmp_path / "r.json"
+    source.write_text(json.dumps(results(RATES)))
+    command = [sys.executable, str(ROOT / "bench" / "table.py"), str(source)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    row = next(line for line in text.splitlines() if line.startswith("| 3x3 64@56"))
+    assert "75.0%" in row and "50.0%" in row and "1.50x openvino" in row
