@@ -73,11 +73,10 @@ class Clock(simpy.Environment):
     def step_by(self, limit_ps: float) -> bool:
         """Take the next function or event if it is due by `limit_ps`; tell whether one was."""
         heap = self._heap
-        if not heap or heap[0][0] > limit_ps:
+        if not heap or (time_ps := heap[0][0]) > limit_ps:
             return False
-        self.now, _, _, what = heap[0]
-        self._now = self.now
-        if isinstance(what, Event):
+        self.now = self._now = time_ps
+        if isinstance(what := heap[0][3], Event):
             super().step()
         else:
             heappop(heap)

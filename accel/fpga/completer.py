@@ -86,7 +86,7 @@ class Completer:
         offset = (index & (context.completion_size - 1)) * COMPLETION_BYTES
         status = command.status << 1 | phase_of(index, context.completion_size)
         epoch = self.epoch
-        held = self._delay(Fault.COMPLETION_STALE)
+        held = self._delay(Fault.COMPLETION_STALE) if self.faults.armed else 0
 
         def write() -> None:
             raw = context.completion_raw

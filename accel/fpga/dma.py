@@ -108,7 +108,7 @@ class Dma:
         """Take a new producer index; one that runs past the ring is refused and counted."""
         if not self.alive:
             return
-        if self.faults.fires(Fault.LINK_FATAL):
+        if self.faults.armed and self.faults.fires(Fault.LINK_FATAL):
             self.die()
             return
         self.counts["doorbells"] += 1
@@ -190,7 +190,7 @@ class Dma:
             self._copy_c2h(context, command, descriptor)
 
     def _check(self, direction: Direction, descriptor: Descriptor) -> Status:
-        source, length, _, _, destination, *_ = descriptor
+        source, length, _, _, destination, _, _, _ = descriptor
         here, there = self.host, self.memory
         if direction == "c2h":
             here, there = there, here
@@ -209,7 +209,7 @@ class Dma:
     def _copy_h2c(self, context: QueueContext, command: Command, descriptor: Descriptor) -> None:
         length, epoch = descriptor.length, self._epoch
         data = self.link.read(length, "h2c")
-        if self.faults.fires(Fault.SLOW_HOST):
+        if self.faults.armed and self.faults.fires(Fault.SLOW_HOST):
             data += seconds_to_ps(self.faults.delay(Fault.SLOW_HOST))
         stored = self._through("h2c", context, command, descriptor, data)
 

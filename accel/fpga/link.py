@@ -144,22 +144,24 @@ class Link:
         The wire, and the limit on open reads, overlap between reads; the latency is added once.
         """
         requests, window, data, walk = self._read_costs(n_bytes)
-        end = max(
-            self.up.reserve(requests, what),
-            self._reads.reserve(window),
-            self.down.reserve(data, what),
-        )
-        if walk:
-            end = max(end, self._walker.reserve(walk))
+        end = self.up.reserve(requests, what)
+        if (opened := self._reads.reserve(window)) > end:
+            end = opened
+        if (arrived := self.down.reserve(data, what)) > end:
+            end = arrived
+        if walk and (walked := self._walker.reserve(walk)) > end:
+            end = walked
         return end + self._read_latency_ps
 
     def write(self, n_bytes: int, what: str = "") -> int:
         """Reserve a posted write to host memory; return the picosecond the host can see it."""
         data, answers, issue, walk = self._write_costs(n_bytes)
-        end = max(self.up.reserve(data, what), self._writes.reserve(issue))
+        end = self.up.reserve(data, what)
+        if (issued := self._writes.reserve(issue)) > end:
+            end = issued
         self.down.reserve(answers)
-        if walk:
-            end = max(end, self._walker.reserve(walk))
+        if walk and (walked := self._walker.reserve(walk)) > end:
+            end = walked
         return end + self._write_latency_ps
 
     def register_write(self) -> int:
