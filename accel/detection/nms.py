@@ -23,12 +23,11 @@ def suppress(found: Candidates, overlap: float, limit: int) -> Candidates:
     The boxes kept, by falling score; equal scores keep their order.
     """
     order = np.argsort(-found.scores, kind="stable")[:MAX_CANDIDATES]
-    # boxes of different classes are moved to different places, so that they never overlap
-    apart = found.boxes.astype(np.float64) + 2.0 * found.classes[:, None]
     kept: list[int] = []
     while len(order) and len(kept) < limit:
         best, order = order[0], order[1:]
         kept.append(int(best))
-        order = order[overlaps(apart[best : best + 1], apart[order])[0] <= overlap]
+        shared = overlaps(found.boxes[best : best + 1], found.boxes[order])[0]
+        order = order[(shared <= overlap) | (found.classes[order] != found.classes[best])]
     chosen: Array = np.array(kept, np.int64)
     return Candidates(*(part[chosen] for part in found))

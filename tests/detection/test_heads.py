@@ -91,8 +91,15 @@ def test_ssd_codings_equal_loops(rng: np.random.Generator) -> None:
 
 
 def test_rows_go_to_their_images() -> None:
-    rows = np.array([[1, 2, 0.9, 0, 0, 1, 1], [0, 1, 0.8, 0.1, 0.1, 0.5, 0.5],
-                     [0, 0, 0.9, 0, 0, 1, 1], [5, 1, 0.9, 0, 0, 1, 1], [0, 3, 0.1, 0, 0, 1, 1]])
+    rows = np.array(
+        [
+            [1, 2, 0.9, 0, 0, 1, 1],
+            [0, 1, 0.8, 0.1, 0.1, 0.5, 0.5],
+            [0, 0, 0.9, 0, 0, 1, 1],
+            [5, 1, 0.9, 0, 0, 1, 1],
+            [0, 3, 0.1, 0, 0, 1, 1],
+        ]
+    )
     first, second = RowsHead().decode([rows.astype(np.float32)[None, None]], 2, SIZE, LEAST)
     assert first.classes.tolist() == [0] and second.classes.tolist() == [1]
     np.testing.assert_allclose(first.boxes, [[0.1, 0.1, 0.5, 0.5]])
@@ -112,7 +119,7 @@ def test_suppression_equals_loops(rows: list[Any], overlap: float, limit: int) -
     kept: list[int] = []
     for i in sorted(range(len(data)), key=lambda i: -data[i, 4]):
         rivals = [j for j in kept if found.classes[j] == found.classes[i]]
-        if all(overlaps(corners[[i]], corners[[j]])[0, 0] <= overlap + 1e-6 for j in rivals):
+        if all(overlaps(corners[[i]], corners[[j]])[0, 0] <= overlap for j in rivals):
             kept.append(i)
     got = suppress(found, overlap, limit)
     assert got.scores.tolist() == data[kept[:limit], 4].tolist()

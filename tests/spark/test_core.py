@@ -12,6 +12,7 @@ import pytest
 
 import accel
 from accel.errors import CardError, InputError
+from accel.order import Order
 from spark_bridge import core
 from spark_bridge.guard import Choice, Guard
 from spark_bridge.settings import Settings
@@ -26,7 +27,7 @@ class FaultyProgram(accel.Program):
     """A program on two numbers a row, whose arithmetic is the test's."""
 
     def __init__(self, model: accel.Model, execute: Execute) -> None:
-        super().__init__(accel.device("onnxruntime"), model, BATCH, 1)
+        super().__init__(Order(accel.device("onnxruntime"), model, BATCH))
         self._execute = execute  # type: ignore[method-assign]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
@@ -110,7 +111,8 @@ def test_receiver_bad_frame_ends_its_sender_and_leaves_no_trace(
     with socket.create_connection(("127.0.0.1", port)) as other:
         with socket.create_connection(("127.0.0.1", port)) as sender:
             sender.sendall(frame("good", b"1") + bad)
-            sender.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # it may be cut off already
+                sender.shutdown(socket.SHUT_WR)
             until(lambda: spool.end == 1)
         other.sendall(frame("good", b"1") + frame("later", b"2"))  # the answer may have been lost
         assert answers(other, 2) == [0, 1]
