@@ -82,9 +82,7 @@ class Plan:
 
     def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
         """Execute once; returns fresh arrays."""
-        for name, array in inputs.items():
-            np.copyto(self._values.plain[name].array, array)
-        self._loose.clear()
+        self._take(inputs)
         for run in self._runs:
             run()
         found = {}
@@ -97,9 +95,7 @@ class Plan:
         """Median time of every node over `repeats` runs, in s, its conversions included."""
         times = np.empty((repeats, len(self._runs)))
         for row in times:
-            for name, array in inputs.items():
-                np.copyto(self._values.plain[name].array, array)
-            self._loose.clear()
+            self._take(inputs)
             for i, run in enumerate(self._runs):
                 start = time.perf_counter()
                 run()
@@ -123,6 +119,11 @@ class Plan:
             for b in self.arena.buffers
             if b.first is not None and self._steps
         )
+
+    def _take(self, inputs: dict[str, Array]) -> None:
+        for name, array in inputs.items():
+            np.copyto(self._values.plain[name].array, array)
+        self._loose.clear()
 
     def _place(self) -> None:
         """Inputs are there before the first step, outputs until after the last."""

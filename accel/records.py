@@ -128,8 +128,9 @@ def _decode_tuple(kind: Any, args: tuple[Any, ...], value: Any, store: Store) ->
 
 
 def _dtype(value: Any) -> np.dtype[Any]:
+    _check(type(value) is str, np.dtype, value)
     try:
-        dtype: np.dtype[Any] = np.dtype(decode(str, value, _NOWHERE))
+        dtype: np.dtype[Any] = np.dtype(value)
     except TypeError:
         dtype = np.dtype(object)
     _check(dtype.kind in "biuf" and dtype.isnative, np.dtype, value)
@@ -145,14 +146,3 @@ def _check(fits: bool, kind: Any, value: Any) -> None:
     if not fits:
         wanted = getattr(kind, "__name__", str(kind))
         raise ModelError(f"a record holds {str(value)[:80]!r}; expected {wanted}")
-
-
-class _Nowhere:
-    def put(self, data: Bytes) -> int:
-        raise AssertionError("nothing is kept here")
-
-    def get(self, number: Any) -> Bytes:
-        raise AssertionError("nothing is kept here")
-
-
-_NOWHERE: Store = _Nowhere()

@@ -137,8 +137,7 @@ def _with_outputs(model: Model, names: list[str]) -> Model:
 
 def _run(name: str, model: Model, batch: int, x: dict[str, Array]) -> dict[str, Array]:
     program = device(name).compile(model, batch)
-    y = program.run(x)
-    return y if isinstance(y, dict) else {program.outputs[0].name: y}
+    return _named(program, program.run(x))
 
 
 def _error(got: Array, want: Array) -> float:
