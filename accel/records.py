@@ -131,7 +131,7 @@ def _dtype(value: Any) -> np.dtype[Any]:
     _check(type(value) is str, np.dtype, value)
     try:
         dtype: np.dtype[Any] = np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError):
         dtype = np.dtype(object)
     _check(dtype.kind in "biuf" and dtype.isnative, np.dtype, value)
     return dtype

@@ -181,3 +181,15 @@ def collect(value: Any, places: list[tuple[Any, Any]]) -> None:
         places.append((value, key))
         if isinstance(inner, dict | list):
             collect(inner, places)
+
+
+@pytest.mark.parametrize("text", ["(-1,)f4", "(99999999999,)f4", "f4,f4", "O", ">f4", "((", ""])
+def test_dtypes_that_are_none_are_refused(saved: bytes, tmp_path: Path, text: str) -> None:
+    _, length, _ = HEAD.unpack_from(saved)
+    header = json.loads(saved[HEAD.size : HEAD.size + length])
+    header["program"]["inputs"][0]["dtype"] = text
+    encoded = json.dumps(header).encode()
+    head = HEAD.pack(b"LWPROG1\n", len(encoded), zlib.crc32(encoded))
+    (tmp_path / "p").write_bytes(head + encoded + saved[HEAD.size + length :])
+    with pytest.raises(accel.ModelError, match="expected dtype"):
+        accel.load_program(tmp_path / "p")
