@@ -343,15 +343,12 @@ static void sum_group(const lw_depthwise_plan *p, worker_state *s, const tile *t
 /* Nonzero if a value to be quantized is NaN or infinite. */
 static int finish_group(const lw_depthwise_plan *p, worker_state *s, const tile *t, position at,
                         int rows, int columns) {
-    row_set set;
-    lw_post post = post_of(p->g, &set, t->b->c0, t->b->n);
     int bad = 0, together = columns == p->pitch; /* then rows are adjacent in y too */
-    for (int r = 0; r < rows; r++) {
-        int first = together ? r * columns : 0;
-        locate_rows(p->g, (position){at.n, at.y + r, at.x}, t->b->c0, &set, first, columns);
-        if (!together) bad |= p->isa->finish(&post, columns, s->y + r * p->pitch * p->ldy, p->ldy);
+    area a = {at, AXIS_Y, AXIS_X, together ? rows : 1, columns};
+    for (int r = 0; r < rows; r += (int)a.lines, a.first.at[AXIS_Y]++) {
+        lw_post post = post_of(p->g, &a, t->b->c0, t->b->n);
+        bad |= p->isa->finish(&post, s->y + r * p->pitch * p->ldy, p->ldy);
     }
-    if (together) bad = p->isa->finish(&post, rows * columns, s->y, p->ldy);
     return bad;
 }
 
@@ -365,7 +362,7 @@ lw_status lw_depthwise_run(lw_depthwise_plan *p, int64_t index, int worker) {
         int columns = (int)min64(p->strip, t.x1 - x);
         for (int64_t y = t.y0; y < t.y1; y += p->rows) {
             int rows = (int)min64(p->rows, t.y1 - y);
-            position at = {t.n, y, x};
+            position at = {{t.n, y, x}};
             fill_group(p, s, &t, y, t.left + (x - t.x0) * stride, (columns - 1) * stride + wide);
             sum_group(p, s, &t, columns);
             bad |= finish_group(p, s, &t, at, rows, columns);

@@ -1,5 +1,5 @@
-/* finish.h - what follows the sums: activation, and quantization into the windows of the next layer.
- * A part of kern.c. */
+/* finish.h - what follows the sums: activation, and quantization into the windows of the next
+ * layer. A part of kern.c. */
 #ifndef LW_SRC_FINISH_H
 #define LW_SRC_FINISH_H
 
@@ -55,14 +55,22 @@ typedef struct maxima {
     float factor[LW_FINISH_ROWS];
 } maxima;
 
-/* n values of each row of x, ldx apart, that become levels at q[i] + at. */
+/* Where the levels and scales of rows go: `lines` times `count` of them. */
+typedef struct places {
+    int lines, count;
+    uint8_t *q;
+    float *scale;
+    lw_step q_step, scale_step;
+} places;
+
+/* n values of each row of x, ldx apart, that become levels at channel `at`. */
 typedef struct levels {
-    int rows, zero_point;
+    const places *to;
+    int zero_point;
     int floor; /* negative values become 0 */
     const float *x;
     ptrdiff_t ldx;
     const float *factor;
-    uint8_t *const *q;
     int64_t at, n;
 } levels;
 
@@ -80,20 +88,22 @@ INLINE range range_of(lw_activation activation, float lo, float hi, int zero_poi
 }
 
 /* Bits of infinity and of NaN exceed those of all numbers. Below 2^-100 the scale is 0. */
-static NOINLINE int find_scales(maxima *m, int rows, int zero_point, float *const *scale,
-                                int64_t at) {
-    float found[LW_FINISH_ROWS];
-    vf most = vf_set(zero_point ? 127.0f : 255.0f), zero = vf_set(0.0f);
+static NOINLINE int find_scales(maxima *m, const places *to, int zero_point, int64_t at) {
+    float found[LW_FINISH_ROWS], *scale = to->scale + at;
+    float levels = zero_point ? 127.0f : 255.0f;
+    vf most = vf_set(levels), part = vf_set(1.0f / levels), zero = vf_set(0.0f);
     vi any = m->any;
+    int rows = to->lines * to->count;
     for (int i = rows; i % VW; i++) m->top[i] = vi_set(0);
     for (int i = 0; i < rows; i += VW) {
         vi top = vi_hmax_rows(m->top + i);
-        vf x = vi_bits(top), above = vf_add(x, vf_set(-0x1.fffffep-101f));
-        vf_store(found + i, vf_positive(above, vf_div(x, most), zero));
-        vf_store(m->factor + i, vf_positive(above, vf_div(most, x), zero));
         any = vi_max(any, top);
+        vf x = vi_bits(top), above = vf_add(x, vf_set(-0x1.fffffep-101f));
+        vf_store(found + i, vf_positive(above, vf_mul(x, part), zero));
+        vf_store(m->factor + i, vf_positive(above, vf_div(most, x), zero));
     }
-    for (int i = 0; i < rows; i++) scale[i][at] = found[i];
+    for (int l = 0, i = 0; l < to->lines; l++, scale += to->scale_step.line)
+        for (int c = 0; c < to->count; c++, i++) scale[c * to->scale_step.pixel] = found[i];
     return vi_hmax(any) >= INFINITY_BITS;
 }
 
@@ -104,8 +114,8 @@ INLINE vi to_levels(const int floor, const int zero_point, vf x, vf factor) {
     return zero_point ? vi_add(vf_round(v), vi_set(zero_point)) : vf_round(v);
 }
 
-INLINE void write_row(const int floor, const int zero_point, const int64_t n, const float *x,
-                      vf by, uint8_t *q) {
+INLINE void write_row(const int floor, const int zero_point, const int64_t n, const float *x, vf by,
+                      uint8_t *q) {
     int64_t j = 0;
     for (; j + 4 * VW <= n; j += 4 * VW) {
         vi l[4];
@@ -119,16 +129,22 @@ INLINE void write_row(const int floor, const int zero_point, const int64_t n, co
         vi_store_u8_n(q + j, to_levels(floor, zero_point, vf_load_n(x + j, n - j), by), n - j);
 }
 
-INLINE void write_rows(const int floor, const int zero_point, const int64_t n,
-                       const levels *w) {
+INLINE void write_rows(const int floor, const int zero_point, const int64_t n, const levels *w) {
     const levels l = *w; /* stores of bytes may alias *w */
-    for (int i = 0; i < l.rows; i++)
-        write_row(floor, zero_point, n, l.x + i * l.ldx, vf_set(l.factor[i]), l.q[i] + l.at);
+    const places to = *l.to;
+    const float *x = l.x, *factor = l.factor;
+    uint8_t *line = to.q + l.at;
+    for (int i = 0; i < to.lines; i++, line += to.q_step.line) {
+        uint8_t *q = line;
+        for (int c = 0; c < to.count; c++, x += l.ldx, q += to.q_step.pixel)
+            write_row(floor, zero_point, n, x, vf_set(*factor++), q);
+    }
 }
 
 /* Usual lengths compile to their own loops. */
 INLINE void write_lengths(const int floor, const int zero_point, const levels *w) {
     switch (w->n) {
+    case 16: write_rows(floor, zero_point, 16, w); break;
     case 32: write_rows(floor, zero_point, 32, w); break;
     case 64: write_rows(floor, zero_point, 64, w); break;
     case 128: write_rows(floor, zero_point, 128, w); break;
@@ -157,25 +173,23 @@ INLINE void find_tops(const range range, int rows, const float *x, ptrdiff_t ldx
     m->any = any;
 }
 
-/* At most LW_FINISH_ROWS rows. */
-INLINE int quantize_rows(const range range, int rows, const float *x, ptrdiff_t ldx, int64_t n,
-                         int64_t window, uint8_t *const *q, float *const *scale) {
+INLINE int quantize_rows(const range range, const places *to, const float *x, ptrdiff_t ldx,
+                         int64_t n, int64_t window) {
     int bad = 0, zero_point = range == SIGNED ? 128 : 0;
     maxima m;
     for (int64_t w = 0, at = 0; at < n; w++, at += window) {
         int64_t length = n - at < window ? n - at : window;
-        levels to = {.floor = range == CLAMPED,
-                        .rows = rows,
-                        .x = x + at,
-                        .ldx = ldx,
-                        .factor = m.factor,
-                        .q = q,
-                        .at = at,
-                        .n = length,
-                        .zero_point = zero_point};
-        find_tops(range, rows, x + at, ldx, length, &m);
-        bad |= find_scales(&m, rows, zero_point, scale, w);
-        write_levels(&to);
+        levels job = {.to = to,
+                      .floor = range == CLAMPED,
+                      .x = x + at,
+                      .ldx = ldx,
+                      .factor = m.factor,
+                      .at = at,
+                      .n = length,
+                      .zero_point = zero_point};
+        find_tops(range, to->count, x + at, ldx, length, &m);
+        bad |= find_scales(&m, to, zero_point, w);
+        write_levels(&job);
     }
     return bad;
 }
@@ -183,146 +197,235 @@ INLINE int quantize_rows(const range range, int rows, const float *x, ptrdiff_t 
 static lw_status quantize(int64_t rows, const float *x, ptrdiff_t ldx, int64_t n, int64_t window,
                           int zero_point, uint8_t *q, ptrdiff_t ldq, float *scale, ptrdiff_t lds) {
     int bad = 0;
-    uint8_t *q_row[LW_FINISH_ROWS];
-    float *scale_row[LW_FINISH_ROWS];
     for (int64_t i = 0; i < rows; i += LW_FINISH_ROWS) {
-        int count = (int)(rows - i < LW_FINISH_ROWS ? rows - i : LW_FINISH_ROWS);
-        for (int r = 0; r < count; r++)
-            q_row[r] = q + (i + r) * ldq, scale_row[r] = scale + (i + r) * lds;
-        bad |= zero_point
-                   ? quantize_rows(SIGNED, count, x + i * ldx, ldx, n, window, q_row, scale_row)
-                   : quantize_rows(CLAMPED, count, x + i * ldx, ldx, n, window, q_row, scale_row);
+        places to = {.lines = 1,
+                     .count = (int)(rows - i < LW_FINISH_ROWS ? rows - i : LW_FINISH_ROWS),
+                     .q = q + i * ldq,
+                     .scale = scale + i * lds,
+                     .q_step = {0, ldq},
+                     .scale_step = {0, lds}};
+        bad |= zero_point ? quantize_rows(SIGNED, &to, x + i * ldx, ldx, n, window)
+                          : quantize_rows(CLAMPED, &to, x + i * ldx, ldx, n, window);
     }
     return bad ? LW_NONFINITE : LW_OK;
 }
 
 /* ---- what follows the sums ---------------------------------------------------------------- */
 
-/* The vector at channel j of a few rows from `row` on, of which n lanes count. */
+/* The rows of a post from one on, all in one line. */
+typedef struct group {
+    const float *residual, *residual_scale;
+    const uint8_t *residual_q;
+    float *dst, *f;
+    int row;
+} group;
+
+INLINE group group_at(const lw_post *p, int line, int c, float *f, ptrdiff_t ldf) {
+    group g = {.row = line * p->count + c};
+    g.f = f + g.row * ldf;
+    if (p->residual)
+        g.residual = p->residual + line * p->residual_step.line + c * p->residual_step.pixel;
+    if (p->residual_q) {
+        g.residual_q =
+            p->residual_q + line * p->residual_q_step.line + c * p->residual_q_step.pixel;
+        g.residual_scale = p->residual_scale + line * p->residual_scale_step.line +
+                           c * p->residual_scale_step.pixel;
+    }
+    if (p->dst) g.dst = p->dst + line * p->dst_step.line + c * p->dst_step.pixel;
+    return g;
+}
+
+/* The vector at channel j of a few rows, of which n lanes count. */
 INLINE void finish_vectors(const int rows, const lw_activation activation, const lw_post *p,
-                           int row, int64_t n, int64_t j, const float *f, ptrdiff_t ldf, vf *y) {
-    UNROLLED (i, rows) y[i] = vf_load(f + i * ldf + j);
+                           const group *g, int64_t n, int64_t j, ptrdiff_t ldf, vf *y) {
+    UNROLLED (i, rows) y[i] = vf_load(g->f + i * ldf + j);
     if (p->sb) {
         vf sb = vf_load_n(p->sb + j, n), bias = vf_load_n(p->bias + j, n);
         UNROLLED (i, rows) y[i] = vf_fma(y[i], sb, bias);
     }
-    if (p->residual)
-        UNROLLED (i, rows) y[i] = vf_add(y[i], vf_load_n(p->residual[row + i] + j, n));
-    if (p->residual_q) {
+    if (g->residual)
+        UNROLLED (i, rows)
+            y[i] = vf_add(y[i], vf_load_n(g->residual + i * p->residual_step.pixel + j, n));
+    if (g->residual_q) {
         vi minus = vi_set(-p->residual_zero);
-        int64_t window = (p->first + j) >> p->residual_shift;
+        const float *scale = g->residual_scale + ((p->first + j) >> p->residual_shift);
         UNROLLED (i, rows) {
-            vf x = vf_from(vi_add(vi_from_u8(p->residual_q[row + i] + j), minus));
-            y[i] = vf_fma(x, vf_set(p->residual_scale[row + i][window]), y[i]);
+            const uint8_t *q = g->residual_q + i * p->residual_q_step.pixel + j;
+            vf x = vf_from(vi_add(vi_from_u8(q), minus));
+            y[i] = vf_fma(x, vf_set(scale[i * p->residual_scale_step.pixel]), y[i]);
         }
     }
     UNROLLED (i, rows)
         y[i] = activate(activation, y[i], vf_set(p->alpha), vf_set(p->lo), vf_set(p->hi));
-    if (p->dst)
-        UNROLLED (i, rows) vf_store_n(p->dst[row + i] + j, y[i], n);
+    if (g->dst)
+        UNROLLED (i, rows) vf_store_n(g->dst + i * p->dst_step.pixel + j, y[i], n);
 }
 
-/* y of a few rows from `row` on, channels [first, end), in place of f unless `direct`; and their
- * maxima. */
+/* y of a few rows, channels [first, end), in place of f; and their maxima. */
 INLINE void finish_values(const int rows, const lw_activation activation, const range range,
-                          const int direct, const lw_post *p, int row, float *f, ptrdiff_t ldf,
-                          int64_t first, int64_t end, maxima *m) {
+                          const lw_post *p, const group *g, ptrdiff_t ldf, int64_t first,
+                          int64_t end, maxima *m) {
     vi top[TOGETHER], any = m->any;
     vf y[TOGETHER];
     int64_t j = first;
     UNROLLED (i, rows) top[i] = vi_set(0);
     for (; j + VW <= end; j += VW) {
-        finish_vectors(rows, activation, p, row, VW, j, f, ldf, y);
+        finish_vectors(rows, activation, p, g, VW, j, ldf, y);
         UNROLLED (i, rows) {
-            if (!direct) vf_store(f + i * ldf + j, y[i]);
+            vf_store(g->f + i * ldf + j, y[i]);
             track(range, y[i], top + i, &any);
         }
     }
     if (j < end) {
-        finish_vectors(rows, activation, p, row, end - j, j, f, ldf, y);
+        finish_vectors(rows, activation, p, g, end - j, j, ldf, y);
         UNROLLED (i, rows) {
-            if (!direct) vf_store_n(f + i * ldf + j, y[i], end - j);
+            vf_store_n(g->f + i * ldf + j, y[i], end - j);
             track(range, vf_first_n(y[i], end - j), top + i, &any);
         }
     }
-    UNROLLED (i, rows) m->top[row + i] = top[i];
+    UNROLLED (i, rows) m->top[g->row + i] = top[i];
     m->any = any;
 }
 
+static places places_of(const lw_post *p) {
+    return (places){p->lines, p->count, p->q, p->scale, p->q_step, p->scale_step};
+}
+
 /* Window w, channels [first, end), of all rows: values, scales, levels. */
-INLINE int finish_window(const lw_activation activation, const range range, const int direct,
-                         const lw_post *p, int rows, float *f, ptrdiff_t ldf, int64_t w,
-                         int64_t first, int64_t end) {
+INLINE int finish_window(const lw_activation activation, const range range, const lw_post *p,
+                         float *f, ptrdiff_t ldf, int64_t w, int64_t first, int64_t end) {
     maxima m;
-    levels to = {.floor = range == CLAMPED || (direct && activation == LW_RELU),
-                    .rows = rows,
-                    .x = f + first,
-                    .ldx = ldf,
-                    .factor = m.factor,
-                    .q = p->q,
-                    .at = first,
-                    .n = end - first,
-                    .zero_point = p->zero_point};
-    int i = 0;
+    places to = places_of(p);
+    levels job = {.to = &to,
+                  .floor = range == CLAMPED,
+                  .x = f + first,
+                  .ldx = ldf,
+                  .factor = m.factor,
+                  .at = first,
+                  .n = end - first,
+                  .zero_point = p->zero_point};
     m.any = vi_set(0);
-    for (; i + TOGETHER <= rows; i += TOGETHER)
-        finish_values(TOGETHER, activation, range, direct, p, i, f + i * ldf, ldf, first, end, &m);
-    for (; i < rows; i++)
-        finish_values(1, activation, range, direct, p, i, f + i * ldf, ldf, first, end, &m);
-    int bad = find_scales(&m, rows, p->zero_point, p->scale, w);
-    write_levels(&to);
+    for (int line = 0; line < p->lines; line++) {
+        int c = 0;
+        for (; c + TOGETHER <= p->count; c += TOGETHER) {
+            group g = group_at(p, line, c, f, ldf);
+            finish_values(TOGETHER, activation, range, p, &g, ldf, first, end, &m);
+        }
+        for (; c < p->count; c++) {
+            group g = group_at(p, line, c, f, ldf);
+            finish_values(1, activation, range, p, &g, ldf, first, end, &m);
+        }
+    }
+    int bad = find_scales(&m, &to, p->zero_point, w);
+    write_levels(&job);
     return bad;
 }
 
-INLINE void finish_plain(const lw_activation activation, const lw_post *p, int rows, float *f,
+INLINE void finish_plain(const lw_activation activation, const lw_post *p, float *f,
                          ptrdiff_t ldf) {
     vf y;
-    for (int i = 0; i < rows; i++, f += ldf) {
-        int64_t j = 0;
-        for (; j + VW <= p->n; j += VW) finish_vectors(1, activation, p, i, VW, j, f, 0, &y);
-        if (j < p->n) finish_vectors(1, activation, p, i, p->n - j, j, f, 0, &y);
-    }
+    for (int line = 0; line < p->lines; line++)
+        for (int c = 0; c < p->count; c++) {
+            group g = group_at(p, line, c, f, ldf);
+            int64_t j = 0;
+            for (; j + VW <= p->n; j += VW) finish_vectors(1, activation, p, &g, VW, j, ldf, &y);
+            if (j < p->n) finish_vectors(1, activation, p, &g, p->n - j, j, ldf, &y);
+        }
 }
 
-INLINE int finish_windows(const lw_activation activation, const range range, const int direct,
-                          const lw_post *p, int rows, float *f, ptrdiff_t ldf) {
+INLINE int finish_windows(const lw_activation activation, const range range, const lw_post *p,
+                          float *f, ptrdiff_t ldf) {
     int bad = 0;
     for (int64_t w = 0, j = 0; j < p->n; w++, j += p->window) {
         int64_t end = p->n - j < p->window ? p->n : j + p->window;
-        bad |= finish_window(activation, range, direct, p, rows, f, ldf, w, j, end);
+        bad |= finish_window(activation, range, p, f, ldf, w, j, end);
     }
     return bad;
 }
 
-/* Each range compiles to its own loops. Where a floor of 0 is all that happens to the sums, levels
- * are found from them directly: values need not be stored. */
-INLINE lw_status finish_rows(const lw_activation activation, const lw_post *p, int rows, float *f,
+/* Values above hi become hi; where that changes no level, because levels saturate, they stay. */
+INLINE void limit_values(const lw_post *p, vi any, float *f, ptrdiff_t ldf, int64_t n) {
+    float far = p->hi * 0x1p20f; /* times the factor it still is an int32 */
+    int32_t bits;
+    memcpy(&bits, &far, sizeof bits);
+    if (vi_hmax(any) <= bits) return;
+    for (int i = 0; i < p->lines * p->count; i++, f += ldf)
+        for (int64_t j = 0; j < n; j += VW)
+            vf_store_n(f + j, vf_min(vf_load_n(f + j, n - j), vf_set(p->hi)), n - j);
+}
+
+/* Whether floors and limits are all that happens to the sums: then levels are found from them. */
+static int is_direct(const lw_post *p) {
+    if (!p->q || p->sb || p->residual || p->residual_q || p->dst) return 0;
+    if (p->activation == LW_CLIP) return p->lo == 0 && p->hi > 0;
+    return p->activation <= LW_RELU;
+}
+
+INLINE int finish_direct(const range range, const lw_post *p, float *f, ptrdiff_t ldf) {
+    int bad = 0, clip = p->activation == LW_CLIP, rows = p->lines * p->count;
+    vi limit = vf_bits(vf_set(p->hi));
+    places to = places_of(p);
+    maxima m;
+    for (int64_t w = 0, j = 0; j < p->n; w++, j += p->window) {
+        levels job = {.to = &to,
+                      .floor = p->activation != LW_NONE || range == CLAMPED,
+                      .x = f + j,
+                      .ldx = ldf,
+                      .factor = m.factor,
+                      .at = j,
+                      .n = p->n - j < p->window ? p->n - j : p->window,
+                      .zero_point = p->zero_point};
+        find_tops(range, rows, f + j, ldf, job.n, &m);
+        if (clip) {
+            vi any = vi_set(0);
+            for (int i = 0; i < rows; i++) {
+                any = vi_max(any, m.top[i]);
+                m.top[i] = vi_min(m.top[i], limit);
+            }
+            limit_values(p, any, f + j, ldf, job.n);
+        }
+        bad |= find_scales(&m, &to, p->zero_point, w);
+        write_levels(&job);
+    }
+    return bad;
+}
+
+/* Each range compiles to its own loops. */
+INLINE lw_status finish_rows(const lw_activation activation, const lw_post *p, float *f,
                              ptrdiff_t ldf) {
-    int bad = 0, direct = activation <= LW_RELU && !p->sb && !p->residual && !p->residual_q;
+    int bad = 0;
     range range = range_of(p->activation, p->lo, p->hi, p->zero_point);
     if (!p->q)
-        finish_plain(activation, p, rows, f, ldf);
+        finish_plain(activation, p, f, ldf);
     else if (range == SIGNED)
-        bad = direct ? finish_windows(activation, SIGNED, activation <= LW_RELU, p, rows, f, ldf)
-                     : finish_windows(activation, SIGNED, 0, p, rows, f, ldf);
+        bad = finish_windows(activation, SIGNED, p, f, ldf);
     else if (range == NONNEGATIVE)
-        bad = direct
-                  ? finish_windows(activation, NONNEGATIVE, activation <= LW_RELU, p, rows, f, ldf)
-                  : finish_windows(activation, NONNEGATIVE, 0, p, rows, f, ldf);
+        bad = finish_windows(activation, NONNEGATIVE, p, f, ldf);
     else
-        bad = direct ? finish_windows(activation, CLAMPED, activation <= LW_RELU, p, rows, f, ldf)
-                     : finish_windows(activation, CLAMPED, 0, p, rows, f, ldf);
+        bad = finish_windows(activation, CLAMPED, p, f, ldf);
     return bad ? LW_NONFINITE : LW_OK;
 }
 
-static lw_status finish(const lw_post *p, int rows, float *f, ptrdiff_t ldf) {
+static lw_status finish_floored(const lw_post *p, float *f, ptrdiff_t ldf) {
+    int bad;
+    if (p->activation != LW_NONE)
+        bad = finish_direct(NONNEGATIVE, p, f, ldf);
+    else if (p->zero_point)
+        bad = finish_direct(SIGNED, p, f, ldf);
+    else
+        bad = finish_direct(CLAMPED, p, f, ldf);
+    return bad ? LW_NONFINITE : LW_OK;
+}
+
+static lw_status finish(const lw_post *p, float *f, ptrdiff_t ldf) {
+    if (is_direct(p)) return finish_floored(p, f, ldf);
     switch (p->activation) { /* each case compiles to its own loop */
-    case LW_RELU: return finish_rows(LW_RELU, p, rows, f, ldf);
-    case LW_CLIP: return finish_rows(LW_CLIP, p, rows, f, ldf);
-    case LW_LEAKY: return finish_rows(LW_LEAKY, p, rows, f, ldf);
-    case LW_HARDSWISH: return finish_rows(LW_HARDSWISH, p, rows, f, ldf);
-    case LW_SILU: return finish_rows(LW_SILU, p, rows, f, ldf);
-    default: return finish_rows(LW_NONE, p, rows, f, ldf);
+    case LW_RELU: return finish_rows(LW_RELU, p, f, ldf);
+    case LW_CLIP: return finish_rows(LW_CLIP, p, f, ldf);
+    case LW_LEAKY: return finish_rows(LW_LEAKY, p, f, ldf);
+    case LW_HARDSWISH: return finish_rows(LW_HARDSWISH, p, f, ldf);
+    case LW_SILU: return finish_rows(LW_SILU, p, f, ldf);
+    default: return finish_rows(LW_NONE, p, f, ldf);
     }
 }
 

@@ -14,40 +14,58 @@ typedef struct lw_win {
     int32_t b_off; /* bytes from the panel's base */
 } lw_win;
 
-/* Where the sums of `rows` pixels by one panel go: y[i][at + j] = fma(f, sb[j], bias[j]), j < n.
- * sb and bias are nr long. With `ahead`, lines of so many pixels are fetched at every chunk. */
+/* Elements from line to line of an image and from pixel to pixel of a line. */
+typedef struct lw_step {
+    ptrdiff_t line, pixel;
+} lw_step;
+
+/* `lines` times `count` output pixels: where the first begins in q and in scale, and bytes and
+ * floats from one to the next. */
+typedef struct lw_pixels {
+    const uint8_t *a;
+    const float *sa;
+    lw_step a_step, sa_step;
+    int lines, count;
+} lw_pixels;
+
+/* Where the sums of pixels by one panel go: y[.. + j] = fma(f, sb[j], bias[j]), j < n. sb and bias
+ * are nr long. With `ahead`, so many pixels of what will be written are fetched at every chunk. */
 typedef struct lw_out {
     const float *sb, *bias;
-    float *const *y;
-    int64_t at, n;
-    int rows, ahead;
+    float *y;
+    lw_step step;
+    int64_t n;
+    int ahead;
 } lw_out;
 
-/* What becomes of the sums of a few output pixels: y = fma(f, sb, bias), residual, activation,
- * then the stores. Pointers are at the first of the n channels, arrays hold one per pixel. */
+/* What becomes of the sums of `lines` times `count` output pixels, at most LW_FINISH_ROWS:
+ * y = fma(f, sb, bias), residual, activation, then the stores. Pointers are at the first of the n
+ * channels of the first pixel. */
 typedef struct lw_post {
+    int lines, count;
     lw_activation activation;
     float alpha, lo, hi;
     int64_t n;
-    const float *sb, *bias;       /* NULL: the sums are y already */
-    const float *const *residual; /* or NULL */
-    const uint8_t *const *residual_q; /* or NULL; then the three below do not count */
-    const float *const *residual_scale; /* of channel 0, which is `first` before the first one */
+    const float *sb, *bias;      /* NULL: the sums are y already */
+    const float *residual;       /* or NULL */
+    const uint8_t *residual_q;   /* or NULL; then the three below do not count */
+    const float *residual_scale; /* of channel 0, which is `first` before the first one */
+    lw_step residual_step, residual_q_step, residual_scale_step;
     int64_t first;
     int residual_shift, residual_zero; /* log2 of its window; its zero point */
-    float *const *dst;            /* or NULL */
-    uint8_t *const *q;            /* or NULL; then the rest does not count */
-    float *const *scale;
+    float *dst;                        /* or NULL */
+    uint8_t *q;                        /* or NULL; then the rest does not count */
+    float *scale;
+    lw_step dst_step, q_step, scale_step;
     int64_t window;
     int zero_point;
 } lw_post;
 
-/* One panel times pixels, a multiple of the tile's. a[i], sa[i] : base of pixel i; a has those of
- * one tile more, which may be fetched but are not read; b : panel.
+/* One panel times pixels, the count of a line a multiple of the tile's; b : panel.
  * Panel, per chunk: s32 comp[nr]; f32 sb[nr] (mode AW only); s8 q[k4][nr][4]. In mode C: one
- * comp[nr] for all chunks at the base of the panel, and one scale at sa[i]. */
-typedef void lw_dot(int windows, const lw_win *win, const uint8_t *const *a, const float *const *sa,
-                    const uint8_t *b, const lw_out *out);
+ * comp[nr] for all chunks at the base of the panel, and one scale for all pixels. */
+typedef void lw_dot(int windows, const lw_win *win, const lw_pixels *from, const uint8_t *b,
+                    const lw_out *out);
 
 /* ratio[i] = rint(scale[i] * factor); both are padded to whole vectors. */
 typedef void lw_ratios(int64_t n, const float *scale, float factor, int32_t *ratio);
@@ -60,9 +78,9 @@ typedef void lw_pair_rows(int n, const uint8_t *a, const uint8_t *b, ptrdiff_t p
 /* One vector of channels of one or two rows of depthwise_columns output pixels. */
 typedef struct lw_depthwise_args {
     int64_t pairs, kw;
-    const int32_t *const *p;  /* pairs of source rows; the first of the first column lies at `at` */
-    ptrdiff_t at, step, tap;  /* ints; from column to column, from tap to tap */
-    const int32_t *w;         /* (pairs, kw, rows, vw) pairs of weights */
+    const int32_t *const *p; /* pairs of source rows; the first of the first column lies at `at` */
+    ptrdiff_t at, step, tap; /* ints; from column to column, from tap to tap */
+    const int32_t *w;        /* (pairs, kw, rows, vw) pairs of weights */
     const float *scale, *bias;
     float *y; /* fma(sum, scale, bias); pixels ldy, rows `row` floats apart */
     ptrdiff_t ldy, row;
@@ -70,16 +88,17 @@ typedef struct lw_depthwise_args {
 
 typedef void lw_depthwise(const lw_depthwise_args *args);
 
-/* rows (at most LW_FINISH_ROWS) of sums f, ldf apart, become y; f may be overwritten. Reads up to
- * one vector beyond n. */
-typedef lw_status lw_finish(const lw_post *post, int rows, float *f, ptrdiff_t ldf);
+/* Rows of sums f, ldf apart, line after line, become y; f may be overwritten. Reads up to one
+ * vector beyond n. */
+typedef lw_status lw_finish(const lw_post *post, float *f, ptrdiff_t ldf);
 
 /* Rows of n floats, ldx apart, to rows of q, ldq bytes apart, and of scale, lds floats apart. */
 typedef lw_status lw_quantize(int64_t rows, const float *x, ptrdiff_t ldx, int64_t n,
                               int64_t window, int zero_point, uint8_t *q, ptrdiff_t ldq,
                               float *scale, ptrdiff_t lds);
 
-/* Bits of the largest |x|, which order as the numbers do; those of infinity or NaN if one is in x. */
+/* Bits of the largest |x|, which order as the numbers do; those of infinity or NaN if one is in x.
+ */
 typedef int32_t lw_largest(const float *x, int64_t n);
 
 /* q[4 i + j] = 128 + rint(x[j * stride + i] * factor) for the c planes j of n pixels i; the bytes
@@ -111,9 +130,9 @@ struct lw_isa {
     int vw;         /* float lanes of a vector */
     int mr, nr, kr; /* register tile */
     int a_offset;   /* what v_dot4 takes off every activation: comp adds it back */
-    lw_dot *dot[LW_MODES][LW_MR_MAX]; /* [mode][rows - 1] */
-    int narrow_rows;                  /* of the tile for panels of at most vw channels; 0: none */
-    lw_dot *narrow[LW_MODES];
+    lw_dot *dot[LW_MODES][LW_MR_MAX]; /* [mode][pixels - 1] */
+    int narrow_mr; /* most pixels of the tiles for panels of at most vw channels; 0: none */
+    lw_dot *narrow[LW_MODES][LW_MR_MAX];
     int depthwise_columns;
     lw_ratios *ratios;
     lw_pair_rows *pair_rows;

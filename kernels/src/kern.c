@@ -24,6 +24,9 @@ enum { MR = LW_MR, NV = NR / VW, ROWS = LW_MR_MAX };
 #ifndef LW_A_OFFSET
 #define LW_A_OFFSET 0
 #endif
+#ifndef LW_ADDRESSES
+#define LW_ADDRESSES 7 /* pixels of a tile that have an address register each */
+#endif
 
 /* ---- dense product ------------------------------------------------------------------------ */
 
@@ -34,10 +37,12 @@ enum { MR = LW_MR, NV = NR / VW, ROWS = LW_MR_MAX };
         UNROLLED (j, nv) acc[i][j] = v_dot4_lane(acc[i][j], ai[i], lane, bj[j]);                   \
     w += NR * 4;
 
-/* acc += the products of k4 steps of four channels. */
-INLINE void dot_steps(const int mr, const int nv, ptrdiff_t k4, const uint8_t *const *p, const uint8_t *w,
-                      vi acc[ROWS][NV]) {
+/* acc += the products of k4 steps of four channels. Pixels are `step` bytes apart. */
+INLINE void dot_steps(const int mr, const int nv, ptrdiff_t k4, const uint8_t *a, ptrdiff_t step,
+                      const uint8_t *w, vi acc[ROWS][NV]) {
+    const uint8_t *p[ROWS];
     ptrdiff_t k = 0;
+    UNROLLED (i, mr) p[i] = a + i * step;
 #ifdef LW_FOUR_STEPS
     for (; k + 16 <= 4 * k4; k += 16) {
         va ai[ROWS];
@@ -56,142 +61,169 @@ INLINE void dot_steps(const int mr, const int nv, ptrdiff_t k4, const uint8_t *c
     }
 }
 
+/* The same for more pixels than there are address registers: every third has one. */
+INLINE void dot_steps_long(const int mr, const int nv, ptrdiff_t k4, const uint8_t *a,
+                           ptrdiff_t step, const uint8_t *w, vi acc[ROWS][NV]) {
+    const uint8_t *p[(ROWS + 2) / 3];
+    UNROLLED (g, (mr + 2) / 3) p[g] = a + 3 * g * step;
+    for (ptrdiff_t k = 0; k < k4; k++, w += NR * 4) {
+        vb bj[NV];
+        UNROLLED (j, nv) bj[j] = vb_load(w + j * VW * 4);
+        UNROLLED (i, mr) {
+            va ai = va_set(p[i / 3] + i % 3 * step);
+            UNROLLED (j, nv) acc[i][j] = v_dot4(acc[i][j], ai, bj[j]);
+        }
+        UNROLLED (g, (mr + 2) / 3) {
+            p[g] += 4;
+            RELOAD(p[g]); /* or the compiler makes an address of every pixel, in memory */
+        }
+    }
+}
+
+/* A register tile: its first pixel in q and in scale, and where its sums go. */
+typedef struct tile {
+    const uint8_t *a;
+    const float *sa;
+    float *y;
+} tile;
+
 /* y = fma(f, sb, bias) to memory. */
-INLINE void store_tile(const int mr, const int nv, const lw_out *out, vf f[ROWS][NV]) {
+INLINE void store_tile(const int mr, const int nv, const lw_out *out, float *y, vf f[ROWS][NV]) {
     const int64_t n = out->n;
-    float *y[ROWS];
-    UNROLLED (i, mr) y[i] = out->y[i] + out->at;
+    const ptrdiff_t ldy = out->step.pixel;
     UNROLLED (j, nv) {
         vf sb = vf_load(out->sb + j * VW), bias = vf_load(out->bias + j * VW);
         UNROLLED (i, mr) f[i][j] = vf_fma(f[i][j], sb, bias);
     }
     if (n >= nv * VW) {
         UNROLLED (i, mr)
-            UNROLLED (j, nv) vf_store(y[i] + j * VW, f[i][j]);
+            UNROLLED (j, nv) vf_store(y + i * ldy + j * VW, f[i][j]);
         return;
     }
-    UNROLLED (i, mr)
-        UNROLLED (j, nv) {
-            if (j * VW < n) vf_store_n(y[i] + j * VW, f[i][j], n - j * VW);
-        }
+    UNROLLED (j, nv) {
+        int64_t left = n - j * VW;
+        HIDE(&left); /* or its masks are made ahead of every tile */
+        if (left > 0)
+            UNROLLED (i, mr) vf_store_n(y + i * ldy + j * VW, f[i][j], left);
+    }
 }
 
-/* The lines that the tile will fill, and the pages of the next tile's pixels, are fetched while it
- * is summed up, a few at every chunk: all of them between two tiles would starve the multipliers.
- */
-INLINE int prefetch_rows(const int mr, const lw_out *out, const uint8_t *const *next, int row) {
+/* What the tile will fill, and the pages of the next tile's pixels, are fetched while it is summed
+ * up, a few pixels at every chunk: all of them between two tiles would starve the multipliers. */
+INLINE int prefetch_rows(const int mr, const lw_pixels *from, const lw_out *out, tile t, int row) {
     for (int end = row + out->ahead; row < end && row < mr; row++) {
-        __builtin_prefetch(next[row]);
-        for (int j = 0; j < NR; j += 16) __builtin_prefetch(out->y[row] + out->at + j, 1);
+        __builtin_prefetch(t.a + (mr + row) * from->a_step.pixel);
+        for (int j = 0; j < NR; j += 16) __builtin_prefetch(t.y + row * out->step.pixel + j, 1);
     }
     return row;
 }
 
+INLINE void dot_window(const int mr, const int nv, const lw_win *win, const uint8_t *a,
+                       ptrdiff_t step, const uint8_t *w, vi acc[ROWS][NV]) {
+    if (mr > LW_ADDRESSES)
+        dot_steps_long(mr, nv, win->k4, a + win->a_off, step, w, acc);
+    else
+        dot_steps(mr, nv, win->k4, a + win->a_off, step, w, acc);
+}
+
 /* The int32 sums of one chunk live in registers beside the float sums of all chunks so far. */
 INLINE void dot_tile(const int mr, const int nv, const lw_mode mode, int windows, const lw_win *win,
-                     const uint8_t *const *a, const float *const *sa, const uint8_t *b,
-                     const lw_out *out) {
+                     const lw_pixels *from, const uint8_t *b, const lw_out *out, tile t) {
     vf f[ROWS][NV];
     int fetched = 0;
     UNROLLED (i, mr)
         UNROLLED (j, nv) f[i][j] = vf_set(0.0f);
 
     for (const lw_win *end = win + windows; win < end; win++) {
-        const uint8_t *panel = b + win->b_off, *p[ROWS];
+        const uint8_t *panel = b + win->b_off;
         vi acc[ROWS][NV];
-        RELOAD(a);
-        RELOAD(sa);
-        UNROLLED (i, mr) {
-            p[i] = a[i] + win->a_off;
+        RELOAD(from); /* what it holds is read again, not kept in the registers of addresses */
+        UNROLLED (i, mr)
             UNROLLED (j, nv) acc[i][j] = vi_load((const int32_t *)(const void *)panel + j * VW);
-        }
         const float *sb = (const float *)(const void *)(panel + NR * 4);
-        const uint8_t *w = panel + NR * 4 * (mode == LW_AW ? 2 : 1);
-        dot_steps(mr, nv, win->k4, p, w, acc);
-        fetched = prefetch_rows(mr, out, a + mr, fetched);
+        const float *sa = t.sa + win->s_off;
+        dot_window(mr, nv, win, t.a, from->a_step.pixel, panel + NR * 4 * (mode == LW_AW ? 2 : 1),
+                   acc);
+        fetched = prefetch_rows(mr, from, out, t, fetched);
         UNROLLED (i, mr) {
-            vf s = vf_set(sa[i][win->s_off]);
+            vf s = vf_set(sa[i * from->sa_step.pixel]);
             UNROLLED (j, nv) {
-                vf t = vf_from(acc[i][j]);
-                if (mode == LW_AW) t = vf_mul(t, vf_load(sb + j * VW));
-                f[i][j] = vf_fma(t, s, f[i][j]);
+                vf x = vf_from(acc[i][j]);
+                if (mode == LW_AW) x = vf_mul(x, vf_load(sb + j * VW));
+                f[i][j] = vf_fma(x, s, f[i][j]);
             }
         }
     }
-    store_tile(mr, nv, out, f);
+    store_tile(mr, nv, out, t.y, f);
 }
 
 /* Mode C: one int32 sum over all chunks. */
-INLINE void dot_tile_c(const int mr, const int nv, int windows, const lw_win *win, const uint8_t *const *a,
-                       const float *const *sa, const uint8_t *b, const lw_out *out) {
+INLINE void dot_tile_c(const int mr, const int nv, int windows, const lw_win *win,
+                       const lw_pixels *from, const uint8_t *b, const lw_out *out, tile t) {
     vf f[ROWS][NV];
     vi acc[ROWS][NV];
     int fetched = 0;
     UNROLLED (i, mr)
         UNROLLED (j, nv) acc[i][j] = vi_load((const int32_t *)(const void *)b + j * VW);
     for (const lw_win *end = win + windows; win < end; win++) {
-        const uint8_t *w = b + win->b_off, *p[ROWS];
-        RELOAD(a);
-        UNROLLED (i, mr) p[i] = a[i] + win->a_off;
-        dot_steps(mr, nv, win->k4, p, w, acc);
-        fetched = prefetch_rows(mr, out, a + mr, fetched);
+        RELOAD(from);
+        dot_window(mr, nv, win, t.a, from->a_step.pixel, b + win->b_off, acc);
+        fetched = prefetch_rows(mr, from, out, t, fetched);
     }
     UNROLLED (i, mr) {
-        vf s = vf_set(*sa[i]);
+        vf s = vf_set(t.sa[i * from->sa_step.pixel]);
         UNROLLED (j, nv) f[i][j] = vf_mul(vf_from(acc[i][j]), s);
     }
-    store_tile(mr, nv, out, f);
+    store_tile(mr, nv, out, t.y, f);
 }
 
-#define DOT(name, mr, tile)                                                                        \
-    static void name(int windows, const lw_win *win, const uint8_t *const *a,                      \
-                     const float *const *sa, const uint8_t *b, const lw_out *out) {                \
-        lw_out o = *out;                                                                           \
-        for (const uint8_t *const *end = a + o.rows; a < end; a += mr, sa += mr, o.y += mr)        \
-            tile;                                                                                  \
+#define DOT(name, mr, sum)                                                                         \
+    static void name(int windows, const lw_win *win, const lw_pixels *from, const uint8_t *b,      \
+                     const lw_out *out) {                                                          \
+        for (int line = 0; line < from->lines; line++) {                                           \
+            tile t = {from->a + line * from->a_step.line, from->sa + line * from->sa_step.line,    \
+                      out->y + line * out->step.line};                                             \
+            for (int left = from->count; left > 0; left -= mr) {                                   \
+                sum;                                                                               \
+                t.a += mr * from->a_step.pixel, t.sa += mr * from->sa_step.pixel;                  \
+                t.y += mr * out->step.pixel;                                                       \
+            }                                                                                      \
+        }                                                                                          \
     }
 #define DOTS(name, mr, nv)                                                                         \
-    DOT(CONCAT(name##_LW_A_, mr), mr, dot_tile(mr, nv, LW_A, windows, win, a, sa, b, &o))          \
-    DOT(CONCAT(name##_LW_AW_, mr), mr, dot_tile(mr, nv, LW_AW, windows, win, a, sa, b, &o))        \
-    DOT(CONCAT(name##_LW_C_, mr), mr, dot_tile_c(mr, nv, windows, win, a, sa, b, &o))
-#define DOT_ROWS(mr) DOTS(dot, mr, NV)
+    DOT(CONCAT(name##_LW_A_, mr), mr, dot_tile(mr, nv, LW_A, windows, win, from, b, out, t))       \
+    DOT(CONCAT(name##_LW_AW_, mr), mr, dot_tile(mr, nv, LW_AW, windows, win, from, b, out, t))     \
+    DOT(CONCAT(name##_LW_C_, mr), mr, dot_tile_c(mr, nv, windows, win, from, b, out, t))
 
-/* Panels that fill one vector only get twice the pixels. */
+/* Tiles of 1 to MR pixels; of twice as many where a panel fills one vector only. */
+#define TIMES_1(of) of(1)
+#define TIMES_2(of) TIMES_1(of) of(2)
+#define TIMES_3(of) TIMES_2(of) of(3)
+#define TIMES_4(of) TIMES_3(of) of(4)
+#define TIMES_5(of) TIMES_4(of) of(5)
+#define TIMES_6(of) TIMES_5(of) of(6)
+#define TIMES_7(of) TIMES_6(of) of(7)
+#define TIMES_8(of) TIMES_7(of) of(8)
+#define TIMES_9(of) TIMES_8(of) of(9)
+#define TIMES_10(of) TIMES_9(of) of(10)
+#define TIMES_11(of) TIMES_10(of) of(11)
+#define TIMES_12(of) TIMES_11(of) of(12)
+#define TIMES_13(of) TIMES_12(of) of(13)
+#define TIMES_14(of) TIMES_13(of) of(14)
+
+#define WIDE(mr) DOTS(dot, mr, NV)
+CONCAT(TIMES_, LW_MR)(WIDE)
 #ifdef LW_NARROW
-DOTS(narrow, LW_NARROW, 1)
-#define NARROW_OF(mode) CONCAT(narrow_##mode##_, LW_NARROW)
+#define NARROW(mr) DOTS(narrow, mr, 1)
+    CONCAT(TIMES_, LW_NARROW)(NARROW)
 #endif
-
-DOT_ROWS(1)
-DOT_ROWS(2)
-#if LW_MR >= 3
-DOT_ROWS(3)
-#endif
-#if LW_MR >= 4
-DOT_ROWS(4)
-#endif
-#if LW_MR >= 5
-DOT_ROWS(5)
-DOT_ROWS(6)
-#endif
-#if LW_MR >= 7
-DOT_ROWS(7)
-#endif
-
-#define ROWS_1(mode) dot_##mode##_1
-#define ROWS_2(mode) ROWS_1(mode), dot_##mode##_2
-#define ROWS_3(mode) ROWS_2(mode), dot_##mode##_3
-#define ROWS_4(mode) ROWS_3(mode), dot_##mode##_4
-#define ROWS_5(mode) ROWS_4(mode), dot_##mode##_5
-#define ROWS_6(mode) ROWS_5(mode), dot_##mode##_6
-#define ROWS_7(mode) ROWS_6(mode), dot_##mode##_7
-#define ROWS_OF(mode) CONCAT(ROWS_, LW_MR)(mode) /* kernels of 1 to MR rows */
 
 #include "depthwise.h"
 
-/* ---- planes of an input image -------------------------------------------------------------- */
+    /* ---- planes of an input image --------------------------------------------------------------
+     */
 
-static int32_t largest(const float *x, int64_t n) {
+    static int32_t largest(const float *x, int64_t n) {
     vi top = vi_set(0), any = vi_set(0);
     int64_t j = 0;
     for (; j + VW <= n; j += VW) track(SIGNED, vf_load(x + j), &top, &any);
@@ -303,6 +335,13 @@ static int64_t peak(int64_t steps) {
 #define TEXT(isa) #isa
 #define NAME(isa) TEXT(isa)
 
+#define DOT_A(mr) dot_LW_A_##mr,
+#define DOT_AW(mr) dot_LW_AW_##mr,
+#define DOT_C(mr) dot_LW_C_##mr,
+#define NARROW_A(mr) narrow_LW_A_##mr,
+#define NARROW_AW(mr) narrow_LW_AW_##mr,
+#define NARROW_C(mr) narrow_LW_C_##mr,
+
 const lw_isa TABLE(LW_ISA) = {
     .name = NAME(LW_ISA),
     .vw = VW,
@@ -310,10 +349,14 @@ const lw_isa TABLE(LW_ISA) = {
     .nr = NR,
     .kr = 4,
     .a_offset = LW_A_OFFSET,
-    .dot = {[LW_A] = {ROWS_OF(LW_A)}, [LW_AW] = {ROWS_OF(LW_AW)}, [LW_C] = {ROWS_OF(LW_C)}},
+    .dot = {[LW_A] = {CONCAT(TIMES_, LW_MR)(DOT_A)},
+            [LW_AW] = {CONCAT(TIMES_, LW_MR)(DOT_AW)},
+            [LW_C] = {CONCAT(TIMES_, LW_MR)(DOT_C)}},
 #ifdef LW_NARROW
-    .narrow_rows = LW_NARROW,
-    .narrow = {[LW_A] = NARROW_OF(LW_A), [LW_AW] = NARROW_OF(LW_AW), [LW_C] = NARROW_OF(LW_C)},
+    .narrow_mr = LW_NARROW,
+    .narrow = {[LW_A] = {CONCAT(TIMES_, LW_NARROW)(NARROW_A)},
+               [LW_AW] = {CONCAT(TIMES_, LW_NARROW)(NARROW_AW)},
+               [LW_C] = {CONCAT(TIMES_, LW_NARROW)(NARROW_C)}},
 #endif
     .depthwise_columns = DW,
     .ratios = ratios,

@@ -58,10 +58,10 @@ static inline vi vi_from_u8(const uint8_t *p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
 }
 static inline void vi_store_u8(uint8_t *p, vi x) {
-    _mm_storeu_si128((void *)p, _mm512_cvtepi32_epi8(x));
+    _mm_storeu_si128((void *)p, _mm512_cvtusepi32_epi8(x));
 }
 static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
-    _mm_mask_storeu_epi8(p, lanes(n), _mm512_cvtepi32_epi8(x)); /* one masked store: slow */
+    _mm_mask_storeu_epi8(p, lanes(n), _mm512_cvtusepi32_epi8(x)); /* one masked store: slow */
 }
 
 /* Lane i: the largest lane of vector i. */

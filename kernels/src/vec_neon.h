@@ -73,8 +73,8 @@ static inline vi vi_from_u8(const uint8_t *p) {
     return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(wide)));
 }
 static inline uint32_t vi_u8(vi x) {
-    uint16x4_t s = vmovn_u32(vreinterpretq_u32_s32(x));
-    return vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(s, s))), 0);
+    uint16x4_t s = vqmovun_s32(x);
+    return vget_lane_u32(vreinterpret_u32_u8(vqmovn_u16(vcombine_u16(s, s))), 0);
 }
 static inline void vi_store_u8(uint8_t *p, vi x) {
     uint32_t bytes = vi_u8(x);

@@ -56,9 +56,10 @@ static inline vi vi_min(vi a, vi b) { return a < b ? a : b; }
 static inline vi vi_shl23(vi a) { return (vi)((uint32_t)a << 23); }
 static inline int32_t vi_hmax(vi a) { return a; }
 static inline vi vi_from_u8(const uint8_t *p) { return *p; }
-static inline void vi_store_u8(uint8_t *p, vi x) { *p = (uint8_t)x; }
+/* Of levels that are not negative. */
+static inline void vi_store_u8(uint8_t *p, vi x) { *p = (uint8_t)(x > 255 ? 255 : x); }
 static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
-    if (n > 0) *p = (uint8_t)x;
+    if (n > 0) vi_store_u8(p, x);
 }
 static inline vi vi_hmax_rows(const vi *m) { return *m; }
 static inline void vi_store4_u8(uint8_t *p, const vi *x) {

@@ -30,7 +30,7 @@ def quantize(x: np.ndarray, window: int, signed: bool) -> tuple[np.ndarray, np.n
             part = x[row][w * window : (w + 1) * window]
             top = np.max(np.abs(part) if signed else np.maximum(part, np.float32(0)))
             if top >= 2.0**-100:
-                scale[row][w] = top / levels
+                scale[row][w] = top * (np.float32(1) / levels)
                 steps = np.maximum(part * (levels / top), -levels if signed else 0)
                 q[row][w * window : (w + 1) * window] = zero + np.rint(steps)
     return q, scale

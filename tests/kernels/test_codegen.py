@@ -39,10 +39,10 @@ def loops(lines: list[str]) -> list[list[str]]:
     return [a for a in found if not any(b is not a and set(b) < set(a) for b in found)]
 
 
-def hot_loops(mode: str, rows: int, instruction: str) -> list[str]:
+def hot_loops(mode: str, rows: int, instruction: str, tile: str = "dot") -> list[str]:
     """Innermost loops that hold the instruction, of the products of `rows` pixels; no spills."""
     found = []
-    for lines in disassembly(f"dot_LW_{mode}_{rows}"):
+    for lines in disassembly(f"{tile}_LW_{mode}_{rows}"):
         frame = any(re.search(r"mov\s+%rsp,%rbp", line) for line in lines)
         stack = r"\(%r[sb]p" if frame else r"\(%rsp"
         for text in ("\n".join(loop) for loop in loops(lines)):
@@ -54,8 +54,9 @@ def hot_loops(mode: str, rows: int, instruction: str) -> list[str]:
 
 @pytest.mark.skipif("avx512vnni" not in kernels.isas(), reason="hardware: no AVX512-VNNI")
 @pytest.mark.parametrize("mode", ["A", "AW", "C"])
-def test_dot_loop_has_no_spills(mode: str) -> None:
-    hot = hot_loops(mode, 7, "vpdpbusd")
+@pytest.mark.parametrize(("tile", "rows"), [("dot", 7), ("narrow", 14)])
+def test_dot_loop_has_no_spills(tile: str, rows: int, mode: str) -> None:
+    hot = hot_loops(mode, rows, "vpdpbusd", tile)
     assert hot
     for text in hot:  # the compiler may make more than one
         assert text.count("vpdpbusd") % 14 == 0

@@ -1,0 +1,243 @@
+/* conv_plan.c - what a convolution or product will do: lists of windows, blocks of channels, areas
+ * of pixels, and the memory of each worker. */
+#include "conv_plan.h"
+
+#include <stdlib.h>
+
+enum {
+    TILES = 4,            /* register tiles of pixels in an area */
+    BLOCK_CHANNELS = 128, /* output channels of a block, at least, unless the layer has fewer */
+    PIECE = 64, /* steps of four channels after which tiles of mode C fetch what comes next */
+    FOREIGN_PIXELS = 256, /* pixels of an area when a foreign product does the work */
+    PAGE_FLOATS = 1024
+};
+
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* ---- windows ------------------------------------------------------------------------------ */
+
+/* Pixels from the base of an output pixel to one of its taps. */
+static int64_t tap_pixels(const lw_conv *p, int64_t tap) {
+    const lw_weights *w = p->args.weights;
+    return tap / w->kw * p->args.dilation_h * pixel_step(p->args.src, AXIS_Y) +
+           tap % w->kw * p->args.dilation_w;
+}
+
+/* In mode C chunks may be cut and joined. */
+static int is_one_sum(const lw_conv *p) { return p->args.weights->mode == LW_C && !p->args.gemm; }
+
+/* In mode C the taps of a kernel row that lie side by side in memory are one chunk. */
+static int continues(const lw_conv *p, const lw_chunk *last, const lw_chunk *next) {
+    const lw_weights *w = p->args.weights;
+    return is_one_sum(p) && p->args.dilation_w == 1 && next->tap / w->kw == last->tap / w->kw &&
+           next->len == w->ic && round_up(w->ic, 4) == p->args.src->pixel_bytes;
+}
+
+/* The windows of list l go to p->win from `first` on; returns their end. */
+static int64_t plan_list(lw_conv *p, int64_t l, int64_t first) {
+    const lw_weights *w = p->args.weights;
+    const lw_tensor *src = p->args.src;
+    const lw_chunk *c = w->chunks + w->lists[l].first;
+    int64_t at = first;
+    int32_t piece = is_one_sum(p) ? PIECE : INT32_MAX, step = w->isa->nr * 4;
+    for (int64_t i = 0; i < w->lists[l].count; i++, c++) {
+        int64_t pixel = tap_pixels(p, c->tap);
+        int32_t k4 = (c->len + 3) / 4;
+        if (i && continues(p, c - 1, c) && p->win[at - 1].k4 + k4 <= piece) {
+            p->win[at - 1].k4 += k4;
+            continue;
+        }
+        for (int32_t k = 0; k < k4; k += piece)
+            p->win[at++] = (lw_win){(int32_t)(pixel * src->pixel_bytes + c->c0 + 4 * k),
+                                    (int32_t)(pixel * src->pixel_windows + c->win),
+                                    (int32_t)min64(piece, k4 - k), c->b_off + k * step};
+    }
+    p->lists[l] = (lw_list){first, at - first};
+    return at;
+}
+
+static lw_status plan_windows(lw_conv *p) {
+    const lw_weights *w = p->args.weights;
+    const lw_tensor *src = p->args.src;
+    int64_t taps = w->kh * w->kw;
+    int64_t count = w->chunk_count;
+    if (is_one_sum(p)) count *= w->ic / (4 * PIECE) + 1;
+    int64_t reach = (tap_pixels(p, taps - 1) + 1) * max64(src->pixel_bytes, src->pixel_windows * 4);
+    if (reach > INT32_MAX) return LW_INVALID;
+    p->win = lw_alloc((size_t)count * sizeof *p->win);
+    p->lists = lw_alloc((size_t)w->list_count * sizeof *p->lists);
+    if (!p->win || !p->lists) return LW_NOMEM;
+    for (int64_t l = 0, at = 0; l < w->list_count; l++) at = plan_list(p, l, at);
+    return LW_OK;
+}
+
+/* ---- blocks of channels -------------------------------------------------------------------- */
+
+/* A block may end where windows of dst_q and of the residual end. */
+static int is_block_end(const lw_conv *p, int64_t channels, int64_t end) {
+    const lw_tensor *q = p->args.dst_q, *r = p->args.residual_q;
+    if (end == p->args.weights->oc) return 1;
+    return channels >= BLOCK_CHANNELS && (!q || end % q->window == 0) &&
+           (!r || end % r->window == 0);
+}
+
+static lw_status plan_blocks(lw_conv *p) {
+    const lw_weights *w = p->args.weights;
+    p->blocks = lw_alloc((size_t)max64(w->panel_count, 1) * sizeof *p->blocks);
+    if (!p->blocks) return LW_NOMEM;
+    if (p->args.gemm) {
+        p->blocks[p->block_count++] = (lw_block){0, w->oc, 0, w->panel_count};
+        return LW_OK;
+    }
+    lw_block b = {0, 0, 0, 0};
+    for (int64_t i = 0; i < w->panel_count; i++) {
+        b.n += w->panels[i].n;
+        b.last = i + 1;
+        if (!is_block_end(p, b.n, b.n0 + b.n)) continue;
+        p->blocks[p->block_count++] = b;
+        b = (lw_block){b.n0 + b.n, 0, i + 1, i + 1};
+    }
+    return LW_OK;
+}
+
+static lw_status plan_channels(lw_conv *p) {
+    int64_t oc = p->args.weights->oc, padded = oc + p->isa->nr; /* tiles read whole panels */
+    p->bias = lw_alloc((size_t)padded * sizeof *p->bias);
+    p->sb = lw_alloc((size_t)padded * sizeof *p->sb);
+    if (!p->bias || !p->sb) return LW_NOMEM;
+    for (int64_t n = 0; n < oc; n++) {
+        p->bias[n] = p->args.bias ? p->args.bias[n] + 0.0f : 0.0f; /* -0 becomes +0 */
+        p->sb[n] = p->args.weights->sb ? p->args.weights->sb[n] : 1.0f;
+    }
+    return LW_OK;
+}
+
+/* ---- areas of pixels ---------------------------------------------------------------------- */
+
+/* Lines run along x; where there is one column only, along y; where there is one pixel, through the
+ * images: a tile wants many pixels at one distance. */
+static void plan_axes(lw_conv *p) {
+    const lw_conv_args *g = &p->args;
+    p->pixel_axis = g->ow > 1 ? AXIS_X : g->oh > 1 ? AXIS_Y : AXIS_N;
+    p->line_axis = p->pixel_axis == AXIS_Y ? AXIS_N : AXIS_Y;
+    p->other_axis = AXIS_N + AXIS_Y + AXIS_X - p->pixel_axis - p->line_axis;
+    p->skips = p->pixel_axis == AXIS_X && g->src->scale && !g->gemm;
+}
+
+static int64_t extent(const lw_conv *p, int axis) {
+    return axis == AXIS_X ? p->args.ow : axis == AXIS_Y ? p->args.oh : p->args.src->n;
+}
+
+/* As equal as possible. */
+static lw_tiles cut_line(int64_t count, int mr) {
+    int64_t tiles = ceil_div(count, mr), tile = count / tiles, large = count % tiles;
+    return (lw_tiles){(int)tile, (int)large, (int)(tiles - large)};
+}
+
+/* A line that is little longer than an area stays whole. */
+static void plan_areas(lw_conv *p) {
+    int64_t most = p->args.gemm ? FOREIGN_PIXELS : LW_FINISH_ROWS;
+    int64_t usual = p->args.gemm ? FOREIGN_PIXELS : min64(TILES * p->isa->mr, LW_FINISH_ROWS);
+    int64_t wide = extent(p, p->pixel_axis), high = extent(p, p->line_axis);
+    p->count = wide <= most ? wide : usual;
+    p->lines = min64(high, max64(1, usual / p->count));
+    p->area_strips = ceil_div(wide, p->count);
+    p->area_lines = ceil_div(high, p->lines);
+    int64_t rest = wide - (p->area_strips - 1) * p->count;
+    for (int last = 0; last < 2; last++) {
+        p->wide[last] = cut_line(last ? rest : p->count, p->isa->mr);
+        if (p->isa->narrow_mr)
+            p->narrow[last] = cut_line(last ? rest : p->count, p->isa->narrow_mr);
+    }
+    p->areas = p->area_strips * p->area_lines * extent(p, p->other_axis);
+}
+
+area lw_conv_area(const lw_conv *p, int64_t index) {
+    uint32_t i = (uint32_t)index, strips = (uint32_t)p->area_strips;
+    uint32_t all_lines = i / strips, lines = (uint32_t)p->area_lines; /* 64 bits divide slowly */
+    int64_t strip = i - all_lines * strips, other = all_lines / lines;
+    int64_t band = all_lines - other * lines;
+    area a = {.line_axis = p->line_axis, .pixel_axis = p->pixel_axis};
+    a.first.at[p->other_axis] = other;
+    a.first.at[p->line_axis] = band * p->lines;
+    a.first.at[p->pixel_axis] = strip * p->count;
+    a.lines = min64(p->lines, extent(p, p->line_axis) - band * p->lines);
+    a.count = min64(p->count, extent(p, p->pixel_axis) - strip * p->count);
+    return a;
+}
+
+/* Source pixels from one output pixel to the next along an axis. */
+static int64_t source_step(const lw_conv *p, int axis) {
+    int64_t stride = axis == AXIS_X ? p->args.stride_w : axis == AXIS_Y ? p->args.stride_h : 1;
+    return stride * pixel_step(p->args.src, axis);
+}
+
+lw_pixels lw_conv_pixels(const lw_conv *p, const area *a) {
+    static const float one = 1.0f;
+    const lw_conv_args *g = &p->args;
+    const lw_tensor *src = g->src;
+    int64_t n = a->first.at[AXIS_N], y = a->first.at[AXIS_Y], x = a->first.at[AXIS_X];
+    int64_t line = source_step(p, a->line_axis), step = source_step(p, a->pixel_axis);
+    int64_t pixel = pixel_at(src, n, y * g->stride_h - g->pad_top + src->top,
+                             x * g->stride_w - g->pad_left + src->left);
+    lw_pixels found = {.a = src->q + pixel * src->pixel_bytes,
+                       .sa = &one,
+                       .a_step = {line * src->pixel_bytes, step * src->pixel_bytes},
+                       .lines = (int)a->lines,
+                       .count = (int)a->count};
+    if (src->scale) {
+        found.sa = src->scale + pixel * src->pixel_windows;
+        found.sa_step = (lw_step){line * src->pixel_windows, step * src->pixel_windows};
+    } else if (src->image_scale) {
+        found.sa = src->image_scale + n;
+        found.sa_step = (lw_step){a->line_axis == AXIS_N, a->pixel_axis == AXIS_N};
+    }
+    return found;
+}
+
+/* ---- memory of the workers ---------------------------------------------------------------- */
+
+static lw_status plan_scratch(lw_conv *p) {
+    int64_t widest = 0;
+    for (int64_t i = 0; i < p->block_count; i++) {
+        const lw_block *b = p->blocks + i;
+        int64_t end = b->n;
+        if (b->last) /* tiles write whole panels */
+            end += p->isa->nr - p->args.weights->panels[b->last - 1].n;
+        widest = max64(widest, end);
+    }
+    p->ldc = round_up(widest, 16) + 16; /* vectors read too far */
+    /* A page between workers: the prefetcher of one would fetch what another writes. */
+    p->apart = round_up(p->lines * p->count * p->ldc, PAGE_FLOATS) + PAGE_FLOATS;
+    p->scratch = lw_alloc((size_t)(p->workers * p->apart) * sizeof *p->scratch);
+    return p->scratch ? LW_OK : LW_NOMEM;
+}
+
+/* ---- all ---------------------------------------------------------------------------------- */
+
+lw_status lw_conv_plan(lw_conv *p) {
+    lw_status status = plan_windows(p);
+    if (status == LW_OK) status = plan_blocks(p);
+    if (status == LW_OK) status = plan_channels(p);
+    if (status != LW_OK) return status;
+    plan_axes(p);
+    plan_areas(p);
+    if (p->areas > UINT32_MAX / p->block_count) return LW_INVALID;
+    status = plan_scratch(p);
+    if (status != LW_OK || !p->args.gemm) return status;
+    p->foreign = lw_foreign_create(p);
+    return p->foreign ? LW_OK : LW_NOMEM;
+}
+
+void lw_conv_forget(lw_conv *p) {
+    lw_foreign_destroy(p->foreign);
+    free(p->bias);
+    free(p->sb);
+    free(p->win);
+    free(p->lists);
+    free(p->blocks);
+    free(p->scratch);
+}

@@ -1,0 +1,58 @@
+/* conv_plan.h - a convolution or product as it is planned: blocks of output channels times areas of
+ * output pixels. Made by conv_plan.c, run by conv.c; foreign.c does products by another library. */
+#ifndef LW_SRC_CONV_PLAN_H
+#define LW_SRC_CONV_PLAN_H
+
+#include "depthwise_plan.h"
+#include "rows.h"
+#include "weights.h"
+
+#include <stdatomic.h>
+
+/* Output channels [n0, n0 + n), made of panels [first, last). */
+typedef struct lw_block {
+    int64_t n0, n, first, last;
+} lw_block;
+
+/* A line of pixels as register tiles: `large` of `tile` + 1 pixels, then `small` of `tile`. */
+typedef struct lw_tiles {
+    int tile, large, small;
+} lw_tiles;
+
+/* Weights for a foreign product. */
+typedef struct lw_foreign lw_foreign;
+
+struct lw_conv {
+    lw_conv_args args;
+    const lw_isa *isa;
+    float *sb, *bias; /* (oc); sb is 1 in mode AW: fma(f, 1, bias) = f + bias */
+    lw_win *win;      /* one per chunk or run of chunks */
+    lw_list *lists;   /* into win */
+    lw_block *blocks;
+    int64_t block_count;
+    int line_axis, pixel_axis, other_axis;
+    int64_t lines, count;                   /* of an area, at most */
+    int64_t area_lines, area_strips, areas; /* areas along each axis; all of them */
+    lw_tiles wide[2], narrow[2]; /* of a line; of the last one of an image, which may be shorter */
+    int64_t ldc, apart;          /* floats from row to row, from worker to worker */
+    float *scratch;              /* per worker: (lines * count, ldc) */
+    int workers, skips; /* skips: whether taps that lie above or below the image are left out */
+    lw_depthwise_plan *depthwise; /* or NULL; then it needs nothing of the rest */
+    lw_foreign *foreign;          /* or NULL */
+    atomic_int failed;
+};
+
+/* args must stay where they are; p->args and p->isa are set. */
+lw_status lw_conv_plan(lw_conv *p);
+void lw_conv_forget(lw_conv *p);
+
+/* Area number i, and where its pixels have their first tap. */
+area lw_conv_area(const lw_conv *p, int64_t i);
+lw_pixels lw_conv_pixels(const lw_conv *p, const area *a);
+
+lw_foreign *lw_foreign_create(const lw_conv *p);
+void lw_foreign_destroy(lw_foreign *f);
+/* The sums of all output channels of an area to c. */
+void lw_foreign_sum(const lw_conv *p, const area *a, float *c, int worker);
+
+#endif
