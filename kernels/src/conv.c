@@ -4,17 +4,8 @@
 
 #include <stdlib.h>
 
-enum { RESIDENT_BYTES = 512 * 1024 /* of weights that stay in L2 beside activations */ };
-
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-
-/* Whether tiles give what the caller asks for: then they need no scratch and no second pass. */
-static int is_plain(const lw_conv *p) {
-    const lw_conv_args *g = &p->args;
-    return !g->gemm && g->dst && !g->dst_q && !g->residual && !g->residual_q &&
-           g->activation == LW_NONE;
-}
 
 /* What finish reads and writes comes from memory while the tiles are summed up. */
 static void prefetch(const lw_post *post) {
@@ -29,65 +20,79 @@ static void prefetch(const lw_post *post) {
 }
 
 /* The windows of a list whose taps lie in the image, above or below which every scale is 0. */
-static lw_list inner_windows(const lw_conv *p, lw_list list, int64_t y) {
+static lw_list inner_windows(const lw_conv *p, const lw_list *list, int64_t y) {
     const lw_conv_args *g = &p->args;
     int64_t kh = g->weights->kh, top = y * g->stride_h - g->pad_top, step = g->dilation_h;
-    if (!p->skips || (top >= 0 && top + (kh - 1) * step < g->src->h)) return list;
-    int64_t above = top < 0 ? (-top - 1) / step + 1 : 0, per_row = list.count / kh;
+    if (!p->skips || (top >= 0 && top + (kh - 1) * step < g->src->h)) return *list;
+    int64_t above = top < 0 ? (-top - 1) / step + 1 : 0, per_row = list->count / kh;
     int64_t end = g->src->h > top ? (g->src->h - top - 1) / step + 1 : 0;
     above = min64(above, kh), end = min64(end, kh);
-    return (lw_list){list.first + above * per_row, max64(end - above, 0) * per_row};
+    return (lw_list){list->first + above * per_row, max64(end - above, 0) * per_row};
 }
 
 /* Pixels by one panel: of each line first the tiles that have a pixel more. */
-static void sum_panel(const lw_conv *p, const lw_panel *panel, const lw_list *list, lw_pixels from,
-                      lw_out out) {
+static void sum_panel(const lw_conv *p, const lw_panel *panel, const lw_list *list, lw_pixels *from,
+                      lw_out *out) {
     const lw_weights *w = p->args.weights;
-    int narrow = p->isa->narrow_mr && panel->n <= p->isa->vw, last = from.count < p->count;
+    int count = from->count, windows = (int)list->count, last = count < p->count;
+    int narrow = p->isa->narrow_mr && panel->n <= p->isa->vw;
     lw_dot *const *dot = narrow ? p->isa->narrow[w->mode] : p->isa->dot[w->mode];
-    lw_tiles cut = narrow ? p->narrow[last] : p->wide[last];
-    int windows = (int)list->count, plain = out.ahead;
-    for (int tile = cut.tile + 1; tile >= cut.tile; tile--) {
-        from.count = tile * (tile > cut.tile ? cut.large : cut.small);
-        if (!from.count) continue;
-        out.ahead = plain && windows ? (tile - 1) / windows + 1 : 0;
-        dot[tile - 1](windows, p->win + list->first, &from, w->data + panel->offset, &out);
-        from.a += from.count * from.a_step.pixel, from.sa += from.count * from.sa_step.pixel;
-        out.y += from.count * out.step.pixel;
+    const lw_tiles *cut = narrow ? p->narrow + last : p->wide + last;
+    const uint8_t *a = from->a;
+    const float *sa = from->sa;
+    float *y = out->y;
+    for (int tile = cut->tile + 1; tile >= cut->tile; tile--) {
+        from->count = tile * (tile > cut->tile ? cut->large : cut->small);
+        if (!from->count) continue;
+        out->ahead = p->plain && windows ? (tile - 1) / windows + 1 : 0;
+        dot[tile - 1](windows, p->win + list->first, from, w->data + panel->offset, out);
+        from->a += from->count * from->a_step.pixel, from->sa += from->count * from->sa_step.pixel;
+        out->y += from->count * out->step.pixel;
     }
+    from->a = a, from->sa = sa, from->count = count, out->y = y;
+}
+
+/* Lines from `line` on whose windows are the same: their number. */
+static int same_windows(const lw_conv *p, const lw_list *all, const area *a, int line,
+                        lw_list *list) {
+    int64_t y = a->first.at[AXIS_Y] + line;
+    int count = 1;
+    *list = inner_windows(p, all, y);
+    for (; line + count < a->lines; count++) {
+        lw_list next = inner_windows(p, all, y + count);
+        if (next.first != list->first || next.count != list->count) break;
+    }
+    return count;
 }
 
 /* The sums of an area by a block, to the scratch c or, of a plain product, to where they belong. */
 static void sum_dense(const lw_conv *p, const lw_block *b, const area *a, const lw_post *post,
                       float *c) {
     const lw_weights *w = p->args.weights;
-    int plain = is_plain(p);
-    lw_pixels all = lw_conv_pixels(p, a);
+    lw_pixels from;
+    lw_out out;
+    lw_conv_pixels(p, a, &from);
+    out.step.line = p->plain ? post->dst_step.line : a->count * p->ldc;
+    out.step.pixel = p->plain ? post->dst_step.pixel : p->ldc;
     for (const lw_panel *panel = w->panels + b->first; panel < w->panels + b->last; panel++) {
-        lw_out out = {.sb = p->sb + panel->n0,
-                      .bias = p->bias + panel->n0,
-                      .y = (plain ? post->dst : c) + panel->n0 - b->n0,
-                      .step = plain ? post->dst_step : (lw_step){a->count * p->ldc, p->ldc},
-                      .n = plain ? panel->n : p->isa->nr,
-                      .ahead = plain};
-        lw_pixels from = all;
-        for (int line = 0; line < all.lines; line += from.lines) { /* those of the same windows */
-            int64_t y = a->first.at[AXIS_Y] + line;
-            lw_list list = inner_windows(p, p->lists[panel->list], y);
-            for (from.lines = 1; line + from.lines < all.lines; from.lines++) {
-                lw_list next = inner_windows(p, p->lists[panel->list], y + from.lines);
-                if (next.first != list.first || next.count != list.count) break;
-            }
-            sum_panel(p, panel, &list, from, out);
+        lw_list list;
+        out.sb = p->sb + panel->n0, out.bias = p->bias + panel->n0;
+        out.n = p->plain ? panel->n : p->isa->nr;
+        for (int line = 0; line < a->lines; line += from.lines) {
+            from.lines = same_windows(p, p->lists + panel->list, a, line, &list);
+            out.y = (p->plain ? post->dst : c) + panel->n0 - b->n0 + line * out.step.line;
+            sum_panel(p, panel, &list, &from, &out);
             from.a += from.lines * from.a_step.line, from.sa += from.lines * from.sa_step.line;
-            out.y += from.lines * out.step.line;
         }
+        from.a -= a->lines * from.a_step.line, from.sa -= a->lines * from.sa_step.line;
     }
 }
 
 /* An area of any size, in pieces that finish takes. */
 static lw_status finish_area(const lw_conv *p, const lw_block *b, const area *a, float *c) {
     lw_status status = LW_OK;
+    lw_post post = p->post;
+    post.sb = p->sb + b->n0, post.bias = p->bias + b->n0;
     for (int64_t line = 0; line < a->lines; line++)
         for (int64_t m = 0; m < a->count; m += LW_FINISH_ROWS) {
             area piece = *a;
@@ -95,8 +100,7 @@ static lw_status finish_area(const lw_conv *p, const lw_block *b, const area *a,
             piece.first.at[a->pixel_axis] += m;
             piece.lines = 1;
             piece.count = min64(LW_FINISH_ROWS, a->count - m);
-            lw_post post = post_of(&p->args, &piece, b->n0, b->n);
-            post.sb = p->sb + b->n0, post.bias = p->bias + b->n0;
+            post_at(&post, &p->args, &piece, b->n0, b->n, b->window);
             if (p->isa->finish(&post, c + (line * a->count + m) * p->ldc, p->ldc))
                 status = LW_NONFINITE;
         }
@@ -109,22 +113,23 @@ static lw_status run_block(const lw_conv *p, const lw_block *b, const area *a, i
         lw_foreign_sum(p, a, c, worker);
         return finish_area(p, b, a, c);
     }
-    lw_post post = post_of(&p->args, a, b->n0, b->n);
-    if (!is_plain(p)) prefetch(&post);
+    lw_post post = p->post;
+    post_at(&post, &p->args, a, b->n0, b->n, b->window);
+    if (!p->plain) prefetch(&post);
     sum_dense(p, b, a, &post, c);
-    return is_plain(p) ? LW_OK : p->isa->finish(&post, c, p->ldc);
+    return p->plain ? LW_OK : p->isa->finish(&post, c, p->ldc);
 }
 
 /* Tasks go through all pixels of one block of channels before the next, whose weights then stay in
  * L2; where all weights fit there, through all channels of one area. */
 static void conv_task(void *context, int64_t index, int worker) {
     lw_conv *p = context;
-    int together = lw_weights_bytes(p->args.weights) <= RESIDENT_BYTES;
-    uint32_t inner = (uint32_t)(together ? p->block_count : p->areas), i = (uint32_t)index;
+    uint32_t inner = (uint32_t)(p->together ? p->block_count : p->areas), i = (uint32_t)index;
     uint32_t outer = i / inner, rest = i - outer * inner;
-    area a = lw_conv_area(p, together ? outer : rest);
-    const lw_block *b = p->blocks + (together ? rest : outer);
-    if (run_block(p, b, &a, worker)) atomic_store(&p->failed, 1);
+    area a;
+    lw_conv_area(p, p->together ? outer : rest, &a);
+    if (run_block(p, p->blocks + (p->together ? rest : outer), &a, worker))
+        atomic_store(&p->failed, 1);
 }
 
 static void depthwise_task(void *context, int64_t index, int worker) {

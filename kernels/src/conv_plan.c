@@ -5,10 +5,13 @@
 #include <stdlib.h>
 
 enum {
-    TILES = 4,            /* register tiles of pixels in an area */
+    TILES = 4,
+    NARROW_TILES = 8, /* register tiles of pixels in an area; where channels are few */
+    FEW_CHANNELS = 48,
     BLOCK_CHANNELS = 128, /* output channels of a block, at least, unless the layer has fewer */
     PIECE = 64, /* steps of four channels after which tiles of mode C fetch what comes next */
-    FOREIGN_PIXELS = 256, /* pixels of an area when a foreign product does the work */
+    FOREIGN_PIXELS = 256,        /* pixels of an area when a foreign product does the work */
+    RESIDENT_BYTES = 512 * 1024, /* of weights that stay in L2 beside activations */
     PAGE_FLOATS = 1024
 };
 
@@ -89,16 +92,17 @@ static lw_status plan_blocks(lw_conv *p) {
     p->blocks = lw_alloc((size_t)max64(w->panel_count, 1) * sizeof *p->blocks);
     if (!p->blocks) return LW_NOMEM;
     if (p->args.gemm) {
-        p->blocks[p->block_count++] = (lw_block){0, w->oc, 0, w->panel_count};
+        p->blocks[p->block_count++] = (lw_block){0, w->oc, 0, w->panel_count, 0};
         return LW_OK;
     }
-    lw_block b = {0, 0, 0, 0};
+    lw_block b = {0, 0, 0, 0, 0};
     for (int64_t i = 0; i < w->panel_count; i++) {
         b.n += w->panels[i].n;
         b.last = i + 1;
         if (!is_block_end(p, b.n, b.n0 + b.n)) continue;
         p->blocks[p->block_count++] = b;
-        b = (lw_block){b.n0 + b.n, 0, i + 1, i + 1};
+        int64_t end = b.n0 + b.n;
+        b = (lw_block){end, 0, i + 1, i + 1, p->args.dst_q ? end / p->args.dst_q->window : 0};
     }
     return LW_OK;
 }
@@ -139,8 +143,9 @@ static lw_tiles cut_line(int64_t count, int mr) {
 
 /* A line that is little longer than an area stays whole. */
 static void plan_areas(lw_conv *p) {
-    int64_t most = p->args.gemm ? FOREIGN_PIXELS : LW_FINISH_ROWS;
-    int64_t usual = p->args.gemm ? FOREIGN_PIXELS : min64(TILES * p->isa->mr, LW_FINISH_ROWS);
+    int64_t tiles = p->args.weights->oc <= FEW_CHANNELS ? NARROW_TILES : TILES;
+    int64_t usual = p->args.gemm ? FOREIGN_PIXELS : min64(tiles * p->isa->mr, LW_FINISH_ROWS);
+    int64_t most = p->args.gemm ? FOREIGN_PIXELS : usual + usual / 7;
     int64_t wide = extent(p, p->pixel_axis), high = extent(p, p->line_axis);
     p->count = wide <= most ? wide : usual;
     p->lines = min64(high, max64(1, usual / p->count));
@@ -155,18 +160,18 @@ static void plan_areas(lw_conv *p) {
     p->areas = p->area_strips * p->area_lines * extent(p, p->other_axis);
 }
 
-area lw_conv_area(const lw_conv *p, int64_t index) {
+void lw_conv_area(const lw_conv *p, int64_t index, area *a) {
     uint32_t i = (uint32_t)index, strips = (uint32_t)p->area_strips;
-    uint32_t all_lines = i / strips, lines = (uint32_t)p->area_lines; /* 64 bits divide slowly */
-    int64_t strip = i - all_lines * strips, other = all_lines / lines;
-    int64_t band = all_lines - other * lines;
-    area a = {.line_axis = p->line_axis, .pixel_axis = p->pixel_axis};
-    a.first.at[p->other_axis] = other;
-    a.first.at[p->line_axis] = band * p->lines;
-    a.first.at[p->pixel_axis] = strip * p->count;
-    a.lines = min64(p->lines, extent(p, p->line_axis) - band * p->lines);
-    a.count = min64(p->count, extent(p, p->pixel_axis) - strip * p->count);
-    return a;
+    uint32_t bands = i / strips, per_image = (uint32_t)p->area_lines; /* 64 bits divide slowly */
+    uint32_t other = bands / per_image;
+    int64_t line = (int64_t)(bands - other * per_image) * p->lines;
+    int64_t pixel = (int64_t)(i - bands * strips) * p->count;
+    a->line_axis = p->line_axis, a->pixel_axis = p->pixel_axis;
+    a->first.at[p->other_axis] = other;
+    a->first.at[p->line_axis] = line;
+    a->first.at[p->pixel_axis] = pixel;
+    a->lines = min64(p->lines, extent(p, p->line_axis) - line);
+    a->count = min64(p->count, extent(p, p->pixel_axis) - pixel);
 }
 
 /* Source pixels from one output pixel to the next along an axis. */
@@ -175,7 +180,7 @@ static int64_t source_step(const lw_conv *p, int axis) {
     return stride * pixel_step(p->args.src, axis);
 }
 
-lw_pixels lw_conv_pixels(const lw_conv *p, const area *a) {
+void lw_conv_pixels(const lw_conv *p, const area *a, lw_pixels *pixels) {
     static const float one = 1.0f;
     const lw_conv_args *g = &p->args;
     const lw_tensor *src = g->src;
@@ -183,19 +188,19 @@ lw_pixels lw_conv_pixels(const lw_conv *p, const area *a) {
     int64_t line = source_step(p, a->line_axis), step = source_step(p, a->pixel_axis);
     int64_t pixel = pixel_at(src, n, y * g->stride_h - g->pad_top + src->top,
                              x * g->stride_w - g->pad_left + src->left);
-    lw_pixels found = {.a = src->q + pixel * src->pixel_bytes,
-                       .sa = &one,
-                       .a_step = {line * src->pixel_bytes, step * src->pixel_bytes},
-                       .lines = (int)a->lines,
-                       .count = (int)a->count};
+    pixels->a = src->q + pixel * src->pixel_bytes;
+    pixels->a_step.line = line * src->pixel_bytes, pixels->a_step.pixel = step * src->pixel_bytes;
+    pixels->lines = (int)a->lines, pixels->count = (int)a->count;
     if (src->scale) {
-        found.sa = src->scale + pixel * src->pixel_windows;
-        found.sa_step = (lw_step){line * src->pixel_windows, step * src->pixel_windows};
-    } else if (src->image_scale) {
-        found.sa = src->image_scale + n;
-        found.sa_step = (lw_step){a->line_axis == AXIS_N, a->pixel_axis == AXIS_N};
+        pixels->sa = src->scale + pixel * src->pixel_windows;
+        pixels->sa_step.line = line * src->pixel_windows;
+        pixels->sa_step.pixel = step * src->pixel_windows;
+    } else {
+        int each = src->image_scale != NULL;
+        pixels->sa = each ? src->image_scale + n : &one;
+        pixels->sa_step.line = each && a->line_axis == AXIS_N;
+        pixels->sa_step.pixel = each && a->pixel_axis == AXIS_N;
     }
-    return found;
 }
 
 /* ---- memory of the workers ---------------------------------------------------------------- */
@@ -219,12 +224,17 @@ static lw_status plan_scratch(lw_conv *p) {
 /* ---- all ---------------------------------------------------------------------------------- */
 
 lw_status lw_conv_plan(lw_conv *p) {
+    const lw_conv_args *g = &p->args;
     lw_status status = plan_windows(p);
     if (status == LW_OK) status = plan_blocks(p);
     if (status == LW_OK) status = plan_channels(p);
     if (status != LW_OK) return status;
+    p->together = lw_weights_bytes(g->weights) <= RESIDENT_BYTES;
+    p->plain = !g->gemm && g->dst && !g->dst_q && !g->residual && !g->residual_q &&
+               g->activation == LW_NONE;
     plan_axes(p);
     plan_areas(p);
+    p->post = post_along(g, p->line_axis, p->pixel_axis);
     if (p->areas > UINT32_MAX / p->block_count) return LW_INVALID;
     status = plan_scratch(p);
     if (status != LW_OK || !p->args.gemm) return status;

@@ -9,9 +9,10 @@
 
 #include <stdatomic.h>
 
-/* Output channels [n0, n0 + n), made of panels [first, last). */
+/* Output channels [n0, n0 + n), made of panels [first, last); window number `window` begins there.
+ */
 typedef struct lw_block {
-    int64_t n0, n, first, last;
+    int64_t n0, n, first, last, window;
 } lw_block;
 
 /* A line of pixels as register tiles: `large` of `tile` + 1 pixels, then `small` of `tile`. */
@@ -33,9 +34,12 @@ struct lw_conv {
     int line_axis, pixel_axis, other_axis;
     int64_t lines, count;                   /* of an area, at most */
     int64_t area_lines, area_strips, areas; /* areas along each axis; all of them */
+    lw_post post;                           /* of any area */
     lw_tiles wide[2], narrow[2]; /* of a line; of the last one of an image, which may be shorter */
     int64_t ldc, apart;          /* floats from row to row, from worker to worker */
     float *scratch;              /* per worker: (lines * count, ldc) */
+    int together; /* whether all weights fit L2: then blocks take turns at one area */
+    int plain;    /* whether tiles give what the caller asks for: no scratch, no second pass */
     int workers, skips; /* skips: whether taps that lie above or below the image are left out */
     lw_depthwise_plan *depthwise; /* or NULL; then it needs nothing of the rest */
     lw_foreign *foreign;          /* or NULL */
@@ -47,8 +51,8 @@ lw_status lw_conv_plan(lw_conv *p);
 void lw_conv_forget(lw_conv *p);
 
 /* Area number i, and where its pixels have their first tap. */
-area lw_conv_area(const lw_conv *p, int64_t i);
-lw_pixels lw_conv_pixels(const lw_conv *p, const area *a);
+void lw_conv_area(const lw_conv *p, int64_t i, area *a);
+void lw_conv_pixels(const lw_conv *p, const area *a, lw_pixels *pixels);
 
 lw_foreign *lw_foreign_create(const lw_conv *p);
 void lw_foreign_destroy(lw_foreign *f);

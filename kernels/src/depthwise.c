@@ -345,8 +345,9 @@ static int finish_group(const lw_depthwise_plan *p, worker_state *s, const tile 
                         int rows, int columns) {
     int bad = 0, together = columns == p->pitch; /* then rows are adjacent in y too */
     area a = {at, AXIS_Y, AXIS_X, together ? rows : 1, columns};
+    lw_post post = post_along(p->g, AXIS_Y, AXIS_X);
     for (int r = 0; r < rows; r += (int)a.lines, a.first.at[AXIS_Y]++) {
-        lw_post post = post_of(p->g, &a, t->b->c0, t->b->n);
+        post_at(&post, p->g, &a, t->b->c0, t->b->n, p->g->dst_q ? t->b->c0 / post.window : 0);
         bad |= p->isa->finish(&post, s->y + r * p->pitch * p->ldy, p->ldy);
     }
     return bad;

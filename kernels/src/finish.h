@@ -55,18 +55,9 @@ typedef struct maxima {
     float factor[LW_FINISH_ROWS];
 } maxima;
 
-/* Where the levels and scales of rows go: `lines` times `count` of them. */
-typedef struct places {
-    int lines, count;
-    uint8_t *q;
-    float *scale;
-    lw_step q_step, scale_step;
-} places;
-
-/* n values of each row of x, ldx apart, that become levels at channel `at`. */
+/* n values of each row of x, ldx apart, that become levels at channel `at` of where p says. */
 typedef struct levels {
-    const places *to;
-    int zero_point;
+    const lw_post *p;
     int floor; /* negative values become 0 */
     const float *x;
     ptrdiff_t ldx;
@@ -87,24 +78,31 @@ INLINE range range_of(lw_activation activation, float lo, float hi, int zero_poi
     return zero_point ? SIGNED : nonnegative ? NONNEGATIVE : CLAMPED;
 }
 
-/* Bits of infinity and of NaN exceed those of all numbers. Below 2^-100 the scale is 0. */
-static NOINLINE int find_scales(maxima *m, const places *to, int zero_point, int64_t at) {
-    float found[LW_FINISH_ROWS], *scale = to->scale + at;
+/* Scales of the largest values, and what takes values to levels. Below 2^-100 both are 0. */
+INLINE void scales_of(vi top, int zero_point, float *scale, float *factor) {
     float levels = zero_point ? 127.0f : 255.0f;
-    vf most = vf_set(levels), part = vf_set(1.0f / levels), zero = vf_set(0.0f);
+    vf x = vi_bits(top), above = vf_add(x, vf_set(-0x1.fffffep-101f)), zero = vf_set(0.0f);
+    vf_store(scale, vf_positive(above, vf_mul(x, vf_set(1.0f / levels)), zero));
+    vf_store(factor, vf_positive(above, vf_div(vf_set(levels), x), zero));
+}
+
+/* Bits of infinity and of NaN exceed those of all numbers. */
+INLINE int is_bad(vi any) { return vi_hmax(any) >= INFINITY_BITS; }
+
+static NOINLINE int find_scales(maxima *m, const lw_post *p, int64_t window) {
+    const ptrdiff_t line = p->scale_step.line, pixel = p->scale_step.pixel;
+    float found[LW_FINISH_ROWS], *scale = p->scale + window;
     vi any = m->any;
-    int rows = to->lines * to->count;
+    int rows = p->lines * p->count;
     for (int i = rows; i % VW; i++) m->top[i] = vi_set(0);
     for (int i = 0; i < rows; i += VW) {
         vi top = vi_hmax_rows(m->top + i);
         any = vi_max(any, top);
-        vf x = vi_bits(top), above = vf_add(x, vf_set(-0x1.fffffep-101f));
-        vf_store(found + i, vf_positive(above, vf_mul(x, part), zero));
-        vf_store(m->factor + i, vf_positive(above, vf_div(most, x), zero));
+        scales_of(top, p->zero_point, found + i, m->factor + i);
     }
-    for (int l = 0, i = 0; l < to->lines; l++, scale += to->scale_step.line)
-        for (int c = 0; c < to->count; c++, i++) scale[c * to->scale_step.pixel] = found[i];
-    return vi_hmax(any) >= INFINITY_BITS;
+    for (int l = 0, i = 0; l < p->lines; l++, scale += line)
+        for (int c = 0; c < p->count; c++, i++) scale[c * pixel] = found[i];
+    return is_bad(any);
 }
 
 /* |x| * factor <= levels * (1 + 2^-23), which rounds to levels. */
@@ -130,13 +128,13 @@ INLINE void write_row(const int floor, const int zero_point, const int64_t n, co
 }
 
 INLINE void write_rows(const int floor, const int zero_point, const int64_t n, const levels *w) {
-    const levels l = *w; /* stores of bytes may alias *w */
-    const places to = *l.to;
-    const float *x = l.x, *factor = l.factor;
-    uint8_t *line = to.q + l.at;
-    for (int i = 0; i < to.lines; i++, line += to.q_step.line) {
-        uint8_t *q = line;
-        for (int c = 0; c < to.count; c++, x += l.ldx, q += to.q_step.pixel)
+    const float *x = w->x, *factor = w->factor; /* locals: stores of bytes may alias *w */
+    const ptrdiff_t line = w->p->q_step.line, pixel = w->p->q_step.pixel, ldx = w->ldx;
+    const int lines = w->p->lines, count = w->p->count;
+    uint8_t *first = w->p->q + w->at;
+    for (int l = 0; l < lines; l++, first += line) {
+        uint8_t *q = first;
+        for (int c = 0; c < count; c++, x += ldx, q += pixel)
             write_row(floor, zero_point, n, x, vf_set(*factor++), q);
     }
 }
@@ -144,6 +142,7 @@ INLINE void write_rows(const int floor, const int zero_point, const int64_t n, c
 /* Usual lengths compile to their own loops. */
 INLINE void write_lengths(const int floor, const int zero_point, const levels *w) {
     switch (w->n) {
+    case 8: write_rows(floor, zero_point, 8, w); break;
     case 16: write_rows(floor, zero_point, 16, w); break;
     case 32: write_rows(floor, zero_point, 32, w); break;
     case 64: write_rows(floor, zero_point, 64, w); break;
@@ -154,41 +153,34 @@ INLINE void write_lengths(const int floor, const int zero_point, const levels *w
 
 static NOINLINE void write_levels(const levels *w) {
     if (w->floor)
-        w->zero_point ? write_lengths(1, 128, w) : write_lengths(1, 0, w);
+        w->p->zero_point ? write_lengths(1, 128, w) : write_lengths(1, 0, w);
     else
-        w->zero_point ? write_lengths(0, 128, w) : write_lengths(0, 0, w);
+        w->p->zero_point ? write_lengths(0, 128, w) : write_lengths(0, 0, w);
 }
 
 /* The maxima of n values of each row, ldx apart. */
-INLINE void find_tops(const range range, int rows, const float *x, ptrdiff_t ldx, int64_t n,
+INLINE void find_tops(const range range, int rows, const float *x, ptrdiff_t ldx, const int64_t n,
                       maxima *m) {
+    const int64_t whole = n / VW * VW, rest = n - whole;
     vi any = vi_set(0);
     for (int i = 0; i < rows; i++, x += ldx) {
         vi top = vi_set(0);
-        int64_t j = 0;
-        for (; j + VW <= n; j += VW) track(range, vf_load(x + j), &top, &any);
-        if (j < n) track(range, vf_load_n(x + j, n - j), &top, &any);
+        for (int64_t j = 0; j < whole; j += VW) track(range, vf_load(x + j), &top, &any);
+        if (rest) track(range, vf_load_n(x + whole, rest), &top, &any);
         m->top[i] = top;
     }
     m->any = any;
 }
 
-INLINE int quantize_rows(const range range, const places *to, const float *x, ptrdiff_t ldx,
-                         int64_t n, int64_t window) {
-    int bad = 0, zero_point = range == SIGNED ? 128 : 0;
+/* Rows that are values already. */
+INLINE int quantize_rows(const range range, const lw_post *p, const float *x, ptrdiff_t ldx) {
+    int bad = 0;
     maxima m;
-    for (int64_t w = 0, at = 0; at < n; w++, at += window) {
-        int64_t length = n - at < window ? n - at : window;
-        levels job = {.to = to,
-                      .floor = range == CLAMPED,
-                      .x = x + at,
-                      .ldx = ldx,
-                      .factor = m.factor,
-                      .at = at,
-                      .n = length,
-                      .zero_point = zero_point};
-        find_tops(range, to->count, x + at, ldx, length, &m);
-        bad |= find_scales(&m, to, zero_point, w);
+    for (int64_t w = 0, j = 0; j < p->n; w++, j += p->window) {
+        int64_t n = p->n - j < p->window ? p->n - j : p->window;
+        levels job = {p, range == CLAMPED, x + j, ldx, m.factor, j, n};
+        find_tops(range, p->count, x + j, ldx, n, &m);
+        bad |= find_scales(&m, p, w);
         write_levels(&job);
     }
     return bad;
@@ -197,15 +189,18 @@ INLINE int quantize_rows(const range range, const places *to, const float *x, pt
 static lw_status quantize(int64_t rows, const float *x, ptrdiff_t ldx, int64_t n, int64_t window,
                           int zero_point, uint8_t *q, ptrdiff_t ldq, float *scale, ptrdiff_t lds) {
     int bad = 0;
+    lw_post p = {.lines = 1,
+                 .n = n,
+                 .window = window,
+                 .zero_point = zero_point,
+                 .q_step = {0, ldq},
+                 .scale_step = {0, lds}};
     for (int64_t i = 0; i < rows; i += LW_FINISH_ROWS) {
-        places to = {.lines = 1,
-                     .count = (int)(rows - i < LW_FINISH_ROWS ? rows - i : LW_FINISH_ROWS),
-                     .q = q + i * ldq,
-                     .scale = scale + i * lds,
-                     .q_step = {0, ldq},
-                     .scale_step = {0, lds}};
-        bad |= zero_point ? quantize_rows(SIGNED, &to, x + i * ldx, ldx, n, window)
-                          : quantize_rows(CLAMPED, &to, x + i * ldx, ldx, n, window);
+        p.count = (int)(rows - i < LW_FINISH_ROWS ? rows - i : LW_FINISH_ROWS);
+        p.q = q + i * ldq;
+        p.scale = scale + i * lds;
+        bad |= zero_point ? quantize_rows(SIGNED, &p, x + i * ldx, ldx)
+                          : quantize_rows(CLAMPED, &p, x + i * ldx, ldx);
     }
     return bad ? LW_NONFINITE : LW_OK;
 }
@@ -279,7 +274,10 @@ INLINE void finish_values(const int rows, const lw_activation activation, const 
     if (j < end) {
         finish_vectors(rows, activation, p, g, end - j, j, ldf, y);
         UNROLLED (i, rows) {
-            vf_store_n(g->f + i * ldf + j, y[i], end - j);
+            if (end == p->n) /* what lies behind does not count, and a whole store is fast */
+                vf_store(g->f + i * ldf + j, y[i]);
+            else
+                vf_store_n(g->f + i * ldf + j, y[i], end - j);
             track(range, vf_first_n(y[i], end - j), top + i, &any);
         }
     }
@@ -287,23 +285,11 @@ INLINE void finish_values(const int rows, const lw_activation activation, const 
     m->any = any;
 }
 
-static places places_of(const lw_post *p) {
-    return (places){p->lines, p->count, p->q, p->scale, p->q_step, p->scale_step};
-}
-
 /* Window w, channels [first, end), of all rows: values, scales, levels. */
 INLINE int finish_window(const lw_activation activation, const range range, const lw_post *p,
                          float *f, ptrdiff_t ldf, int64_t w, int64_t first, int64_t end) {
     maxima m;
-    places to = places_of(p);
-    levels job = {.to = &to,
-                  .floor = range == CLAMPED,
-                  .x = f + first,
-                  .ldx = ldf,
-                  .factor = m.factor,
-                  .at = first,
-                  .n = end - first,
-                  .zero_point = p->zero_point};
+    levels job = {p, range == CLAMPED, f + first, ldf, m.factor, first, end - first};
     m.any = vi_set(0);
     for (int line = 0; line < p->lines; line++) {
         int c = 0;
@@ -316,7 +302,7 @@ INLINE int finish_window(const lw_activation activation, const range range, cons
             finish_values(1, activation, range, p, &g, ldf, first, end, &m);
         }
     }
-    int bad = find_scales(&m, &to, p->zero_point, w);
+    int bad = find_scales(&m, p, w);
     write_levels(&job);
     return bad;
 }
@@ -331,16 +317,6 @@ INLINE void finish_plain(const lw_activation activation, const lw_post *p, float
             for (; j + VW <= p->n; j += VW) finish_vectors(1, activation, p, &g, VW, j, ldf, &y);
             if (j < p->n) finish_vectors(1, activation, p, &g, p->n - j, j, ldf, &y);
         }
-}
-
-INLINE int finish_windows(const lw_activation activation, const range range, const lw_post *p,
-                          float *f, ptrdiff_t ldf) {
-    int bad = 0;
-    for (int64_t w = 0, j = 0; j < p->n; w++, j += p->window) {
-        int64_t end = p->n - j < p->window ? p->n : j + p->window;
-        bad |= finish_window(activation, range, p, f, ldf, w, j, end);
-    }
-    return bad;
 }
 
 /* Values above hi become hi; where that changes no level, because levels saturate, they stay. */
@@ -364,17 +340,10 @@ static int is_direct(const lw_post *p) {
 INLINE int finish_direct(const range range, const lw_post *p, float *f, ptrdiff_t ldf) {
     int bad = 0, clip = p->activation == LW_CLIP, rows = p->lines * p->count;
     vi limit = vf_bits(vf_set(p->hi));
-    places to = places_of(p);
     maxima m;
     for (int64_t w = 0, j = 0; j < p->n; w++, j += p->window) {
-        levels job = {.to = &to,
-                      .floor = p->activation != LW_NONE || range == CLAMPED,
-                      .x = f + j,
-                      .ldx = ldf,
-                      .factor = m.factor,
-                      .at = j,
-                      .n = p->n - j < p->window ? p->n - j : p->window,
-                      .zero_point = p->zero_point};
+        int64_t n = p->n - j < p->window ? p->n - j : p->window;
+        levels job = {p, p->activation != LW_NONE || range == CLAMPED, f + j, ldf, m.factor, j, n};
         find_tops(range, rows, f + j, ldf, job.n, &m);
         if (clip) {
             vi any = vi_set(0);
@@ -384,8 +353,18 @@ INLINE int finish_direct(const range range, const lw_post *p, float *f, ptrdiff_
             }
             limit_values(p, any, f + j, ldf, job.n);
         }
-        bad |= find_scales(&m, &to, p->zero_point, w);
+        bad |= find_scales(&m, p, w);
         write_levels(&job);
+    }
+    return bad;
+}
+
+INLINE int finish_windows(const lw_activation activation, const range range, const lw_post *p,
+                          float *f, ptrdiff_t ldf) {
+    int bad = 0;
+    for (int64_t w = 0, j = 0; j < p->n; w++, j += p->window) {
+        int64_t end = p->n - j < p->window ? p->n : j + p->window;
+        bad |= finish_window(activation, range, p, f, ldf, w, j, end);
     }
     return bad;
 }

@@ -138,7 +138,8 @@ static void accumulate(const lw_conv *p, const lw_pixels *from, const product *o
 void lw_foreign_sum(const lw_conv *p, const area *area, float *c, int worker) {
     const lw_weights *w = p->args.weights;
     const lw_foreign *f = p->foreign;
-    lw_pixels from = lw_conv_pixels(p, area);
+    lw_pixels from;
+    lw_conv_pixels(p, area, &from);
     int count = from.lines * from.count, whole = w->mode == LW_C;
     uint8_t *a = f->a + worker * f->pixels * f->lda;
     int32_t *acc = f->acc + worker * f->pixels * f->ld, zero = 0;

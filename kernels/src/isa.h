@@ -4,7 +4,7 @@
 
 #include "lw.h"
 
-enum { LW_MR_MAX = 14, LW_FINISH_ROWS = 32 };
+enum { LW_MR_MAX = 14, LW_FINISH_ROWS = 64 };
 
 /* One chunk of the reduction, seen from the first tap of an output pixel. */
 typedef struct lw_win {

@@ -47,45 +47,46 @@ static inline lw_step float_step(const int64_t stride[AXES], const area *a) {
     return (lw_step){stride[a->line_axis], stride[a->pixel_axis]};
 }
 
-/* What follows the sums of n channels from n0 on of an area; sb, bias and top are left to the
- * caller. */
-static inline lw_post post_of(const lw_conv_args *g, const area *a, int64_t n0, int64_t n) {
+/* What follows the sums of areas along these axes: all but what `post_at` sets, and sb and bias. */
+static inline lw_post post_along(const lw_conv_args *g, int line_axis, int pixel_axis) {
     const lw_tensor *q = g->dst_q, *r = g->residual_q;
-    lw_post p = {.lines = (int)a->lines,
-                 .count = (int)a->count,
-                 .activation = g->activation,
-                 .alpha = g->alpha,
-                 .lo = g->lo,
-                 .hi = g->hi,
-                 .n = n,
-                 .first = n0};
-    if (g->residual) {
-        p.residual = g->residual + float_at(g->residual_stride, &a->first) + n0;
-        p.residual_step = float_step(g->residual_stride, a);
-    }
+    const area a = {.line_axis = line_axis, .pixel_axis = pixel_axis};
+    lw_post p = {.activation = g->activation, .alpha = g->alpha, .lo = g->lo, .hi = g->hi};
+    if (g->residual) p.residual_step = float_step(g->residual_stride, &a);
     if (r) {
-        int64_t pixel = pixel_of(r, &a->first);
-        p.residual_q = r->q + pixel * r->pixel_bytes + n0;
-        p.residual_scale = r->scale + pixel * r->pixel_windows;
-        p.residual_q_step = tensor_step(r, a, r->pixel_bytes);
-        p.residual_scale_step = tensor_step(r, a, r->pixel_windows);
+        p.residual_q_step = tensor_step(r, &a, r->pixel_bytes);
+        p.residual_scale_step = tensor_step(r, &a, r->pixel_windows);
         p.residual_shift = lw_residual_shift(r);
         p.residual_zero = r->zero_point;
     }
-    if (g->dst) {
-        p.dst = g->dst + float_at(g->dst_stride, &a->first) + n0;
-        p.dst_step = float_step(g->dst_stride, a);
-    }
+    if (g->dst) p.dst_step = float_step(g->dst_stride, &a);
     if (q) {
-        int64_t pixel = pixel_of(q, &a->first);
-        p.q = q->q + pixel * q->pixel_bytes + n0;
-        p.scale = q->scale + pixel * q->pixel_windows + n0 / q->window;
-        p.q_step = tensor_step(q, a, q->pixel_bytes);
-        p.scale_step = tensor_step(q, a, q->pixel_windows);
+        p.q_step = tensor_step(q, &a, q->pixel_bytes);
+        p.scale_step = tensor_step(q, &a, q->pixel_windows);
         p.window = q->window;
         p.zero_point = q->zero_point;
     }
     return p;
+}
+
+/* n channels from n0 on of an area; n0 is the first of window number `window`. */
+static inline void post_at(lw_post *p, const lw_conv_args *g, const area *a, int64_t n0, int64_t n,
+                           int64_t window) {
+    const lw_tensor *q = g->dst_q, *r = g->residual_q;
+    p->lines = (int)a->lines, p->count = (int)a->count;
+    p->n = n, p->first = n0;
+    if (g->residual) p->residual = g->residual + float_at(g->residual_stride, &a->first) + n0;
+    if (r) {
+        int64_t pixel = pixel_of(r, &a->first);
+        p->residual_q = r->q + pixel * r->pixel_bytes + n0;
+        p->residual_scale = r->scale + pixel * r->pixel_windows;
+    }
+    if (g->dst) p->dst = g->dst + float_at(g->dst_stride, &a->first) + n0;
+    if (q) {
+        int64_t pixel = pixel_of(q, &a->first);
+        p->q = q->q + pixel * q->pixel_bytes + n0;
+        p->scale = q->scale + pixel * q->pixel_windows + window;
+    }
 }
 
 #endif
