@@ -6,12 +6,16 @@ else the second moment carried through the graph. The noise that reaches the con
 then estimated for each candidate, and the largest window is taken whose noise stays within
 `TOLERANCE` of that of the smallest: even channels get long, cheap windows, uneven ones short.
 
+The parts of a concatenation are written straight into the windows of the whole, so these end where
+the parts end.
+
 An image of at most three channels, which the network gets from outside, has one scale: windows of
 three values would be cut at every kernel tap, and image data are even by nature.
 """
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -53,13 +57,14 @@ def choose_windows(model: ir.Model, window: int | None) -> ir.Model:
         if x is not None and weight_axes(node) is not None and _weight(node) is not None:
             consumers.setdefault(x.name or "", []).append(node)
     inputs = {v.name for v in model.graph.inputs}
+    joints = _joints(model)
     for name, nodes in consumers.items():
         if window is not None:
             chosen = window
         elif name in inputs and _are_images(nodes):
             chosen = WHOLE_IMAGE
         else:
-            chosen = _choose(nodes, power.get(name))
+            chosen = _choose(nodes, power.get(name), joints.get(name, 0))
         for node in nodes:
             node.metadata_props[WINDOW_KEY] = str(chosen)
     return model
@@ -116,7 +121,19 @@ def _weight_shape(node: ir.Node) -> tuple[int, ...]:
     return (g.known_shape(value) if value is not None else None) or ()
 
 
-def _choose(nodes: list[ir.Node], power: Array | None) -> int:
+def _joints(model: ir.Model) -> dict[str, int]:
+    """Of every concatenation by channel: what divides the channels of all its parts but the last."""
+    found: dict[str, int] = {}
+    for node in model.graph:
+        if g.is_op(node, "Concat") and g.attribute(node, "axis", 0) == 1:
+            shapes = [g.known_shape(v) for v in node.inputs[:-1] if v is not None]
+            known = [shape[1] for shape in shapes if shape is not None and len(shape) > 1]
+            found[node.outputs[0].name or ""] = gcd(*known)
+    return found
+
+
+def _choose(nodes: list[ir.Node], power: Array | None, joint: int) -> int:
+    """`joint`: windows must divide it."""
     gains = [_input_gain(node) for node in nodes]
     channels = max(len(gain) for gain in gains)
     gain = np.sum([x for x in gains if len(x) == channels], axis=0)
@@ -126,7 +143,8 @@ def _choose(nodes: list[ir.Node], power: Array | None) -> int:
     noise = {w: _noise(sample, gain, w) for w in CANDIDATES}
     best = CANDIDATES[0]
     for candidate in CANDIDATES[1:]:
-        if channels > best and noise[candidate] <= TOLERANCE * noise[CANDIDATES[0]]:
+        quiet = noise[candidate] <= TOLERANCE * noise[CANDIDATES[0]]
+        if channels > best and quiet and joint % candidate == 0:
             best = candidate
     return best
 

@@ -139,7 +139,6 @@ INLINE void write_rows(const int floor, const int zero_point, const int64_t n, c
     }
 }
 
-/* Usual lengths compile to their own loops. */
 INLINE void write_lengths(const int floor, const int zero_point, const levels *w) {
     switch (w->n) {
     case 8: write_rows(floor, zero_point, 8, w); break;
@@ -159,8 +158,8 @@ static NOINLINE void write_levels(const levels *w) {
 }
 
 /* The maxima of n values of each row, ldx apart. */
-INLINE void find_tops(const range range, int rows, const float *x, ptrdiff_t ldx, const int64_t n,
-                      maxima *m) {
+INLINE void find_row_tops(const range range, int rows, const float *x, ptrdiff_t ldx,
+                          const int64_t n, maxima *m) {
     const int64_t whole = n / VW * VW, rest = n - whole;
     vi any = vi_set(0);
     for (int i = 0; i < rows; i++, x += ldx) {
@@ -170,6 +169,19 @@ INLINE void find_tops(const range range, int rows, const float *x, ptrdiff_t ldx
         m->top[i] = top;
     }
     m->any = any;
+}
+
+/* Usual lengths compile to their own loops. */
+INLINE void find_tops(const range range, int rows, const float *x, ptrdiff_t ldx, int64_t n,
+                      maxima *m) {
+    switch (n) {
+    case 8: find_row_tops(range, rows, x, ldx, 8, m); break;
+    case 16: find_row_tops(range, rows, x, ldx, 16, m); break;
+    case 32: find_row_tops(range, rows, x, ldx, 32, m); break;
+    case 64: find_row_tops(range, rows, x, ldx, 64, m); break;
+    case 128: find_row_tops(range, rows, x, ldx, 128, m); break;
+    default: find_row_tops(range, rows, x, ldx, n, m);
+    }
 }
 
 /* Rows that are values already. */
