@@ -4,7 +4,8 @@ A window's rounding noise grows with the square of its largest value. How large 
 channel tend to be is estimated from the weights alone: batch-norm parameters where they exist,
 else the second moment carried through the graph. The noise that reaches the consumer's output is
 then estimated for each candidate, and the largest window is taken whose noise stays within
-`TOLERANCE` of that of the smallest: even channels get long, cheap windows, uneven ones short.
+`TOLERANCE` of that of the smallest: even channels get long, cheap windows, uneven ones short. Long
+sums allow for more noise: it hardly reaches the network's output (docs/design.md has figures).
 
 The parts of a concatenation are written straight into the windows of the whole, so these end where
 the parts end.
@@ -28,6 +29,7 @@ from accel.passes.quantize_weights import weight_axes
 
 CANDIDATES = (32, 64, 128)
 TOLERANCE = 1.25  # noise power, 1.25 = 1 dB
+MANY_CHANNELS, TOLERANCE_OF_MANY = 256, 3.0  # where a short window costs most and gains least
 SAMPLES = 64
 WHOLE_IMAGE = 0
 MAX_IMAGE_CHANNELS = 3
@@ -141,9 +143,11 @@ def _choose(nodes: list[ir.Node], power: Array | None, joint: int) -> int:
     rng = np.random.default_rng(0)  # seeded: the choice is a function of the weights
     sample = np.abs(rng.standard_normal((SAMPLES, channels))) * sizes
     noise = {w: _noise(sample, gain, w) for w in CANDIDATES}
+    long = channels >= MANY_CHANNELS and all(g.attribute(n, "group", 1) == 1 for n in nodes)
+    most = (TOLERANCE_OF_MANY if long else TOLERANCE) * noise[CANDIDATES[0]]
     best = CANDIDATES[0]
     for candidate in CANDIDATES[1:]:
-        quiet = noise[candidate] <= TOLERANCE * noise[CANDIDATES[0]]
+        quiet = noise[candidate] <= most
         if channels > best and quiet and joint % candidate == 0:
             best = candidate
     return best

@@ -258,8 +258,8 @@ INLINE void finish_vectors(const int rows, const lw_activation activation, const
         const float *scale = g->residual_scale + ((p->first + j) >> p->residual_shift);
         UNROLLED (i, rows) {
             const uint8_t *q = g->residual_q + i * p->residual_q_step.pixel + j;
-            vf x = vf_from(vi_add(vi_from_u8(q), minus));
-            y[i] = vf_fma(x, vf_set(scale[i * p->residual_scale_step.pixel]), y[i]);
+            vi x = p->residual_zero ? vi_add(vi_from_u8(q), minus) : vi_from_u8(q);
+            y[i] = vf_fma(vf_from(x), vf_set(scale[i * p->residual_scale_step.pixel]), y[i]);
         }
     }
     UNROLLED (i, rows)
@@ -301,7 +301,8 @@ INLINE void finish_values(const int rows, const lw_activation activation, const 
 INLINE int finish_window(const lw_activation activation, const range range, const lw_post *p,
                          float *f, ptrdiff_t ldf, int64_t w, int64_t first, int64_t end) {
     maxima m;
-    levels job = {p, range == CLAMPED, f + first, ldf, m.factor, first, end - first};
+    int floor = range == CLAMPED || (range == NONNEGATIVE && activation == LW_NONE);
+    levels job = {p, floor, f + first, ldf, m.factor, first, end - first};
     m.any = vi_set(0);
     for (int line = 0; line < p->lines; line++) {
         int c = 0;
@@ -410,6 +411,8 @@ static lw_status finish_floored(const lw_post *p, float *f, ptrdiff_t ldf) {
 
 static lw_status finish(const lw_post *p, float *f, ptrdiff_t ldf) {
     if (is_direct(p)) return finish_floored(p, f, ldf);
+    if (p->activation == LW_RELU && p->q && !p->zero_point && !p->dst) /* levels have a floor */
+        return finish_windows(LW_NONE, NONNEGATIVE, p, f, ldf) ? LW_NONFINITE : LW_OK;
     switch (p->activation) { /* each case compiles to its own loop */
     case LW_RELU: return finish_rows(LW_RELU, p, f, ldf);
     case LW_CLIP: return finish_rows(LW_CLIP, p, f, ldf);
