@@ -7,18 +7,6 @@
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* What finish reads and writes comes from memory while the tiles are summed up. */
-static void prefetch(const lw_post *post) {
-    for (int64_t line = 0; line < post->lines; line++) {
-        const float *dst = post->dst + line * post->dst_step.line;
-        const uint8_t *q = post->q + line * post->q_step.line;
-        for (int i = 0; post->dst && i < post->count; i++, dst += post->dst_step.pixel)
-            for (int64_t j = 0; j < post->n; j += 16) __builtin_prefetch(dst + j, 1);
-        for (int i = 0; post->q && i < post->count; i++, q += post->q_step.pixel)
-            for (int64_t j = 0; j < post->n; j += 64) __builtin_prefetch(q + j, 1);
-    }
-}
-
 /* The windows of a list whose taps lie in the image, above or below which every scale is 0. */
 static lw_list inner_windows(const lw_conv *p, const lw_list *list, int64_t y) {
     const lw_conv_args *g = &p->args;
@@ -115,7 +103,6 @@ static lw_status run_block(const lw_conv *p, const lw_block *b, const area *a, i
     }
     lw_post post = p->post;
     post_at(&post, &p->args, a, b->n0, b->n, b->window);
-    if (!p->plain) prefetch(&post);
     sum_dense(p, b, a, &post, c);
     return p->plain ? LW_OK : p->isa->finish(&post, c, p->ldc);
 }
