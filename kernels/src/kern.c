@@ -212,18 +212,20 @@ INLINE void dot_tile_c(const int mr, const int nv, int windows, const lw_win *wi
 #define TIMES_14(of) TIMES_13(of) of(14)
 
 #define WIDE(mr) DOTS(dot, mr, NV)
+/* clang-format off */
 CONCAT(TIMES_, LW_MR)(WIDE)
 #ifdef LW_NARROW
 #define NARROW(mr) DOTS(narrow, mr, 1)
-    CONCAT(TIMES_, LW_NARROW)(NARROW)
+CONCAT(TIMES_, LW_NARROW)(NARROW)
 #endif
+_Static_assert((int)MR <= (int)LW_MR_MAX, "the tables hold every tile");
+/* clang-format on */
 
 #include "depthwise.h"
 
-    /* ---- planes of an input image --------------------------------------------------------------
-     */
+/* ---- planes of an input image -------------------------------------------------------------- */
 
-    static int32_t largest(const float *x, int64_t n) {
+static int32_t largest(const float *x, int64_t n) {
     vi top = vi_set(0), any = vi_set(0);
     int64_t j = 0;
     for (; j + VW <= n; j += VW) track(SIGNED, vf_load(x + j), &top, &any);
