@@ -124,13 +124,14 @@ def _weight_shape(node: ir.Node) -> tuple[int, ...]:
 
 
 def _joints(model: ir.Model) -> dict[str, int]:
-    """Of every concatenation by channel: what divides the channels of all its parts but the last."""
+    """Of every concatenation by channel: a common divisor of the channels of all parts but one."""
     found: dict[str, int] = {}
-    for node in model.graph:
+    if not any(g.is_op(node, "Concat") for node in model.graph):
+        return found
+    for node in g.infer_shapes(model).graph:
         if g.is_op(node, "Concat") and g.attribute(node, "axis", 0) == 1:
-            shapes = [g.known_shape(v) for v in node.inputs[:-1] if v is not None]
-            known = [shape[1] for shape in shapes if shape is not None and len(shape) > 1]
-            found[node.outputs[0].name or ""] = gcd(*known)
+            shapes = [g.shape_of(v) or (None, None) for v in node.inputs[:-1]]
+            found[node.outputs[0].name or ""] = gcd(*(shape[1] or 0 for shape in shapes))
     return found
 
 

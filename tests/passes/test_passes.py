@@ -88,6 +88,16 @@ def test_uneven_channels_get_shorter_windows(uneven: bool, expected: int) -> Non
     graph_model = accel.load(net.model({"x": [1, 16, 4, 4]}, {y: [1, 8, 4, 4]})).graph()
     choose_windows(graph_model, None)
     assert int(list(graph_model.graph)[1].metadata_props["lwaccel.window"]) == expected
+
+
+@pytest.mark.parametrize(("part", "expected"), [(128, 128), (192, 64), (160, 32)])
+def test_windows_end_where_the_parts_of_a_concatenation_end(part: int, expected: int) -> None:
+    net = Net()
+    whole = net.op("Concat", net.conv("x", part, 4), net.conv("x", 256, 4), axis=1)
+    y = net.conv(whole, 8, part + 256)
+    graph_model = accel.load(net.model({"x": ["N", 4, 8, 8]}, {y: ["N", 8, 4, 4]})).graph()
+    choose_windows(graph_model, None)
+    assert list(graph_model.graph)[3].metadata_props["lwaccel.window"] == str(expected)
     assert expected in CANDIDATES
 
 
