@@ -59,10 +59,10 @@ static void sum_panel(const lw_conv *p, const lw_panel *panel, const lw_list *li
 
 /* The sums of an area by a block, to the scratch c or, of a plain product, to where they belong. */
 static void sum_dense(const lw_conv *p, const lw_block *b, const area *a, const lw_post *post,
-                      float *c) {
+                      float *c, int worker) {
     const lw_weights *w = p->args.weights;
     int plain = is_plain(p);
-    lw_pixels all = lw_conv_pixels(p, a);
+    lw_pixels all = lw_conv_pixels(p, a, worker);
     for (const lw_panel *panel = w->panels + b->first; panel < w->panels + b->last; panel++) {
         lw_out out = {.sb = p->sb + panel->n0,
                       .bias = p->bias + panel->n0,
@@ -96,7 +96,8 @@ static lw_status finish_area(const lw_conv *p, const lw_block *b, const area *a,
             piece.lines = 1;
             piece.count = min64(LW_FINISH_ROWS, a->count - m);
             lw_post post = post_of(&p->args, &piece, b->n0, b->n);
-            post.sb = p->sb + b->n0, post.bias = p->bias + b->n0;
+            if (p->args.weights->mode != LW_C)
+                post.sb = p->sb + b->n0, post.bias = p->bias + b->n0;
             if (p->isa->finish(&post, c + (line * a->count + m) * p->ldc, p->ldc))
                 status = LW_NONFINITE;
         }
@@ -111,7 +112,7 @@ static lw_status run_block(const lw_conv *p, const lw_block *b, const area *a, i
     }
     lw_post post = post_of(&p->args, a, b->n0, b->n);
     if (!is_plain(p)) prefetch(&post);
-    sum_dense(p, b, a, &post, c);
+    sum_dense(p, b, a, &post, c, worker);
     return is_plain(p) ? LW_OK : p->isa->finish(&post, c, p->ldc);
 }
 
@@ -132,6 +133,11 @@ static void depthwise_task(void *context, int64_t index, int worker) {
     if (lw_depthwise_run(p->depthwise, index, worker)) atomic_store(&p->failed, 1);
 }
 
+static void first_task(void *context, int64_t index, int worker) {
+    lw_conv *p = context;
+    if (lw_first_run(p->first, index, worker)) atomic_store(&p->failed, 1);
+}
+
 static void border_task(void *context, int64_t index, int worker) {
     (void)worker;
     lw_tensor_fill_border(((lw_conv *)context)->args.dst_q, index);
@@ -148,6 +154,8 @@ lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status
     p->workers = threads;
     if (args->weights->depthwise)
         p->depthwise = lw_depthwise_create(&p->args, threads, status);
+    else if (lw_first_takes(&p->args))
+        p->first = lw_first_create(&p->args, threads, status);
     else
         *status = lw_conv_plan(p);
     if (*status == LW_OK) return p;
@@ -161,6 +169,8 @@ lw_status lw_conv_run(lw_conv *p, lw_pool *pool) {
         lw_pool_run(pool, q->n, border_task, p);
     if (p->depthwise)
         lw_pool_run(pool, lw_depthwise_tasks(p->depthwise), depthwise_task, p);
+    else if (p->first)
+        lw_pool_run(pool, lw_first_tasks(p->first), first_task, p);
     else
         lw_pool_run(pool, p->block_count * p->areas, conv_task, p);
     return atomic_exchange(&p->failed, 0) ? LW_NONFINITE : LW_OK;
@@ -169,6 +179,7 @@ lw_status lw_conv_run(lw_conv *p, lw_pool *pool) {
 void lw_conv_destroy(lw_conv *p) {
     if (!p) return;
     lw_depthwise_destroy(p->depthwise);
+    lw_first_destroy(p->first);
     lw_conv_forget(p);
     free(p);
 }
