@@ -28,7 +28,9 @@ try:
         qconv2d,
         qgemm,
         quantize_windows,
+        run_copies,
         run_dots,
+        run_reads,
         table,
         use_isa,
     )
@@ -62,7 +64,9 @@ __all__ = [
     "qconv2d",
     "qgemm",
     "quantize_windows",
+    "run_copies",
     "run_dots",
+    "run_reads",
     "table",
     "use_isa",
 ]

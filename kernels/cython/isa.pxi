@@ -110,6 +110,62 @@ def run_dots(steps):
     return count
 
 
+def run_reads(x, times):
+    """
+    Loads an array by the vectors of the set in use, to measure the bandwidth of where it lies.
+
+    Parameters
+    ----------
+    x : (bytes,) uint8, C-contiguous
+        Aligned to 4 bytes. What exceeds a multiple of eight vectors is left out.
+    times : int
+        1 to 10**9.
+
+    Returns
+    -------
+    int
+        Bytes read.
+    """
+    _words("x", x)
+    cdef int64_t n = x.size // 4, count = _int("times", times, 1, 10**9)
+    cdef const int32_t *p = <const int32_t *>cnp.PyArray_DATA(x)
+    with nogil:
+        count = lw_isa_read(_current, p, n, count)
+    return count
+
+
+def run_copies(x, y, times):
+    """
+    Copies an array by the vectors of the set in use, to measure the bandwidth of where it lies.
+
+    Parameters
+    ----------
+    x, y : (bytes,) uint8, C-contiguous
+        Aligned to 4 bytes. What exceeds a multiple of eight vectors is left out.
+    times : int
+        1 to 10**9.
+
+    Returns
+    -------
+    int
+        Bytes read and written.
+    """
+    _words("x", x)
+    _writable("y", _shaped("y", _words("y", y), np.uint8, x.shape))
+    cdef int64_t n = x.size // 4, count = _int("times", times, 1, 10**9)
+    cdef const int32_t *p = <const int32_t *>cnp.PyArray_DATA(x)
+    cdef int32_t *q = <int32_t *>cnp.PyArray_DATA(y)
+    with nogil:
+        count = lw_isa_copy(_current, p, q, n, count)
+    return count
+
+
+def _words(name, x):
+    if _array(name, x, np.uint8, 1).ctypes.data % 4:
+        raise KernelError(f"{name} begins at {x.ctypes.data:#x}; expected a multiple of 4")
+    return x
+
+
 _current = lw_isa_best()
 if os.environ.get("LW_ISA"):
     _set_isa(os.environ["LW_ISA"])

@@ -48,6 +48,8 @@ cdef extern from "lw.h" nogil:
     const lw_isa *lw_isa_at(int)
     const char *lw_isa_name(const lw_isa *)
     int64_t lw_isa_peak(const lw_isa *, int64_t)
+    int64_t lw_isa_read(const lw_isa *, const int32_t *, int64_t, int64_t)
+    int64_t lw_isa_copy(const lw_isa *, const int32_t *, int32_t *, int64_t, int64_t)
     void lw_isa_tile(const lw_isa *, int *, int *, int *)
     lw_pool *lw_pool_create(int)
     void lw_pool_destroy(lw_pool *)

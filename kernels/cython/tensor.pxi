@@ -129,17 +129,17 @@ cdef class QTensor:
         if memory.size < nbytes or memory.ctypes.data % LW_ALIGN:
             raise KernelError(f"memory has {memory.size} bytes at {memory.ctypes.data:#x}; "
                               f"expected at least {nbytes}, aligned to {LW_ALIGN}")
-        high, wide, pixel = top + h + bottom, left + w + right, (c + 3) // 4 * 4
+        high, wide, pixel = top + h + bottom, left + w + right, _pixel_bytes(c, window)
         plane = memory[:n * high * wide * pixel].reshape(n, high, wide, pixel)
         zero_point = 128 if signed else 0
-        pattern = np.full(4, zero_point, np.uint8)
+        pattern = np.full(min(pixel, 4), zero_point, np.uint8)
         if border is not None:
             if window is not None or c > 4:
                 raise KernelError(f"border is given for {c} channels and window {window}; expected "
                                   "at most 4 channels and window None")
             pattern[:c] = [_int("border", v, 0, 255) for v in _ints("border", border, c, 0)]
-        plane[...] = np.tile(pattern, pixel // 4)
-        for i in range(4):
+        plane[...] = np.tile(pattern, pixel // pattern.size)
+        for i in range(pattern.size):
             self.t.border[i] = pattern[i]
         self.memory = memory
         self.q = plane[:, top:top + h, left:left + w, :c]
@@ -240,7 +240,7 @@ def _tensor_layout(shape, window, halo):
     top, left, bottom, right = _ints("halo", halo, 4, 0)
     windows = 0 if window is None else (c - 1) // _int("window", window, 1) + 1
     pixels = n * (h + top + bottom) * (w + left + right)
-    q_bytes, nbytes = _tensor_bytes(pixels, (c + 3) // 4 * 4, windows, n)
+    q_bytes, nbytes = _tensor_bytes(pixels, _pixel_bytes(c, window), windows, n)
     if nbytes > _MAX_BYTES:
         raise KernelError(f"tensor of shape {tuple(shape)} with halo {tuple(halo)} needs {nbytes} "
                           f"bytes; expected at most {_MAX_BYTES}")
@@ -251,6 +251,11 @@ def _windowed(name, QTensor x):
     if x.scale is None:
         raise KernelError(f"{name} has one scale for the whole tensor; expected windows")
     return x
+
+
+def _pixel_bytes(c, window):
+    """Bytes from one pixel to the next."""
+    return c if window is None and c < 4 else (c + 3) // 4 * 4
 
 
 def _tensor_bytes(pixels, pixel_bytes, windows, images):

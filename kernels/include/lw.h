@@ -9,7 +9,7 @@
  *
  *   mode A   f = fma((float)acc, scale[chunk], f);                    y = fma(f, sb[n], bias[n])
  *   mode AW  f = fma((float)acc * sb[n, chunk], scale[chunk], f);     y = f + bias[n]
- *   mode C   f = (float)acc * scale[image], one chunk being all of K;  y = fma(f, sb[n], bias[n])
+ *   mode C   y = fma((float)acc, sb[n] * scale[image], bias[n]), one chunk being all of K
  *
  * In mode C a whole image has one scale, which is 1 where the caller multiplied it into sb, and a
  * border of any bytes. In the others taps outside the image contribute exactly 0. Then y += residual,
@@ -90,6 +90,11 @@ void lw_isa_tile(const lw_isa *isa, int *mr, int *nr, int *kr);
  * divided by the time that the caller takes. */
 int64_t lw_isa_peak(const lw_isa *isa, int64_t steps);
 
+/* Loads n ints, or copies them, `times` over, by whole vectors and nothing else; returns the bytes
+ * read and written. n that is no multiple of eight vectors: the rest is left out. */
+int64_t lw_isa_read(const lw_isa *isa, const int32_t *x, int64_t n, int64_t times);
+int64_t lw_isa_copy(const lw_isa *isa, const int32_t *x, int32_t *y, int64_t n, int64_t times);
+
 /* ---- worker pool ------------------------------------------------------------------------ */
 
 typedef struct lw_pool lw_pool;
@@ -110,10 +115,11 @@ void lw_pool_run(lw_pool *pool, int64_t count, lw_task *task, void *context);
 /* Quantized NHWC tensor with a border of zero_point around every image, or a range of the channels
  * of one: then q and scale are at its first channel, which begins a window.
  * q     : u8 (n, h + top + bottom, w + left + right, pixel_bytes), of which c count; pixel_bytes
- *         is c of the whole rounded up to 4; LW_SLACK readable bytes follow the last pixel.
+ *         is c of the whole rounded up to 4, but c itself in mode C with fewer than four channels;
+ *         LW_SLACK readable bytes follow the last pixel.
  * scale : f32 (n, h + top + bottom, w + left + right, pixel_windows), of which windows count; 0 in
  *         the border. NULL in mode C: no windows, and border pixels are `border`, repeated every
- *         four channels.
+ *         four channels, of which fewer count where there are fewer.
  * image_scale : f32 (n), of mode C; NULL: all are 1.
  * The caller owns the memory of both. */
 typedef struct lw_tensor {
@@ -147,7 +153,7 @@ lw_status lw_quantize_tensor(const lw_isa *isa, lw_pool *pool, const float *src,
                              const lw_tensor *dst);
 
 /* src : f32 (n, c, h, w), C-contiguous; dst : a signed tensor of mode C with image_scale and at most
- * LW_MAX_PLANES channels. Each image is one window; the bytes that fill up a pixel become 0. */
+ * LW_MAX_PLANES channels. Each image is one window. */
 lw_status lw_quantize_planes(const lw_isa *isa, lw_pool *pool, const float *src,
                              const lw_tensor *dst);
 

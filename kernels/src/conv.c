@@ -55,11 +55,11 @@ static int same_windows(const lw_conv *p, const lw_list *all, const area *a, int
 
 /* The sums of an area by a block, to the scratch c or, of a plain product, to where they belong. */
 static void sum_dense(const lw_conv *p, const lw_block *b, const area *a, const lw_post *post,
-                      float *c) {
+                      float *c, int worker) {
     const lw_weights *w = p->args.weights;
     lw_pixels from;
     lw_out out;
-    lw_conv_pixels(p, a, &from);
+    lw_conv_pixels(p, a, worker, &from);
     out.step.line = p->plain ? post->dst_step.line : a->count * p->ldc;
     out.step.pixel = p->plain ? post->dst_step.pixel : p->ldc;
     for (const lw_panel *panel = w->panels + b->first; panel < w->panels + b->last; panel++) {
@@ -80,7 +80,7 @@ static void sum_dense(const lw_conv *p, const lw_block *b, const area *a, const 
 static lw_status finish_area(const lw_conv *p, const lw_block *b, const area *a, float *c) {
     lw_status status = LW_OK;
     lw_post post = p->post;
-    post.sb = p->sb + b->n0, post.bias = p->bias + b->n0;
+    if (p->args.weights->mode != LW_C) post.sb = p->sb + b->n0, post.bias = p->bias + b->n0;
     for (int64_t line = 0; line < a->lines; line++)
         for (int64_t m = 0; m < a->count; m += LW_FINISH_ROWS) {
             area piece = *a;
@@ -103,7 +103,7 @@ static lw_status run_block(const lw_conv *p, const lw_block *b, const area *a, i
     }
     lw_post post = p->post;
     post_at(&post, &p->args, a, b->n0, b->n, b->window);
-    sum_dense(p, b, a, &post, c);
+    sum_dense(p, b, a, &post, c, worker);
     return p->plain ? LW_OK : p->isa->finish(&post, c, p->ldc);
 }
 
@@ -124,6 +124,11 @@ static void depthwise_task(void *context, int64_t index, int worker) {
     if (lw_depthwise_run(p->depthwise, index, worker)) atomic_store(&p->failed, 1);
 }
 
+static void first_task(void *context, int64_t index, int worker) {
+    lw_conv *p = context;
+    if (lw_first_run(p->first, index, worker)) atomic_store(&p->failed, 1);
+}
+
 static void border_task(void *context, int64_t index, int worker) {
     (void)worker;
     lw_tensor_fill_border(((lw_conv *)context)->args.dst_q, index);
@@ -140,6 +145,8 @@ lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status
     p->workers = threads;
     if (args->weights->depthwise)
         p->depthwise = lw_depthwise_create(&p->args, threads, status);
+    else if (lw_first_takes(&p->args))
+        p->first = lw_first_create(&p->args, threads, status);
     else
         *status = lw_conv_plan(p);
     if (*status == LW_OK) return p;
@@ -153,6 +160,8 @@ lw_status lw_conv_run(lw_conv *p, lw_pool *pool) {
         lw_pool_run(pool, q->n, border_task, p);
     if (p->depthwise)
         lw_pool_run(pool, lw_depthwise_tasks(p->depthwise), depthwise_task, p);
+    else if (p->first)
+        lw_pool_run(pool, lw_first_tasks(p->first), first_task, p);
     else
         lw_pool_run(pool, p->block_count * p->areas, conv_task, p);
     return atomic_exchange(&p->failed, 0) ? LW_NONFINITE : LW_OK;
@@ -161,6 +170,7 @@ lw_status lw_conv_run(lw_conv *p, lw_pool *pool) {
 void lw_conv_destroy(lw_conv *p) {
     if (!p) return;
     lw_depthwise_destroy(p->depthwise);
+    lw_first_destroy(p->first);
     lw_conv_forget(p);
     free(p);
 }

@@ -67,7 +67,7 @@ static lw_status plan_windows(lw_conv *p) {
     const lw_tensor *src = p->args.src;
     int64_t taps = w->kh * w->kw;
     int64_t count = w->chunk_count;
-    if (is_one_sum(p)) count *= w->ic / (4 * PIECE) + 1;
+    if (is_one_sum(p)) count *= (w->patches ? taps : 1) * w->ic / (4 * PIECE) + 1;
     int64_t reach = (tap_pixels(p, taps - 1) + 1) * max64(src->pixel_bytes, src->pixel_windows * 4);
     if (reach > INT32_MAX) return LW_INVALID;
     p->win = lw_alloc((size_t)count * sizeof *p->win);
@@ -180,7 +180,18 @@ static int64_t source_step(const lw_conv *p, int axis) {
     return stride * pixel_step(p->args.src, axis);
 }
 
-void lw_conv_pixels(const lw_conv *p, const area *a, lw_pixels *pixels) {
+static void gather_area(const lw_conv *p, int worker, lw_pixels *pixels) {
+    lw_patches patches = p->patches;
+    uint8_t *to = p->patch + worker * p->patch_bytes;
+    int64_t line = pixels->count * patches.ld;
+    patches.step = pixels->a_step.pixel;
+    for (int i = 0; i < pixels->lines; i++)
+        p->isa->gather(&patches, pixels->a + i * pixels->a_step.line, pixels->count, to + i * line);
+    pixels->a = to;
+    pixels->a_step.line = line, pixels->a_step.pixel = patches.ld;
+}
+
+void lw_conv_pixels(const lw_conv *p, const area *a, int worker, lw_pixels *pixels) {
     static const float one = 1.0f;
     const lw_conv_args *g = &p->args;
     const lw_tensor *src = g->src;
@@ -201,6 +212,7 @@ void lw_conv_pixels(const lw_conv *p, const area *a, lw_pixels *pixels) {
         pixels->sa_step.line = each && a->line_axis == AXIS_N;
         pixels->sa_step.pixel = each && a->pixel_axis == AXIS_N;
     }
+    if (p->patch) gather_area(p, worker, pixels);
 }
 
 /* ---- memory of the workers ---------------------------------------------------------------- */
@@ -221,6 +233,14 @@ static lw_status plan_scratch(lw_conv *p) {
     return p->scratch ? LW_OK : LW_NOMEM;
 }
 
+static lw_status plan_patches(lw_conv *p) {
+    if (!p->args.weights->patches) return LW_OK;
+    p->patches = lw_patches_of(&p->args);
+    p->patch_bytes = p->lines * p->count * p->patches.ld + LW_SLACK;
+    p->patch = lw_alloc((size_t)(p->workers * p->patch_bytes));
+    return p->patches.piece && p->patch ? LW_OK : LW_NOMEM;
+}
+
 /* ---- all ---------------------------------------------------------------------------------- */
 
 lw_status lw_conv_plan(lw_conv *p) {
@@ -237,6 +257,7 @@ lw_status lw_conv_plan(lw_conv *p) {
     p->post = post_along(g, p->line_axis, p->pixel_axis);
     if (p->areas > UINT32_MAX / p->block_count) return LW_INVALID;
     status = plan_scratch(p);
+    if (status == LW_OK) status = plan_patches(p);
     if (status != LW_OK || !p->args.gemm) return status;
     p->foreign = lw_foreign_create(p);
     return p->foreign ? LW_OK : LW_NOMEM;
@@ -250,4 +271,6 @@ void lw_conv_forget(lw_conv *p) {
     free(p->lists);
     free(p->blocks);
     free(p->scratch);
+    free((void *)p->patches.piece);
+    free(p->patch);
 }

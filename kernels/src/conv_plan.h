@@ -4,6 +4,7 @@
 #define LW_SRC_CONV_PLAN_H
 
 #include "depthwise_plan.h"
+#include "first_plan.h"
 #include "rows.h"
 #include "weights.h"
 
@@ -42,7 +43,11 @@ struct lw_conv {
     int plain;    /* whether tiles give what the caller asks for: no scratch, no second pass */
     int workers, skips; /* skips: whether taps that lie above or below the image are left out */
     lw_depthwise_plan *depthwise; /* or NULL; then it needs nothing of the rest */
+    lw_first_plan *first;         /* the same */
     lw_foreign *foreign;          /* or NULL */
+    lw_patches patches;           /* of weights of gathered pixels */
+    uint8_t *patch;               /* per worker, patch_bytes apart; or NULL */
+    int64_t patch_bytes;
     atomic_int failed;
 };
 
@@ -50,9 +55,10 @@ struct lw_conv {
 lw_status lw_conv_plan(lw_conv *p);
 void lw_conv_forget(lw_conv *p);
 
-/* Area number i, and where its pixels have their first tap. */
+/* Area number i, and where its pixels have their first tap: of gathered ones, in the memory of the
+ * worker. */
 void lw_conv_area(const lw_conv *p, int64_t i, area *a);
-void lw_conv_pixels(const lw_conv *p, const area *a, lw_pixels *pixels);
+void lw_conv_pixels(const lw_conv *p, const area *a, int worker, lw_pixels *pixels);
 
 lw_foreign *lw_foreign_create(const lw_conv *p);
 void lw_foreign_destroy(lw_foreign *f);

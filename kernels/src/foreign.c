@@ -123,15 +123,18 @@ static void gather(const lw_pixels *from, int64_t a_off, int64_t len, uint8_t *t
     }
 }
 
-/* c += the scaled sums of one product. */
+/* c += the scaled sums of one product; in mode C, c = y. */
 static void accumulate(const lw_conv *p, const lw_pixels *from, const product *one,
                        const int32_t *acc, size_t column_at, int64_t s_off, float *c) {
     const lw_foreign *f = p->foreign;
+    int whole = p->args.weights->mode == LW_C;
+    const float *sb = whole ? p->sb + one->n0 : f->sb ? f->sb + column_at : NULL;
+    const float *bias = whole ? p->bias + one->n0 : NULL;
     for (int64_t line = 0; line < from->lines; line++) {
         const float *sa = from->sa + line * from->sa_step.line + s_off;
         for (int64_t i = 0; i < from->count; i++, acc += one->ldn, c += p->ldc)
-            p->isa->accumulate(one->n, acc, f->comp + column_at, f->sb ? f->sb + column_at : NULL,
-                               sa[i * from->sa_step.pixel], c + one->n0);
+            p->isa->accumulate(one->n, acc, f->comp + column_at, sb, sa[i * from->sa_step.pixel],
+                               bias, c + one->n0);
     }
 }
 
@@ -139,7 +142,7 @@ void lw_foreign_sum(const lw_conv *p, const area *area, float *c, int worker) {
     const lw_weights *w = p->args.weights;
     const lw_foreign *f = p->foreign;
     lw_pixels from;
-    lw_conv_pixels(p, area, &from);
+    lw_conv_pixels(p, area, worker, &from);
     int count = from.lines * from.count, whole = w->mode == LW_C;
     uint8_t *a = f->a + worker * f->pixels * f->lda;
     int32_t *acc = f->acc + worker * f->pixels * f->ld, zero = 0;

@@ -92,6 +92,14 @@ const char *lw_isa_name(const lw_isa *isa) { return isa->name; }
 
 int64_t lw_isa_peak(const lw_isa *isa, int64_t steps) { return isa->peak(steps); }
 
+int64_t lw_isa_read(const lw_isa *isa, const int32_t *x, int64_t n, int64_t times) {
+    return isa->read(x, n, times);
+}
+
+int64_t lw_isa_copy(const lw_isa *isa, const int32_t *x, int32_t *y, int64_t n, int64_t times) {
+    return isa->copy(x, y, n, times);
+}
+
 void lw_isa_tile(const lw_isa *isa, int *mr, int *nr, int *kr) {
     *mr = isa->mr;
     *nr = isa->nr;

@@ -4,7 +4,12 @@
 
 #include "lw.h"
 
-enum { LW_MR_MAX = 14, LW_FINISH_ROWS = 64 };
+enum {
+    LW_MR_MAX = 14,
+    LW_FINISH_ROWS = 64,
+    LW_PATCH = 256,       /* bytes from one gathered pixel of a first layer to the next */
+    LW_PATCH_PIECES = 64
+};
 
 /* One chunk of the reduction, seen from the first tap of an output pixel. */
 typedef struct lw_win {
@@ -101,14 +106,45 @@ typedef lw_status lw_quantize(int64_t rows, const float *x, ptrdiff_t ldx, int64
  */
 typedef int32_t lw_largest(const float *x, int64_t n);
 
-/* q[4 i + j] = 128 + rint(x[j * stride + i] * factor) for the c planes j of n pixels i; the bytes
- * beyond c become 0. */
+/* q[c * i + j] = 128 + rint(x[j * stride + i] * factor) for the c planes j of n pixels i. */
 typedef void lw_planes(const float *x, int64_t stride, int64_t c, int64_t n, float factor,
                        uint8_t *q);
 
-/* f[j] = fma((float)(acc[j] + comp[j]) (* sb[j] unless NULL), sa, f[j]). */
+/* The taps of an output pixel as one run of bytes: `pieces` runs of `bytes`, piece[i] bytes from its
+ * first tap. Pixels are `step` bytes apart, the runs made of them ld. */
+typedef struct lw_patches {
+    const int32_t *piece;
+    int pieces, bytes;
+    ptrdiff_t step, ld;
+} lw_patches;
+
+/* n pixels from src on. May read and write LW_SLACK bytes beyond. */
+typedef void lw_gather(const lw_patches *patches, const uint8_t *src, int64_t n, uint8_t *to);
+
+/* A layer over gathered pixels, with a quantized result. */
+typedef struct lw_first_args {
+    lw_patches patches;
+    int64_t k4;
+    const uint8_t *panels; /* of mode C */
+    int64_t panel_bytes, oc;
+    const float *sb, *bias; /* padded to whole panels and one more */
+    lw_activation activation;
+    float alpha, lo, hi;
+    int64_t window; /* of the result: as many channels as one or two panels, or all */
+    int zero_point;
+    ptrdiff_t q_step, s_step; /* bytes and scales from one output pixel to the next */
+    uint8_t *patch; /* scratch: (2, first_pixels, LW_PATCH) and LW_SLACK */
+    float *scaled;  /* scratch, zero: as long as sb */
+} lw_first_args;
+
+/* n output pixels side by side, at least first_pixels; scale: of the image. */
+typedef lw_status lw_first(const lw_first_args *args, int64_t n, const uint8_t *src, float scale,
+                           uint8_t *q, float *s);
+
+/* f[j] = fma((float)(acc[j] + comp[j]) (* sb[j] unless NULL), sa, f[j]); with a bias, mode C:
+ * f[j] = fma((float)(acc[j] + comp[j]), sb[j] * sa, bias[j]). */
 typedef void lw_accumulate(int64_t n, const int32_t *acc, const int32_t *comp, const float *sb,
-                           float sa, float *f);
+                           float sa, const float *bias, float *f);
 
 /* One pixel under a pooling window: f32 channels, or u8 with the scales of its windows. */
 typedef struct lw_tap {
@@ -121,6 +157,10 @@ typedef struct lw_tap {
  * beyond n. */
 typedef void lw_pool_taps(int average, int taps, const lw_tap *tap, int64_t n, int64_t window,
                           int zero_point, float factor, float *f);
+
+/* n ints, `times` over: read, or copied; returns the bytes moved, whole steps only. */
+typedef int64_t lw_probe_read(const int32_t *x, int64_t n, int64_t times);
+typedef int64_t lw_probe_copy(const int32_t *x, int32_t *y, int64_t n, int64_t times);
 
 /* Runs the dot instruction for `steps` tiles; returns the multiplications done. */
 typedef int64_t lw_peak(int64_t steps);
@@ -141,9 +181,14 @@ struct lw_isa {
     lw_quantize *quantize;
     lw_largest *largest;
     lw_planes *planes;
+    lw_gather *gather;
+    int first_pixels;
+    lw_first *first;
     lw_accumulate *accumulate;
     lw_pool_taps *pool;
     lw_peak *peak;
+    lw_probe_read *read;
+    lw_probe_copy *copy;
 };
 
 extern const lw_isa lw_isa_scalar;

@@ -87,14 +87,9 @@ typedef struct tile {
     float *y;
 } tile;
 
-/* y = fma(f, sb, bias) to memory. */
 INLINE void store_tile(const int mr, const int nv, const lw_out *out, float *y, vf f[ROWS][NV]) {
     const int64_t n = out->n;
     const ptrdiff_t ldy = out->step.pixel;
-    UNROLLED (j, nv) {
-        vf sb = vf_load(out->sb + j * VW), bias = vf_load(out->bias + j * VW);
-        UNROLLED (i, mr) f[i][j] = vf_fma(f[i][j], sb, bias);
-    }
     if (n >= nv * VW) {
         UNROLLED (i, mr)
             UNROLLED (j, nv) vf_store(y + i * ldy + j * VW, f[i][j]);
@@ -154,6 +149,10 @@ INLINE void dot_tile(const int mr, const int nv, const lw_mode mode, int windows
             }
         }
     }
+    UNROLLED (j, nv) {
+        vf sb = vf_load(out->sb + j * VW), bias = vf_load(out->bias + j * VW);
+        UNROLLED (i, mr) f[i][j] = vf_fma(f[i][j], sb, bias);
+    }
     store_tile(mr, nv, out, t.y, f);
 }
 
@@ -170,9 +169,12 @@ INLINE void dot_tile_c(const int mr, const int nv, int windows, const lw_win *wi
         dot_window(mr, nv, win, t.a, from->a_step.pixel, b + win->b_off, acc);
         fetched = prefetch_rows(mr, from, out, t, fetched);
     }
-    UNROLLED (i, mr) {
-        vf s = vf_set(t.sa[i * from->sa_step.pixel]);
-        UNROLLED (j, nv) f[i][j] = vf_mul(vf_from(acc[i][j]), s);
+    UNROLLED (j, nv) {
+        vf sb = vf_load(out->sb + j * VW), bias = vf_load(out->bias + j * VW);
+        UNROLLED (i, mr) {
+            vf s = vf_set(t.sa[i * from->sa_step.pixel]);
+            f[i][j] = vf_fma(vf_from(acc[i][j]), vf_mul(sb, s), bias);
+        }
     }
     store_tile(mr, nv, out, t.y, f);
 }
@@ -222,6 +224,8 @@ _Static_assert((int)MR <= (int)LW_MR_MAX, "the tables hold every tile");
 /* clang-format on */
 
 #include "depthwise.h"
+#include "first.h"
+#include "probe.h"
 
 /* ---- planes of an input image -------------------------------------------------------------- */
 
@@ -234,20 +238,27 @@ static int32_t largest(const float *x, int64_t n) {
 }
 
 /* Three levels below 256 make one float below 2^24, so that a lane holds a pixel exactly. */
-INLINE vf interleave(const int c, const float *x, int64_t stride, int64_t n, vf factor) {
+INLINE vi interleave(const int c, const float *x, int64_t stride, int64_t n, vf factor) {
     vf zero = vf_set(128.0f), by = vf_set(256.0f), pixel = vf_set(0.0f);
     for (int j = c - 1; j >= 0; j--) {
         vf level = vf_add(vf_rint(vf_mul(vf_load_n(x + j * stride, n), factor)), zero);
         pixel = vf_fma(pixel, by, level);
     }
-    return vi_bits(vf_round(pixel));
+    return vf_round(pixel);
 }
 
 INLINE void planes_of(const int c, const float *x, int64_t stride, int64_t n, float factor,
                       uint8_t *q) {
     vf by = vf_set(factor);
-    for (int64_t i = 0; i < n; i += VW)
-        vf_store_n((float *)(void *)(q + 4 * i), interleave(c, x + i, stride, n - i, by), n - i);
+    int64_t i = 0;
+    if (c == 3)
+        for (; i + VW <= n; i += VW) vi_store_u24(q + 3 * i, interleave(3, x + i, stride, VW, by));
+    for (; i < n; i += VW) {
+        int32_t pixels[VW];
+        vi_store(pixels, interleave(c, x + i, stride, n - i, by));
+        for (int64_t j = 0; j < VW && j < n - i; j++)
+            for (int b = 0; b < c; b++) q[c * (i + j) + b] = (uint8_t)(pixels[j] >> 8 * b);
+    }
 }
 
 static void planes(const float *x, int64_t stride, int64_t c, int64_t n, float factor, uint8_t *q) {
@@ -261,8 +272,15 @@ static void planes(const float *x, int64_t stride, int64_t c, int64_t n, float f
 /* ---- sums of a foreign product ------------------------------------------------------------ */
 
 static void accumulate(int64_t n, const int32_t *acc, const int32_t *comp, const float *sb,
-                       float sa, float *f) {
+                       float sa, const float *bias, float *f) {
     vf s = vf_set(sa);
+    if (bias) {
+        for (int64_t j = 0; j < n; j += VW) {
+            vf t = vf_from(vi_add(vi_load(acc + j), vi_load(comp + j)));
+            vf_store_n(f + j, vf_fma(t, vf_mul(vf_load(sb + j), s), vf_load(bias + j)), n - j);
+        }
+        return;
+    }
     for (int64_t j = 0; j < n; j += VW) { /* rows read are padded to whole vectors */
         vf t = vf_from(vi_add(vi_load(acc + j), vi_load(comp + j)));
         if (sb) t = vf_mul(t, vf_load(sb + j));
@@ -368,7 +386,12 @@ const lw_isa TABLE(LW_ISA) = {
     .quantize = quantize,
     .largest = largest,
     .planes = planes,
+    .gather = gather,
+    .first_pixels = FIRST,
+    .first = first,
     .accumulate = accumulate,
     .pool = pool,
     .peak = peak,
+    .read = probe_read,
+    .copy = probe_copy,
 };

@@ -200,6 +200,11 @@ lw_weights *lw_weights_create(const lw_isa *isa, const lw_weights_args *a, const
     w->mode = !a->window ? LW_C : a->weight_window ? LW_AW : LW_A;
     source s = {.qw = a->qw, .scale = a->scale, .icg = a->ic / a->groups,
                 .ocg = a->oc / a->groups, .taps = a->kh * a->kw};
+    w->patches = w->mode == LW_C && a->groups == 1 && a->ic < 4 && s.taps > 1;
+    if (w->patches) { /* as a product of all taps: qw has them in this order */
+        s.icg *= s.taps, s.taps = 1;
+        w->window = s.icg;
+    }
     s.merge = merged_groups(w, &s);
     w->depthwise = a->groups > 1 && s.icg == 1 && s.ocg == 1 && w->mode != LW_C &&
                    s.taps <= LW_DEPTHWISE_TAPS;

@@ -13,8 +13,10 @@ static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static void fill_pixels(const lw_tensor *t, int64_t pixel, int64_t count) {
     if (!t->scale) { /* mode C */
-        for (int64_t i = pixel * t->pixel_bytes; i < (pixel + count) * t->pixel_bytes; i += 4)
-            memcpy(t->q + i, t->border, sizeof t->border);
+        int64_t bytes = count * t->pixel_bytes, period = min64(t->pixel_bytes, sizeof t->border);
+        uint8_t *q = t->q + pixel * t->pixel_bytes;
+        for (int64_t i = 0; i < bytes; i += period)
+            for (int64_t j = 0; j < period; j++) q[i + j] = t->border[j];
         return;
     }
     if (t->windows == t->pixel_windows) { /* all channels: pixels are adjacent */
@@ -136,7 +138,7 @@ static void planes_task(void *context, int64_t y, int worker) {
     const lw_tensor *t = j->t;
     (void)worker;
     int64_t wide = t->w + t->left + t->right, high = t->h + t->top + t->bottom;
-    uint8_t *q = t->q + ((j->image * high + y + t->top) * wide + t->left) * 4;
+    uint8_t *q = t->q + ((j->image * high + y + t->top) * wide + t->left) * t->pixel_bytes;
     if (t->shared && y == 0) lw_tensor_fill_border(t, j->image);
     j->isa->planes(j->x + y * t->w, t->h * t->w, t->c, t->w, j->factor, q);
 }
@@ -168,20 +170,21 @@ typedef struct pixels_job {
     const lw_tensor *t;
 } pixels_job;
 
-/* One task is one image row. What lies beyond the last channel of a pixel does not count: pixels of
- * three channels take along one byte of the next, but the last. */
+/* One task is one image row. */
 static void pixels_task(void *context, int64_t index, int worker) {
     const pixels_job *j = context;
     const lw_tensor *t = j->t;
     (void)worker;
     int64_t wide = t->w + t->left + t->right, high = t->h + t->top + t->bottom;
-    int64_t image = index / t->h, y = index % t->h, i = 0;
+    int64_t image = index / t->h, y = index % t->h;
     const uint8_t *src = j->src + index * t->w * t->c;
     uint8_t *q = t->q + ((image * high + y + t->top) * wide + t->left) * t->pixel_bytes;
     if (t->shared && y == 0) lw_tensor_fill_border(t, image);
-    if (t->c == 3)
-        for (; i < t->w - 1; i++) memcpy(q + i * 4, src + i * 3, 4);
-    for (; i < t->w; i++) memcpy(q + i * t->pixel_bytes, src + i * t->c, (size_t)t->c);
+    if (t->c == t->pixel_bytes)
+        memcpy(q, src, (size_t)(t->w * t->c));
+    else
+        for (int64_t i = 0; i < t->w; i++)
+            memcpy(q + i * t->pixel_bytes, src + i * t->c, (size_t)t->c);
 }
 
 void lw_copy_pixels(lw_pool *pool, const uint8_t *src, const lw_tensor *dst) {

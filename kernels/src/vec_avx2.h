@@ -79,6 +79,15 @@ static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
     uint64_t bytes = vi_u8(x);
     memcpy(p, &bytes, (size_t)n);
 }
+/* Three bytes of each lane. */
+static inline void vi_store_u24(uint8_t *p, vi x) {
+    const __m256i squeeze = _mm256_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1,
+                                             0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1);
+    __m256i y = _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(x, squeeze),
+                                            _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 3, 7));
+    _mm_storeu_si128((void *)p, _mm256_castsi256_si128(y));
+    _mm_storel_epi64((void *)(p + 16), _mm256_extracti128_si256(y, 1));
+}
 
 /* Lane i: the largest lane of vector i. */
 static inline vi vi_hmax_rows(const vi *m) {
@@ -96,6 +105,15 @@ static inline void vi_store4_u8(uint8_t *p, const vi *x) {
     vi order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     vi s = _mm256_packus_epi16(_mm256_packs_epi32(x[0], x[1]), _mm256_packs_epi32(x[2], x[3]));
     _mm256_storeu_si256((void *)p, _mm256_permutevar8x32_epi32(s, order));
+}
+
+/* Two vectors each. */
+static inline void vi_store22_u8(uint8_t *p, uint8_t *q, const vi *x) {
+    vi order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    vi s = _mm256_packus_epi16(_mm256_packs_epi32(x[0], x[1]), _mm256_packs_epi32(x[2], x[3]));
+    s = _mm256_permutevar8x32_epi32(s, order);
+    _mm_storeu_si128((void *)p, _mm256_castsi256_si128(s));
+    _mm_storeu_si128((void *)q, _mm256_extracti128_si256(s, 1));
 }
 
 static inline vi v16_sub(vi a, vi b) { return _mm256_sub_epi16(a, b); }

@@ -9,6 +9,7 @@
 #define LW_ISA avx512vnni
 #define LW_MR 7
 #define LW_NARROW 14
+#define LW_FIRST 14
 enum { VW = 16, NR = 32, DW = 7 };
 
 typedef __m512 vf;
@@ -77,6 +78,14 @@ static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) { /* a masked stor
     }
     if (n & 1) memcpy(p, &rest, 1);
 }
+/* Three bytes of each lane. */
+static inline void vi_store_u24(uint8_t *p, vi x) {
+    const __m512i squeeze = _mm512_broadcast_i32x4(
+        _mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1));
+    const __m512i order = _mm512_setr_epi32(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 7, 11, 15);
+    x = _mm512_permutexvar_epi32(order, _mm512_shuffle_epi8(x, squeeze));
+    _mm512_mask_storeu_epi32(p, 0xfff, x);
+}
 
 /* Lane i: the largest lane of vector i. */
 static inline vi vi_hmax_rows(const vi *m) {
@@ -99,6 +108,15 @@ static inline void vi_store4_u8(uint8_t *p, const vi *x) {
     vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     vi s = _mm512_packus_epi16(_mm512_packs_epi32(x[0], x[1]), _mm512_packs_epi32(x[2], x[3]));
     _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, s));
+}
+
+/* Two vectors each. */
+static inline void vi_store22_u8(uint8_t *p, uint8_t *q, const vi *x) {
+    vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    vi s = _mm512_packus_epi16(_mm512_packs_epi32(x[0], x[1]), _mm512_packs_epi32(x[2], x[3]));
+    s = _mm512_permutexvar_epi32(order, s);
+    _mm256_storeu_si256((void *)p, _mm512_castsi512_si256(s));
+    _mm256_storeu_si256((void *)q, _mm512_extracti64x4_epi64(s, 1));
 }
 
 static inline vi v_dot4(vi c, va a, vb b) {

@@ -80,6 +80,13 @@ static inline void vi_store_u8(uint8_t *p, vi x) {
     uint32_t bytes = vi_u8(x);
     memcpy(p, &bytes, sizeof bytes);
 }
+static inline void vi_store_u24(uint8_t *p, vi x) { /* three bytes of each lane */
+    static const uint8_t squeeze[16] = {0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 16, 16, 16, 16};
+    uint8x16_t y = vqtbl1q_u8(vreinterpretq_u8_s32(x), vld1q_u8(squeeze));
+    uint32_t rest = vgetq_lane_u32(vreinterpretq_u32_u8(y), 2);
+    vst1_u8(p, vget_low_u8(y));
+    memcpy(p + 8, &rest, sizeof rest);
+}
 static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
     uint32_t bytes = vi_u8(x);
     memcpy(p, &bytes, (size_t)n);
@@ -92,6 +99,12 @@ static inline void vi_store4_u8(uint8_t *p, const vi *x) {
     int16x8_t a = vcombine_s16(vqmovn_s32(x[0]), vqmovn_s32(x[1]));
     int16x8_t b = vcombine_s16(vqmovn_s32(x[2]), vqmovn_s32(x[3]));
     vst1q_u8(p, vcombine_u8(vqmovun_s16(a), vqmovun_s16(b)));
+}
+static inline void vi_store22_u8(uint8_t *p, uint8_t *q, const vi *x) { /* two vectors each */
+    uint8_t bytes[16];
+    vi_store4_u8(bytes, x);
+    memcpy(p, bytes, 8);
+    memcpy(q, bytes + 8, 8);
 }
 
 static inline vi vi_dot2(vi c, vi a, vi w) { /* two s16 * s16 products per lane */

@@ -61,9 +61,18 @@ static inline void vi_store_u8(uint8_t *p, vi x) { *p = (uint8_t)(x > 255 ? 255 
 static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
     if (n > 0) vi_store_u8(p, x);
 }
+static inline void vi_store_u24(uint8_t *p, vi x) { /* three bytes of each lane */
+    for (int i = 0; i < 3; i++) p[i] = (uint8_t)(x >> 8 * i);
+}
 static inline vi vi_hmax_rows(const vi *m) { return *m; }
 static inline void vi_store4_u8(uint8_t *p, const vi *x) {
     for (int i = 0; i < 4; i++) p[i] = (uint8_t)(x[i] < 0 ? 0 : x[i] > 255 ? 255 : x[i]);
+}
+static inline void vi_store22_u8(uint8_t *p, uint8_t *q, const vi *x) { /* two vectors each */
+    uint8_t bytes[4];
+    vi_store4_u8(bytes, x);
+    memcpy(p, bytes, 2);
+    memcpy(q, bytes + 2, 2);
 }
 /* Pairs of s16 in one lane; those of two rows of bytes, shifted left by 7. */
 static inline vi pair_of(int lower, int upper) {

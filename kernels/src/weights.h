@@ -23,7 +23,7 @@ typedef struct lw_list {
 struct lw_weights {
     const lw_isa *isa;
     int64_t oc, kh, kw, ic, groups, window, weight_window;
-    int zero_point, depthwise;
+    int zero_point, depthwise, patches; /* patches: one chunk of all taps, of gathered pixels */
     lw_mode mode;
     lw_list *lists;
     lw_chunk *chunks;

@@ -39,9 +39,9 @@ def test_pixels_equal_numpy_pad(
         memory[...] = 99
     Pixels(x, dst, Pool(threads))()
     top, left, bottom, right = halo
-    n, h, w, _ = x.shape
-    whole = dst.memory[: n * (h + top + bottom) * (w + left + right) * 4]
-    whole = whole.reshape(n, h + top + bottom, w + left + right, 4)[..., :channels]
+    n, h, w, pixel = x.shape  # of fewer than four channels, no more bytes than these
+    whole = dst.memory[: n * (h + top + bottom) * (w + left + right) * pixel]
+    whole = whole.reshape(n, h + top + bottom, w + left + right, pixel)[..., :channels]
     want = np.broadcast_to(np.array(border, np.uint8), whole.shape).copy()
     want[:, top : top + h, left : left + w] = x
     assert np.array_equal(whole, want)

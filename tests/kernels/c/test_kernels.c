@@ -57,7 +57,7 @@ static lw_tensor make_tensor(int64_t n, int64_t h, int64_t w, int64_t c, int64_t
                    .shared = 1};
     if (!window) t.window = c, before = 0;
     t.windows = window ? ceil_div(c, t.window) : 0;
-    t.pixel_bytes = ceil_div(before * t.window + c, 4) * 4;
+    t.pixel_bytes = !window && c < 4 ? c : ceil_div(before * t.window + c, 4) * 4;
     t.pixel_windows = before + t.windows;
     size_t pixels = (size_t)(n * (h + 2 * border) * (w + 2 * border));
     *q_guard = guard(pixels * (size_t)t.pixel_bytes + LW_SLACK);
