@@ -49,26 +49,56 @@ typedef struct lw_post {
 typedef void lw_dot(int windows, const lw_win *win, const uint8_t *const *a, const float *const *sa,
                     const uint8_t *b, const lw_out *out);
 
-/* ratio[i] = rint(scale[i] * factor); both are padded to whole vectors. */
+/* ratio[i] = R[i] + (R[i + 1] << 16), R[i] = rint(scale[i] * factor); both are padded to whole vectors,
+ * scale by one number more. */
 typedef void lw_ratios(int64_t n, const float *scale, float factor, int32_t *ratio);
 
-/* For n pixels, the 16-bit values (lw.h) of 2 * vw channels of two source rows, side by side:
- * out (n, 2 * vw). ratio holds R of a and of b in its halves. Reads 2 * vw bytes of each pixel. */
-typedef void lw_pair_rows(int n, const uint8_t *a, const uint8_t *b, ptrdiff_t pixel_bytes,
-                          const int32_t *ratio, int zero_point, int32_t *out);
+/* The 16-bit values (lw.h) of up to four vectors of channels of n pairs of pixels, `step` bytes apart:
+ * out (n, vectors * vw), the value of a in the lower half of a lane, that of b in the upper one; ratio
+ * holds R of both likewise. Reads 4 * vw bytes of each pixel. */
+typedef struct lw_pairs {
+    int64_t n;
+    const uint8_t *a, *b;
+    ptrdiff_t step;
+    const int32_t *ratio; /* ratio_step ints apart */
+    ptrdiff_t ratio_step;
+    int vectors, zero_point;
+    int32_t *out;
+} lw_pairs;
 
-/* One vector of channels of one or two rows of depthwise_columns output pixels. */
+typedef void lw_pair_pixels(const lw_pairs *pairs);
+
+/* Vectors of channels, side by side in all that is named, of output pixels side by side. */
 typedef struct lw_depthwise_args {
-    int64_t pairs, kw;
-    const int32_t *const *p;  /* pairs of source rows; the first of the first column lies at `at` */
-    ptrdiff_t at, step, tap;  /* ints; from column to column, from tap to tap */
-    const int32_t *w;         /* (pairs, kw, rows, vw) pairs of weights */
+    int vectors;
+    int64_t kh, taps;         /* pairs of a row */
+    const int32_t *const *p;  /* source rows in pairs; the first of the first column lies at `at` */
+    ptrdiff_t at, step, tap;  /* ints; from pair to pair of output columns, and of taps */
+    const int32_t *w;         /* (kh, taps, outputs of a pair, vw), or as a kernel says */
+    ptrdiff_t w_step;         /* from vector to vector */
     const float *scale, *bias;
-    float *y; /* fma(sum, scale, bias); pixels ldy, rows `row` floats apart */
+    ptrdiff_t columns;        /* filled up to the kernel's step */
+    float *y;                 /* (columns, ldy): fma(sum, scale, bias); a second row lies `row` on */
     ptrdiff_t ldy, row;
 } lw_depthwise_args;
 
 typedef void lw_depthwise(const lw_depthwise_args *args);
+
+/* One window of one or two rows of at most LW_DEPTHWISE_TILE pixels, min(max(y, 0), most), to levels
+ * with zero point 0. Nonzero, and nothing is written, if a y is infinite, a NaN without sign or above
+ * 2^22 * most: finish knows what becomes of those. */
+typedef struct lw_floor {
+    int rows, columns;
+    const float *y; /* n channels of pixels ldy apart, rows y_row apart */
+    ptrdiff_t ldy, y_row;
+    int64_t n;
+    float most;
+    uint8_t *q;
+    float *scale;
+    ptrdiff_t q_step, q_row, scale_step, scale_row;
+} lw_floor;
+
+typedef int lw_floor_windows(const lw_floor *windows);
 
 /* rows (at most LW_FINISH_ROWS) of sums f, ldf apart, become y; f may be overwritten. Reads up to
  * one vector beyond n. */
@@ -116,8 +146,10 @@ struct lw_isa {
     lw_dot *narrow[LW_MODES];
     int depthwise_columns;
     lw_ratios *ratios;
-    lw_pair_rows *pair_rows;
-    lw_depthwise *depthwise[2][2]; /* [rows - 1][3x3] */
+    lw_pair_pixels *pairs;
+    lw_depthwise *depthwise[2]; /* [outputs of a pair - 1] */
+    lw_depthwise *depthwise_3x3, *depthwise_winograd;
+    lw_floor_windows *floor_windows;
     lw_finish *finish;
     lw_quantize *quantize;
     lw_largest *largest;

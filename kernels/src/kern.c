@@ -317,8 +317,11 @@ const lw_isa TABLE(LW_ISA) = {
 #endif
     .depthwise_columns = DW,
     .ratios = ratios,
-    .pair_rows = pair_rows,
-    .depthwise = {{depthwise_1, depthwise_1_3x3}, {depthwise_2, depthwise_2_3x3}},
+    .pairs = pairs,
+    .depthwise = {depthwise_1, depthwise_2},
+    .depthwise_3x3 = depthwise_3x3,
+    .depthwise_winograd = depthwise_winograd,
+    .floor_windows = floor_windows,
     .finish = finish,
     .quantize = quantize,
     .largest = largest,
