@@ -327,24 +327,21 @@ static void find_units(const lw_depthwise_plan *p, worker_state *s, const tile *
 static void fill_line(const lw_depthwise_plan *p, worker_state *s, const tile *t, int64_t y,
                       int64_t left, int64_t n, int64_t slot) {
     const lw_tensor *src = p->g->src;
-    int64_t vw = p->isa->vw, whole = n / p->unit;
+    int64_t vw = p->isa->vw;
     int64_t ratio = (y - t->top) * (t->right - t->left) + left - t->left;
     const uint8_t *q = src->q + pixel_at(src, t->n, y, left) * src->pixel_bytes;
     int32_t *line = s->ring + slot * p->most_vectors * p->pairs * vw;
     for (const granule *g = p->granules + t->b->first; g < p->granules + t->b->last; g++) {
-        lw_pairs pairs = {.n = whole,
-                          .a = q + g->c0,
-                          .b = q + g->c0 + (p->unit - 1) * src->pixel_bytes,
-                          .step = p->unit * src->pixel_bytes,
-                          .ratio = s->ratio + (g->window - t->b->w0) * p->seen + ratio,
-                          .ratio_step = p->unit,
-                          .vectors = g->vectors,
-                          .zero_point = src->zero_point,
-                          .out = line + (g->at - t->b->v0) * p->pairs * vw};
-        p->isa->pairs(&pairs);
-        if (whole * p->unit == n) continue;
-        pairs.a += whole * pairs.step, pairs.b = pairs.a; /* there is no pixel after the last */
-        pairs.ratio += whole * p->unit, pairs.out += whole * g->vectors * vw, pairs.n = 1;
+        const lw_pairs pairs = {.n = ceil_div(n, p->unit),
+                                .whole = n / p->unit, /* there is no pixel after the last */
+                                .a = q + g->c0,
+                                .next = (p->unit - 1) * src->pixel_bytes,
+                                .step = p->unit * src->pixel_bytes,
+                                .ratio = s->ratio + (g->window - t->b->w0) * p->seen + ratio,
+                                .ratio_step = p->unit,
+                                .vectors = g->vectors,
+                                .zero_point = src->zero_point,
+                                .out = line + (g->at - t->b->v0) * p->pairs * vw};
         p->isa->pairs(&pairs);
     }
 }

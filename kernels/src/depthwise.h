@@ -14,7 +14,7 @@ INLINE void pairs_of(const int vectors, const int zero_point, const lw_pairs *pa
     const lw_pairs p = *pairs; /* stores may alias *pairs */
     vi sign = vi_set((int32_t)0x80008000);
     for (int64_t i = 0; i < p.n; i++) {
-        const uint8_t *a = p.a + i * p.step, *b = p.b + i * p.step;
+        const uint8_t *a = p.a + i * p.step, *b = a + (i < p.whole ? p.next : 0);
         int32_t *out = p.out + i * vectors * VW;
         vi pair[4], by = vi_set(p.ratio[i * p.ratio_step]);
         v16_pairs(vectors, a, b, pair);

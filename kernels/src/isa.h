@@ -53,13 +53,13 @@ typedef void lw_dot(int windows, const lw_win *win, const uint8_t *const *a, con
  * scale by one number more. */
 typedef void lw_ratios(int64_t n, const float *scale, float factor, int32_t *ratio);
 
-/* The 16-bit values (lw.h) of up to four vectors of channels of n pairs of pixels, `step` bytes apart:
- * out (n, vectors * vw), the value of a in the lower half of a lane, that of b in the upper one; ratio
- * holds R of both likewise. Reads 4 * vw bytes of each pixel. */
+/* The 16-bit values (lw.h) of up to four vectors of channels of n pairs of pixels:
+ * out (n, vectors * vw), the value of the first in the lower half of a lane, that of the second in the
+ * upper one; ratio holds R of both likewise. Reads 4 * vw bytes of each pixel. */
 typedef struct lw_pairs {
-    int64_t n;
-    const uint8_t *a, *b;
-    ptrdiff_t step;
+    int64_t n, whole; /* the first `whole` have a second pixel, in the others it is the first again */
+    const uint8_t *a;
+    ptrdiff_t next, step; /* bytes to the second pixel; to the next pair */
     const int32_t *ratio; /* ratio_step ints apart */
     ptrdiff_t ratio_step;
     int vectors, zero_point;
