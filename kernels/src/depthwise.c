@@ -118,21 +118,24 @@ static int is_direct(const lw_conv_args *g) {
 /* Which kernel adds up, and how many output columns it fills up to. */
 static int64_t plan_sum(lw_depthwise_plan *p) {
     const lw_conv_args *g = p->g;
+    const lw_isa *isa = p->isa;
     int64_t kh = g->weights->kh, kw = g->weights->kw;
-    int dense = g->dilation_h == 1 && g->dilation_w == 1, three = dense && kh == 3 && kw == 3;
-    int paired = g->dilation_w == 1 && g->stride_w <= 2;
+    int paired = g->dilation_w == 1 && g->stride_w <= 2, three = paired && kh == 3 && kw == 3;
     p->unit = paired ? 2 : 1;
     p->outs = paired && g->stride_w == 1 ? 2 : 1;
     p->taps = paired ? ceil_div(kw + p->outs - 1, 2) : kw;
     p->step = paired ? 1 : g->stride_w;
     p->tap = paired ? 1 : g->dilation_w;
-    p->winograd = three && g->stride_h == 1 && g->stride_w == 1;
+    p->winograd = three && p->outs == 2 && g->stride_h == 1 && g->dilation_h == 1;
     p->lines = p->winograd ? 4 : kh;
     p->slots = p->lines;
-    p->sum = p->winograd ? p->isa->depthwise_winograd
-             : three && p->unit == 2 && p->outs == 1 ? p->isa->depthwise_3x3
-                                                     : p->isa->depthwise[p->outs - 1];
-    return p->sum == p->isa->depthwise[p->outs - 1] ? p->outs * p->isa->depthwise_columns : p->outs;
+    if (p->winograd)
+        p->sum = isa->depthwise_winograd;
+    else if (three && p->outs == 1)
+        p->sum = isa->depthwise_3x3;
+    else
+        p->sum = isa->depthwise[p->outs - 1][paired && p->taps <= LW_DEPTHWISE_ROW ? p->taps : 0];
+    return p->winograd ? 2 : isa->depthwise_columns;
 }
 
 static void plan_geometry(lw_depthwise_plan *p) {

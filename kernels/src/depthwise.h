@@ -69,49 +69,73 @@ INLINE void store_sum(const sums *s, float *y, vi sum) {
     vf_store(y, vf_fma(vf_from(sum), s->scale, s->bias));
 }
 
-/* acc += the products of one pair of taps. */
-INLINE void depthwise_tap(const int outs, const int columns, const int32_t *p, ptrdiff_t step,
-                          const int32_t *w, vi acc[2][DW]) {
+/* acc += the products of a row of pairs, each of which is loaded once: taps begin one pair apart. */
+INLINE void sum_row(const int outs, const int taps, const int columns, const int32_t *p,
+                    ptrdiff_t step, const int32_t *w, vi acc[2][2 * DW]) {
+    vi weight[3][2];
+    UNROLLED (i, taps * outs) weight[i / outs][i % outs] = vi_load(w + i * VW);
+    UNROLLED (j, columns + taps - 1) {
+        vi pair = vi_load(p + j * step);
+        UNROLLED (t, taps)
+            if (j >= t && j - t < columns)
+                UNROLLED (o, outs) acc[o][j - t] = vi_dot2(acc[o][j - t], pair, weight[t][o]);
+    }
+    HIDE(p); /* or the compiler loads all rows first, and spills */
+}
+
+/* The same of one pair of taps, wherever it lies. */
+INLINE void sum_tap(const int outs, const int columns, const int32_t *p, ptrdiff_t step,
+                    const int32_t *w, vi acc[2][2 * DW]) {
     vi weight[2];
     UNROLLED (o, outs) weight[o] = vi_load(w + o * VW);
     UNROLLED (j, columns) {
         vi pair = vi_load(p + j * step);
         UNROLLED (o, outs) acc[o][j] = vi_dot2(acc[o][j], pair, weight[o]);
     }
-    HIDE(p); /* or the compiler loads all taps first, and spills */
+    HIDE(p);
 }
 
-/* Any number of taps; columns * outs pixels from x on. */
-INLINE void depthwise_tile(const int outs, const int columns, const lw_depthwise_args *a,
-                           const sums *s, ptrdiff_t x) {
+/* Any number of rows; taps 0: any number of taps. columns * outs pixels from x on. */
+INLINE void sum_tile(const int outs, const int taps, const int columns, const lw_depthwise_args *a,
+                     const sums *s, ptrdiff_t x) {
     const int32_t *w = s->w;
-    vi acc[2][DW];
+    vi acc[2][2 * DW];
     UNROLLED (o, outs)
         UNROLLED (j, columns) acc[o][j] = vi_set(0);
     for (int64_t k = 0; k < a->kh; k++) {
         const int32_t *p = a->p[k] + s->at + x / outs * a->step;
-        for (int64_t t = 0; t < a->taps; t++, p += a->tap, w += outs * VW)
-            depthwise_tap(outs, columns, p, a->step, w, acc);
+        if (taps) {
+            sum_row(outs, taps, columns, p, a->step, w, acc);
+            w += taps * outs * VW;
+        } else {
+            for (int64_t t = 0; t < a->taps; t++, p += a->tap, w += outs * VW)
+                sum_tap(outs, columns, p, a->step, w, acc);
+        }
     }
     UNROLLED (j, columns)
         UNROLLED (o, outs) store_sum(s, s->y + (x + j * outs + o) * a->ldy, acc[o][j]);
 }
 
-INLINE void depthwise(const int outs, const lw_depthwise_args *args) {
+INLINE void sum_columns(const int outs, const int taps, const lw_depthwise_args *args) {
     const lw_depthwise_args a = *args; /* stores of y may alias *args */
-    const int few = (DW + 1) / 2;
+    const int many = 2 * DW / outs, few = (many + 1) / 2;
     for (int v = 0; v < a.vectors; v++) {
         sums s = sums_at(&a, v);
         ptrdiff_t x = 0;
-        for (; a.columns - x > few * outs; x += DW * outs) depthwise_tile(outs, DW, &a, &s, x);
-        if (x < a.columns) depthwise_tile(outs, few, &a, &s, x);
+        for (; a.columns - x > few * outs; x += many * outs)
+            sum_tile(outs, taps, many, &a, &s, x);
+        if (x < a.columns) sum_tile(outs, taps, few, &a, &s, x);
     }
 }
 
-static void depthwise_1(const lw_depthwise_args *a) { depthwise(1, a); }
-static void depthwise_2(const lw_depthwise_args *a) { depthwise(2, a); }
+static void depthwise_1(const lw_depthwise_args *a) { sum_columns(1, 0, a); }
+static void depthwise_1_2(const lw_depthwise_args *a) { sum_columns(1, 2, a); }
+static void depthwise_1_3(const lw_depthwise_args *a) { sum_columns(1, 3, a); }
+static void depthwise_2(const lw_depthwise_args *a) { sum_columns(2, 0, a); }
+static void depthwise_2_2(const lw_depthwise_args *a) { sum_columns(2, 2, a); }
+static void depthwise_2_3(const lw_depthwise_args *a) { sum_columns(2, 3, a); }
 
-/* 3x3 at stride 2: the second pair of a pixel is the first of the next. */
+/* 3x3, one output for each pair: the second pair of a pixel is the first of the next. */
 static void depthwise_3x3(const lw_depthwise_args *args) {
     const lw_depthwise_args a = *args;
     for (int v = 0; v < a.vectors; v++) {

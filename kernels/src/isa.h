@@ -4,7 +4,7 @@
 
 #include "lw.h"
 
-enum { LW_MR_MAX = 14, LW_FINISH_ROWS = 32 };
+enum { LW_MR_MAX = 14, LW_FINISH_ROWS = 32, LW_DEPTHWISE_ROW = 3 };
 
 /* One chunk of the reduction, seen from the first tap of an output pixel. */
 typedef struct lw_win {
@@ -147,7 +147,8 @@ struct lw_isa {
     int depthwise_columns;
     lw_ratios *ratios;
     lw_pair_pixels *pairs;
-    lw_depthwise *depthwise[2]; /* [outputs of a pair - 1] */
+    /* [outputs of a pair - 1][taps, adjacent as columns are; 0: any taps] */
+    lw_depthwise *depthwise[2][LW_DEPTHWISE_ROW + 1];
     lw_depthwise *depthwise_3x3, *depthwise_winograd;
     lw_floor_windows *floor_windows;
     lw_finish *finish;

@@ -315,10 +315,11 @@ const lw_isa TABLE(LW_ISA) = {
     .narrow_rows = LW_NARROW,
     .narrow = {[LW_A] = NARROW_OF(LW_A), [LW_AW] = NARROW_OF(LW_AW), [LW_C] = NARROW_OF(LW_C)},
 #endif
-    .depthwise_columns = DW,
+    .depthwise_columns = 2 * DW,
     .ratios = ratios,
     .pairs = pairs,
-    .depthwise = {depthwise_1, depthwise_2},
+    .depthwise = {{depthwise_1, depthwise_1, depthwise_1_2, depthwise_1_3},
+                  {depthwise_2, depthwise_2, depthwise_2_2, depthwise_2_3}},
     .depthwise_3x3 = depthwise_3x3,
     .depthwise_winograd = depthwise_winograd,
     .floor_windows = floor_windows,

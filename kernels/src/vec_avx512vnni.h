@@ -3,6 +3,7 @@
  * The instruction is wrapped in asm because gcc 12 copies and spills accumulators around the
  * intrinsic when the tile fills the register file. */
 #include <immintrin.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 

@@ -3,6 +3,7 @@
  * sdot takes signed activations, so 128 is taken off each by flipping its upper bit, and comp makes
  * up for that (LW_A_OFFSET). With LW_I8MM the mixed product sudot takes them as they are. */
 #include <arm_neon.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
