@@ -19,16 +19,16 @@
  * Depthwise layers (several groups of one input and one output channel, modes A and AW, at most
  * LW_DEPTHWISE_TAPS taps) add up 16-bit values instead, whose scale the pixels of a tile share.
  * Tiles are LW_DEPTHWISE_TILE outputs high and wide, from output (0, 0) on. With S the largest scale
- * of a window over all pixels between the first and the last that a tile's taps see, F = 32767 / S
- * and U = S * (256 / 32767), or both 0 if S < 2^-112:
+ * of a window over all pixels between the first and the last that a tile's taps see, F = 2^14 / S
+ * and U = S / 2^7, or both 0 if S < 2^-112:
  *
- *   R = rint(scale * F);  v = (((q - zero_point) << 7) * R + 2^14) >> 15;  acc = sum v * qd (int32)
+ *   R = rint(scale * F);  v = ((q - zero_point) * R) >> 8;  acc = 2 * sum v * qd (int32)
  *   y = fma((float)acc, U * sb[n], bias[n])
  *
  * In mode A, qd = qw. In mode AW, with T the largest scale of the channel's taps and
  * m = min(16, INT32_MAX / (LW_DEPTHWISE_LEVELS * 127 * taps)), sb = T / m and
  * qd = rint(qw * (scale * (m / T))), or both 0 if T < 2^-112. So a pixel keeps its eight bits where
- * its scale is at least S / 128.
+ * its scale is at least S / 64.
  *
  * Overflow: a chunk holds at most LW_MAX_CHUNK = 512 products of at most 255 * 127 < 2^24 / 512,
  * hence acc fits in int32 and (float)acc is exact. In mode C, K <= LW_MAX_DEPTH keeps acc in int32;
@@ -52,7 +52,7 @@ enum {
     LW_MAX_DEPTH = 66311, /* INT32_MAX / (255 * 127) */
     LW_MAX_PLANES = 3,
     LW_DEPTHWISE_TILE = 14,
-    LW_DEPTHWISE_LEVELS = 255 << 7,
+    LW_DEPTHWISE_LEVELS = 255 << 7, /* the most that 2 * |v| is */
     LW_DEPTHWISE_TAPS = 518, /* INT32_MAX / (LW_DEPTHWISE_LEVELS * 127) */
     LW_SLACK = 64,
     LW_ALIGN = 64

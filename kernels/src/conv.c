@@ -89,7 +89,7 @@ static lw_status finish_area(const lw_conv *p, const lw_block *b, const area *a,
             piece.lines = 1;
             piece.count = min64(LW_FINISH_ROWS, a->count - m);
             post_at(&post, &p->args, &piece, b->n0, b->n, b->window);
-            if (p->isa->finish(&post, c + (line * a->count + m) * p->ldc, p->ldc))
+            if (p->isa->finish(&post, c + (line * a->count + m) * p->ldc, (lw_step){0, p->ldc}))
                 status = LW_NONFINITE;
         }
     return status;
@@ -104,7 +104,7 @@ static lw_status run_block(const lw_conv *p, const lw_block *b, const area *a, i
     lw_post post = p->post;
     post_at(&post, &p->args, a, b->n0, b->n, b->window);
     sum_dense(p, b, a, &post, c, worker);
-    return p->plain ? LW_OK : p->isa->finish(&post, c, p->ldc);
+    return p->plain ? LW_OK : p->isa->finish(&post, c, (lw_step){a->count * p->ldc, p->ldc});
 }
 
 /* Tasks go through all pixels of one block of channels before the next, whose weights then stay in

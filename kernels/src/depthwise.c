@@ -1,7 +1,7 @@
 /* depthwise.c - depthwise layers: tiles of output pixels times blocks of channels.
  *
- * A task brings the source rows of its tile to 16 bits, two at a time, into a ring that stays in
- * L1, adds up groups of one or two output rows from it, and finishes them. */
+ * A task brings the source rows of its tile to 16 bits, one at a time, into a ring that stays in
+ * L1, adds up one or two output rows from it, and finishes them. */
 #include "depthwise_plan.h"
 #include "rows.h"
 
@@ -12,31 +12,36 @@
 
 enum {
     TILE = LW_DEPTHWISE_TILE,
-    BLOCK_CHANNELS = 64,  /* at least, unless the layer has fewer */
-    RING_BYTES = 16384,   /* of one worker, unless even the narrowest strip needs more */
-    GROUP_ROWS = 2
+    BLOCK_CHANNELS = 64, /* at least, unless the layer has fewer */
+    RING_BYTES = 24576,  /* of one worker, unless even the narrowest strip needs more */
+    GRANULE = 4,         /* vectors */
+    GROUP_ROWS = 2       /* that are finished at once */
 };
 
-/* At most 2 * vw channels of one source window, inside one block. */
+/* At most GRANULE vectors of channels of one source window, inside one block. */
 typedef struct granule {
     int64_t c0, n, window;
+    int64_t at; /* number of its first vector among all */
+    int vectors;
 } granule;
 
-/* Output channels [c0, c0 + n) : granules [first, last), source windows [w0, w1). */
+/* Output channels [c0, c0 + n) : granules [first, last), vectors from v0 on, source windows [w0,
+ * w1). */
 typedef struct block {
-    int64_t c0, n, first, last, w0, w1;
+    int64_t c0, n, first, last, v0, w0, w1;
+    int64_t window; /* of the destination, which begins at c0 */
 } block;
 
 /* Memory of one worker. */
 typedef struct worker_state {
-    int32_t *ring;       /* (granules, slots, columns, 2 * vw) pairs of source rows */
-    float *seen;         /* scales of one window of a tile */
-    int32_t *ratio;      /* (windows of a block, pixels of a tile): R */
-    int32_t *pair;       /* (columns): R of two rows */
-    float *y;            /* of a group: (rows, pitch, ldy) */
-    float *unit;         /* (windows of a block): U */
-    float *scale;        /* (granules, 2 * vw): U * sb */
-    const int32_t **line; /* (slots) */
+    int32_t *ring;  /* (slots, vectors of a block, pairs, vw), vectors of a granule side by side */
+    int64_t *held;  /* (slots): the source row that it holds */
+    float *seen;    /* scales of one window of a tile */
+    int32_t *ratio; /* (windows of a block, pixels of a tile): R of each and the next */
+    float *y;       /* (rows, columns, ldy) */
+    float *unit;    /* (windows of a block): U */
+    float *scale;   /* (vectors of a block, vw): U * sb */
+    const int32_t **line; /* (rows of taps) */
 } worker_state;
 
 struct lw_depthwise_plan {
@@ -44,15 +49,20 @@ struct lw_depthwise_plan {
     const lw_isa *isa;
     granule *granules;
     block *blocks;
-    int64_t block_count, tiles_x, tiles_y;
-    int64_t most_granules, most_windows, most_channels; /* of a block */
-    int rows, reuse; /* rows of a group; whether lines pass to the next group */
-    int64_t slots, strip, pitch, columns; /* lines of a group; output columns; padded; of source */
-    int64_t seen;         /* source pixels of a tile, padded to whole vectors */
-    int32_t *weights;     /* (granules, 2, slots, kw, rows, vw) pairs */
-    float *sb, *bias;     /* (granules, 2 * vw) */
+    int64_t block_count, tiles_x, tiles_y, vectors;
+    int64_t most_vectors, most_windows, most_channels; /* of a block */
+    lw_depthwise *sum;
+    int winograd;
+    lw_post post;                 /* of any tile */
+    int64_t outs, taps;           /* output columns that share pairs; pairs of a row of taps */
+    int64_t unit, step, tap;      /* source columns from pair to pair; pairs from one to the next */
+    int64_t lines, slots;         /* source rows of a group; places for them */
+    int64_t strip, padded, pairs; /* output columns at once; filled up; pairs that they see */
+    int64_t seen;                 /* source pixels of a tile, padded to whole vectors */
+    int32_t *weights;             /* (vectors, weight_step) */
+    int64_t weight_step;
+    float *sb, *bias; /* (vectors, vw) */
     int64_t ldy;
-    int64_t weight_step;  /* ints of one vector of channels */
     worker_state *workers;
     int worker_count;
     void *memory; /* of the workers */
@@ -71,75 +81,121 @@ static int64_t block_channels(const lw_depthwise_plan *p) {
     return step;
 }
 
+static void plan_granules(lw_depthwise_plan *p, block *b) {
+    int64_t window = p->g->weights->window, vw = p->isa->vw, end = b->c0 + b->n;
+    granule *g = p->granules + b->first;
+    b->v0 = p->vectors;
+    for (int64_t c = b->c0; c < end; c += g->n, g++) {
+        int64_t n = min64(GRANULE * vw, min64(end, (c / window + 1) * window) - c);
+        *g = (granule){c, n, c / window, p->vectors, (int)ceil_div(n, vw)};
+        p->vectors += g->vectors;
+    }
+    b->last = g - p->granules;
+    b->window = p->g->dst_q ? b->c0 / p->g->dst_q->window : 0;
+    b->w0 = b->c0 / window, b->w1 = (end - 1) / window + 1;
+    p->most_vectors = max64(p->most_vectors, p->vectors - b->v0);
+    p->most_windows = max64(p->most_windows, b->w1 - b->w0);
+    p->most_channels = max64(p->most_channels, b->n);
+}
+
 static lw_status plan_blocks(lw_depthwise_plan *p) {
-    const lw_weights *w = p->g->weights;
-    int64_t step = block_channels(p), width = 2 * p->isa->vw, count = 0;
-    p->block_count = ceil_div(w->oc, step);
+    int64_t oc = p->g->weights->oc, step = block_channels(p), first = 0;
+    p->block_count = ceil_div(oc, step);
     p->blocks = lw_alloc((size_t)p->block_count * sizeof *p->blocks);
-    p->granules = lw_alloc((size_t)w->oc * sizeof *p->granules);
+    p->granules = lw_alloc((size_t)oc * sizeof *p->granules);
     if (!p->blocks || !p->granules) return LW_NOMEM;
     for (int64_t i = 0; i < p->block_count; i++) {
-        int64_t c0 = i * step, end = min64(w->oc, c0 + step);
         block *b = p->blocks + i;
-        *b = (block){c0, end - c0, count, count, c0 / w->window, (end - 1) / w->window + 1};
-        for (int64_t c = c0; c < end; c += p->granules[count++].n) {
-            int64_t window = c / w->window, stop = min64(end, (window + 1) * w->window);
-            p->granules[count] = (granule){c, min64(width, stop - c), window};
-        }
-        b->last = count;
-        p->most_granules = max64(p->most_granules, b->last - b->first);
-        p->most_windows = max64(p->most_windows, b->w1 - b->w0);
-        p->most_channels = max64(p->most_channels, b->n);
+        *b = (block){.c0 = i * step, .n = min64(oc - i * step, step), .first = first};
+        plan_granules(p, b);
+        first = b->last;
     }
     return LW_OK;
 }
 
+/* Which kernel adds up, and how many output columns it fills up to. */
+static int64_t plan_sum(lw_depthwise_plan *p) {
+    const lw_conv_args *g = p->g;
+    const lw_isa *isa = p->isa;
+    int64_t kh = g->weights->kh, kw = g->weights->kw;
+    int paired = g->dilation_w == 1 && g->stride_w <= 2, three = paired && kh == 3 && kw == 3;
+    p->unit = paired ? 2 : 1;
+    p->outs = paired && g->stride_w == 1 ? 2 : 1;
+    p->taps = paired ? ceil_div(kw + p->outs - 1, 2) : kw;
+    p->step = paired ? 1 : g->stride_w;
+    p->tap = paired ? 1 : g->dilation_w;
+    p->winograd = three && p->outs == 2 && g->stride_h == 1 && g->dilation_h == 1;
+    p->lines = p->winograd ? 4 : kh;
+    p->slots = p->lines;
+    if (p->winograd)
+        p->sum = isa->depthwise_winograd;
+    else if (three && p->outs == 1)
+        p->sum = isa->depthwise_3x3;
+    else
+        p->sum = isa->depthwise[p->outs - 1][paired && p->taps <= LW_DEPTHWISE_ROW ? p->taps : 0];
+    return p->winograd ? 2 : isa->depthwise_columns;
+}
+
 static void plan_geometry(lw_depthwise_plan *p) {
     const lw_conv_args *g = p->g;
-    int64_t kh = g->weights->kh, wide = (g->weights->kw - 1) * g->dilation_w + 1;
-    p->rows = g->stride_h == 1 && g->dilation_h == 1 ? GROUP_ROWS : 1;
-    p->reuse = g->dilation_h == 1 && p->rows * g->stride_h == 2;
-    p->slots = ceil_div(kh + p->rows - 1, 2);
+    const lw_weights *w = g->weights;
+    p->post = post_along(g, AXIS_Y, AXIS_X);
+    int64_t fill = plan_sum(p), wide = (w->kw - 1) * g->dilation_w + 1;
     for (p->strip = min64(TILE, g->ow);; p->strip = ceil_div(p->strip, 2)) {
-        p->pitch = ceil_div(p->strip, p->isa->depthwise_columns) * p->isa->depthwise_columns;
-        p->columns = (p->pitch - 1) * g->stride_w + wide;
-        int64_t bytes = p->most_granules * p->slots * p->columns * 2 * p->isa->vw * 4;
+        p->padded = ceil_div(p->strip, fill) * fill;
+        p->pairs = (p->padded / p->outs - 1) * p->step + (p->taps - 1) * p->tap + 1;
+        int64_t bytes = p->slots * p->most_vectors * p->pairs * p->isa->vw * 4;
         if (bytes <= RING_BYTES || p->strip <= TILE / 2) break;
     }
-    int64_t high = (min64(TILE, g->oh) - 1) * g->stride_h + (kh - 1) * g->dilation_h + 1;
+    int64_t high = (min64(TILE, g->oh) - 1) * g->stride_h + (w->kh - 1) * g->dilation_h + 1;
     p->seen = ceil_div(high * ((min64(TILE, g->ow) - 1) * g->stride_w + wide), 16) * 16;
     p->tiles_x = ceil_div(g->ow, TILE);
     p->tiles_y = ceil_div(g->oh, TILE);
 }
 
-/* Weight of a tap row that output row r of a group takes from line `slot`, half `half`; 0 if none.
- */
-static int32_t tap_weight(const lw_depthwise_plan *p, int64_t c, int64_t r, int64_t slot, int half,
-                          int64_t x) {
+/* Weight of column x of tap row y; 0 if there is none. */
+static int32_t tap_weight(const lw_weights *w, int64_t c, int64_t y, int64_t x) {
+    return x < 0 || x >= w->kw ? 0 : w->dw[(y * w->kw + x) * w->ldw + c];
+}
+
+/* What a lane is multiplied with for twice the sum: row i of the taps, or of the four products of
+ * depthwise_winograd. */
+static int32_t doubled(const lw_depthwise_plan *p, int64_t c, int64_t i, int64_t x) {
     const lw_weights *w = p->g->weights;
-    int64_t tap = 2 * slot + half - r;
-    return tap < 0 || tap >= w->kh ? 0 : w->dw[(tap * w->kw + x) * w->ldw + c];
+    if (!p->winograd) return 2 * tap_weight(w, c, i, x);
+    int32_t g0 = tap_weight(w, c, 0, x), g1 = tap_weight(w, c, 1, x), g2 = tap_weight(w, c, 2, x);
+    const int32_t products[] = {g0 + g1 + g2, g0 - g1 + g2, 2 * g0, 2 * g2};
+    return products[i];
+}
+
+static int32_t pair_of(int32_t lower, int32_t upper) {
+    return (lower & 0xffff) | (int32_t)((uint32_t)upper << 16);
+}
+
+/* The weights of channel c, vw apart: rows, pairs of taps, outputs of a pair. */
+static void pack_channel(const lw_depthwise_plan *p, int64_t c, int32_t *to) {
+    for (int64_t i = 0; i < p->lines; i++)
+        for (int64_t t = 0; t < p->taps; t++)
+            for (int64_t o = 0; o < p->outs; o++, to += p->isa->vw) {
+                int64_t x = p->unit * t - o;
+                *to = pair_of(doubled(p, c, i, x), p->unit == 2 ? doubled(p, c, i, x + 1) : 0);
+            }
 }
 
 static lw_status plan_weights(lw_depthwise_plan *p) {
     const lw_weights *w = p->g->weights;
-    int64_t vw = p->isa->vw, count = p->blocks[p->block_count - 1].last;
-    p->weight_step = p->slots * w->kw * p->rows * vw;
-    p->weights = lw_alloc((size_t)(count * 2 * p->weight_step) * sizeof *p->weights);
-    p->sb = lw_alloc((size_t)(count * 2 * vw) * sizeof *p->sb);
-    p->bias = lw_alloc((size_t)(count * 2 * vw) * sizeof *p->bias);
+    int64_t vw = p->isa->vw;
+    p->weight_step = p->lines * p->taps * p->outs * vw;
+    p->weights = lw_alloc((size_t)(p->vectors * p->weight_step) * sizeof *p->weights);
+    p->sb = lw_alloc((size_t)(p->vectors * vw) * sizeof *p->sb);
+    p->bias = lw_alloc((size_t)(p->vectors * vw) * sizeof *p->bias);
     if (!p->weights || !p->sb || !p->bias) return LW_NOMEM;
-    for (int64_t i = 0; i < count; i++)
-        for (int64_t lane = 0; lane < p->granules[i].n; lane++) {
-            int64_t c = p->granules[i].c0 + lane, at = i * 2 * vw + lane;
-            int32_t *to = p->weights + at / vw * p->weight_step + at % vw;
+    for (const granule *g = p->granules; g < p->granules + p->blocks[p->block_count - 1].last; g++)
+        for (int64_t lane = 0; lane < g->n; lane++) {
+            int64_t c = g->c0 + lane, at = g->at * vw + lane;
             p->sb[at] = w->sb[c];
             p->bias[at] = p->g->bias ? p->g->bias[c] + 0.0f : 0.0f; /* -0 becomes +0 */
-            for (int64_t slot = 0; slot < p->slots; slot++)
-                for (int64_t x = 0; x < w->kw; x++)
-                    for (int64_t r = 0; r < p->rows; r++, to += vw)
-                        *to = (tap_weight(p, c, r, slot, 0, x) & 0xffff) |
-                              (int32_t)((uint32_t)tap_weight(p, c, r, slot, 1, x) << 16);
+            pack_channel(p, c, p->weights + at / vw * p->weight_step + at % vw);
         }
     return LW_OK;
 }
@@ -153,23 +209,21 @@ static void *take(uint8_t *memory, size_t *at, size_t bytes) {
 
 /* The memory of one worker; without any, only counts. */
 static void divide(const lw_depthwise_plan *p, worker_state *s, uint8_t *memory, size_t *at) {
-    size_t width = (size_t)p->isa->vw * 2, granules = (size_t)p->most_granules;
-    size_t line = (size_t)p->columns * width * sizeof *s->ring;
-    size_t y = (size_t)(p->rows * p->pitch * p->ldy) * sizeof *s->y;
-    s->ring = take(memory, at, granules * (size_t)p->slots * line);
-    s->seen = take(memory, at, (size_t)p->seen * sizeof *s->seen);
+    size_t lanes = (size_t)(p->most_vectors * p->isa->vw), slots = (size_t)p->slots;
+    s->ring = take(memory, at, slots * lanes * (size_t)p->pairs * sizeof *s->ring);
+    s->held = take(memory, at, slots * sizeof *s->held);
+    s->seen = take(memory, at, (size_t)(p->seen + 1) * sizeof *s->seen);
     s->ratio = take(memory, at, (size_t)(p->most_windows * p->seen) * sizeof *s->ratio);
-    s->pair = take(memory, at, (size_t)p->columns * sizeof *s->pair);
-    s->y = take(memory, at, y);
+    s->y = take(memory, at, (size_t)(GROUP_ROWS * p->padded * p->ldy) * sizeof *s->y);
     s->unit = take(memory, at, (size_t)p->most_windows * sizeof *s->unit);
-    s->scale = take(memory, at, granules * width * sizeof *s->scale);
-    s->line = take(memory, at, (size_t)p->slots * sizeof *s->line);
+    s->scale = take(memory, at, lanes * sizeof *s->scale);
+    s->line = take(memory, at, (size_t)p->lines * sizeof *s->line);
 }
 
 static lw_status plan_workers(lw_depthwise_plan *p, int workers) {
     size_t bytes = 0;
     worker_state none;
-    p->ldy = ceil_div(p->most_channels, 16) * 16 + 2 * p->isa->vw; /* vectors go too far */
+    p->ldy = ceil_div(p->most_channels, 16) * 16 + 16; /* vectors go too far */
     divide(p, &none, NULL, &bytes);
     p->workers = lw_alloc((size_t)workers * sizeof *p->workers);
     p->memory = lw_alloc((size_t)workers * bytes);
@@ -252,105 +306,92 @@ static void gather_scales(const lw_tensor *src, const tile *t, int64_t w, float 
 
 /* R of every source pixel, and U * sb of every channel. */
 static void find_units(const lw_depthwise_plan *p, worker_state *s, const tile *t) {
-    int64_t width = 2 * p->isa->vw, pixels = (t->right - t->left) * (t->bottom - t->top);
+    int64_t vw = p->isa->vw, pixels = (t->right - t->left) * (t->bottom - t->top);
     for (int64_t w = t->b->w0; w < t->b->w1; w++) {
         float scale;
         gather_scales(p->g->src, t, w, s->seen);
         int32_t bits = p->isa->largest(s->seen, pixels);
         memcpy(&scale, &bits, sizeof scale);
-        int any = scale >= 0x1p-112f; /* so that 32767 / scale is finite */
-        s->unit[w - t->b->w0] = any ? scale * (256.0f / 32767.0f) : 0.0f;
-        p->isa->ratios(pixels, s->seen, any ? 32767.0f / scale : 0.0f,
+        int any = scale >= 0x1p-112f; /* so that 16384 / scale is finite */
+        s->unit[w - t->b->w0] = any ? scale * 0x1p-7f : 0.0f;
+        p->isa->ratios(pixels, s->seen, any ? 16384.0f / scale : 0.0f,
                        s->ratio + (w - t->b->w0) * p->seen);
     }
-    for (int64_t i = t->b->first; i < t->b->last; i++) {
-        float unit = s->unit[p->granules[i].window - t->b->w0];
-        for (int64_t lane = 0; lane < width; lane++)
-            s->scale[(i - t->b->first) * width + lane] = unit * p->sb[i * width + lane];
+    for (const granule *g = p->granules + t->b->first; g < p->granules + t->b->last; g++) {
+        float unit = s->unit[g->window - t->b->w0], *scale = s->scale + (g->at - t->b->v0) * vw;
+        const float *sb = p->sb + g->at * vw;
+        for (int64_t lane = 0; lane < g->vectors * vw; lane++) scale[lane] = unit * sb[lane];
     }
 }
 
-/* R of two rows of a tile side by side; of one where there is no other. */
-static void pair_ratios(const int32_t *a, const int32_t *b, int64_t n, int32_t *pair) {
-    if (b)
-        for (int64_t x = 0; x < n; x++) pair[x] = a[x] | (int32_t)((uint32_t)b[x] << 16);
-    else
-        memcpy(pair, a, (size_t)n * sizeof *pair);
-}
-
-/* Source rows y and `other`, where that lies in the tile, of all granules to line `slot`. */
+/* n pixels of source row y, from column `left` on, of all granules to place `slot` of the ring. */
 static void fill_line(const lw_depthwise_plan *p, worker_state *s, const tile *t, int64_t y,
-                      int64_t other, int64_t left, int64_t columns, int64_t slot) {
+                      int64_t left, int64_t n, int64_t slot) {
     const lw_tensor *src = p->g->src;
-    int64_t width = 2 * p->isa->vw, window = -1, wide = t->right - t->left;
-    const uint8_t *a = src->q + pixel_at(src, t->n, y, left) * src->pixel_bytes, *b = a;
-    if (other < t->bottom) b = src->q + pixel_at(src, t->n, other, left) * src->pixel_bytes;
-    for (int64_t i = t->b->first; i < t->b->last; i++) {
-        const granule *g = p->granules + i;
-        if (g->window != window) {
-            window = g->window;
-            const int32_t *r = s->ratio + (window - t->b->w0) * p->seen + left - t->left;
-            const int32_t *second = other < t->bottom ? r + (other - t->top) * wide : NULL;
-            pair_ratios(r + (y - t->top) * wide, second, columns, s->pair);
+    int64_t vw = p->isa->vw;
+    int64_t ratio = (y - t->top) * (t->right - t->left) + left - t->left;
+    const uint8_t *q = src->q + pixel_at(src, t->n, y, left) * src->pixel_bytes;
+    int32_t *line = s->ring + slot * p->most_vectors * p->pairs * vw;
+    for (const granule *g = p->granules + t->b->first; g < p->granules + t->b->last; g++) {
+        const lw_pairs pairs = {.n = ceil_div(n, p->unit),
+                                .whole = n / p->unit, /* there is no pixel after the last */
+                                .a = q + g->c0,
+                                .next = (p->unit - 1) * src->pixel_bytes,
+                                .step = p->unit * src->pixel_bytes,
+                                .ratio = s->ratio + (g->window - t->b->w0) * p->seen + ratio,
+                                .ratio_step = p->unit,
+                                .vectors = g->vectors,
+                                .zero_point = src->zero_point,
+                                .out = line + (g->at - t->b->v0) * p->pairs * vw};
+        p->isa->pairs(&pairs);
+    }
+}
+
+/* The source rows of the sums that begin at output row y; what the ring holds is kept. */
+static void fill_rows(const lw_depthwise_plan *p, worker_state *s, const tile *t, int64_t y,
+                      int64_t left, int64_t n) {
+    const lw_conv_args *g = p->g;
+    int64_t first = t->top + (y - t->y0) * g->stride_h;
+    for (int64_t k = 0; k < p->lines; k++) {
+        int64_t row = first + k * g->dilation_h, slot = g->dilation_h == 1 ? row % p->slots : k;
+        if (row < t->bottom && s->held[slot] != row) {
+            fill_line(p, s, t, row, left, n, slot);
+            s->held[slot] = row;
         }
-        p->isa->pair_rows((int)columns, a + g->c0, b + g->c0, src->pixel_bytes, s->pair,
-                          src->zero_point,
-                          s->ring + ((i - t->b->first) * p->slots + slot) * p->columns * width);
+        s->line[k] = s->ring + slot * p->most_vectors * p->pairs * p->isa->vw;
     }
 }
 
-/* The lines of the group that begins at output row y; those of the one before are kept. */
-static void fill_group(const lw_depthwise_plan *p, worker_state *s, const tile *t, int64_t y,
-                       int64_t left, int64_t columns) {
-    const lw_conv_args *g = p->g;
-    int64_t first = t->top + (y - t->y0) * g->stride_h, turn = (y - t->y0) / p->rows;
-    for (int64_t k = p->reuse && turn ? p->slots - 1 : 0; k < p->slots; k++) {
-        int64_t row = first + 2 * k * g->dilation_h, slot = p->reuse ? (turn + k) % p->slots : k;
-        if (row < t->bottom) fill_line(p, s, t, row, row + g->dilation_h, left, columns, slot);
-    }
-    for (int64_t k = 0; k < p->slots; k++) {
-        int64_t slot = p->reuse ? (turn + k) % p->slots : k;
-        s->line[k] = s->ring + slot * p->columns * 2 * p->isa->vw;
-    }
-}
-
-/* The sums of a group, of `columns` output pixels each. */
-static void sum_group(const lw_depthwise_plan *p, worker_state *s, const tile *t,
-                      int64_t columns) {
-    const lw_conv_args *g = p->g;
-    int64_t vw = p->isa->vw, line = p->columns * 2 * vw, step = p->isa->depthwise_columns;
-    lw_depthwise_args a = {.pairs = p->slots,
-                           .kw = g->weights->kw,
+/* The sums of `columns` pixels to row r of y; of the row below, too, by Winograd. */
+static void sum_row(const lw_depthwise_plan *p, worker_state *s, const block *b, int64_t r,
+                    int64_t columns) {
+    int64_t vw = p->isa->vw;
+    lw_depthwise_args a = {.kh = p->g->weights->kh,
+                           .taps = p->taps,
+                           .w_step = p->weight_step,
                            .p = (const int32_t *const *)s->line,
-                           .step = g->stride_w * 2 * vw,
-                           .tap = g->dilation_w * 2 * vw,
+                           .columns = columns,
                            .ldy = p->ldy,
-                           .row = p->pitch * p->ldy};
-    lw_depthwise *sum = p->isa->depthwise[p->rows - 1][p->slots == 2 && a.kw == 3];
-    for (int64_t i = t->b->first; i < t->b->last; i++)
-        for (int64_t v = 0; v * vw < p->granules[i].n; v++) {
-            int64_t lane = v * vw, local = i - t->b->first;
-            a.w = p->weights + (2 * i + v) * p->weight_step;
-            a.scale = s->scale + local * 2 * vw + lane, a.bias = p->bias + i * 2 * vw + lane;
-            for (int64_t x = 0; x < columns; x += step) {
-                a.at = local * p->slots * line + x * a.step + lane;
-                a.y = s->y + x * p->ldy + p->granules[i].c0 - t->b->c0 + lane;
-                sum(&a);
-            }
-        }
+                           .row = p->padded * p->ldy};
+    for (const granule *g = p->granules + b->first; g < p->granules + b->last; g++) {
+        int64_t at = (g->at - b->v0) * vw;
+        a.vectors = g->vectors;
+        a.step = p->step * g->vectors * vw, a.tap = p->tap * g->vectors * vw;
+        a.at = at * p->pairs;
+        a.w = p->weights + g->at * p->weight_step;
+        a.scale = s->scale + at, a.bias = p->bias + g->at * vw;
+        a.y = s->y + r * a.row + g->c0 - b->c0;
+        p->sum(&a);
+    }
 }
 
 /* Nonzero if a value to be quantized is NaN or infinite. */
-static int finish_group(const lw_depthwise_plan *p, worker_state *s, const tile *t, position at,
+static int finish_group(const lw_depthwise_plan *p, worker_state *s, const block *b, position at,
                         int rows, int columns) {
-    int bad = 0, together = columns == p->pitch; /* then rows are adjacent in y too */
-    area a = {at, AXIS_Y, AXIS_X, together ? rows : 1, columns};
-    lw_post post = post_along(p->g, AXIS_Y, AXIS_X);
-    for (int r = 0; r < rows; r += (int)a.lines, a.first.at[AXIS_Y]++) {
-        post_at(&post, p->g, &a, t->b->c0, t->b->n, p->g->dst_q ? t->b->c0 / post.window : 0);
-        bad |= p->isa->finish(&post, s->y + r * p->pitch * p->ldy, p->ldy);
-    }
-    return bad;
+    const area a = {at, AXIS_Y, AXIS_X, rows, columns};
+    lw_post post = p->post;
+    post_at(&post, p->g, &a, b->c0, b->n, b->window);
+    return p->isa->finish(&post, s->y, (lw_step){p->padded * p->ldy, p->ldy});
 }
 
 lw_status lw_depthwise_run(lw_depthwise_plan *p, int64_t index, int worker) {
@@ -361,12 +402,15 @@ lw_status lw_depthwise_run(lw_depthwise_plan *p, int64_t index, int worker) {
     find_units(p, s, &t);
     for (int64_t x = t.x0; x < t.x1; x += p->strip) {
         int columns = (int)min64(p->strip, t.x1 - x);
-        for (int64_t y = t.y0; y < t.y1; y += p->rows) {
-            int rows = (int)min64(p->rows, t.y1 - y);
-            position at = {{t.n, y, x}};
-            fill_group(p, s, &t, y, t.left + (x - t.x0) * stride, (columns - 1) * stride + wide);
-            sum_group(p, s, &t, columns);
-            bad |= finish_group(p, s, &t, at, rows, columns);
+        memset(s->held, -1, (size_t)p->slots * sizeof *s->held);
+        for (int64_t y = t.y0; y < t.y1; y += GROUP_ROWS) {
+            int rows = (int)min64(GROUP_ROWS, t.y1 - y);
+            for (int64_t r = 0; r < (p->winograd ? 1 : rows); r++) {
+                fill_rows(p, s, &t, y + r, t.left + (x - t.x0) * stride,
+                          (columns - 1) * stride + wide);
+                sum_row(p, s, t.b, r, columns);
+            }
+            bad |= finish_group(p, s, t.b, (position){{t.n, y, x}}, rows, columns);
         }
     }
     return bad ? LW_NONFINITE : LW_OK;

@@ -55,12 +55,12 @@ typedef struct maxima {
     float factor[LW_FINISH_ROWS];
 } maxima;
 
-/* n values of each row of x, ldx apart, that become levels at channel `at` of where p says. */
+/* n values of each pixel of x that become levels at channel `at` of where p says. */
 typedef struct levels {
     const lw_post *p;
     int floor; /* negative values become 0 */
     const float *x;
-    ptrdiff_t ldx;
+    lw_step step;
     const float *factor;
     int64_t at, n;
 } levels;
@@ -112,39 +112,60 @@ INLINE vi to_levels(const int floor, const int zero_point, vf x, vf factor) {
     return zero_point ? vi_add(vf_round(v), vi_set(zero_point)) : vf_round(v);
 }
 
-INLINE void write_row(const int floor, const int zero_point, const int64_t n, const float *x, vf by,
-                      uint8_t *q) {
-    int64_t j = 0;
-    for (; j + 4 * VW <= n; j += 4 * VW) {
+/* n levels of `together` pixels, x_step and q_step apart, as many as four vectors hold. */
+INLINE void write_pixels(const int together, const int floor, const int zero_point, const int64_t n,
+                         const float *x, ptrdiff_t x_step, const float *factor, uint8_t *q,
+                         ptrdiff_t q_step) {
+    const int each = 4 / together; /* vectors of a pixel that are packed at once */
+    for (int64_t j = 0; j < n; j += each * VW) {
+        const int64_t left = n - j < each * VW ? n - j : each * VW;
+        uint8_t packed[4 * VW];
         vi l[4];
-        UNROLLED (v, 4) /* the store is a floor of its own for unsigned levels */
-            l[v] = to_levels(floor && zero_point, zero_point, vf_load(x + j + v * VW), by);
-        vi_store4_u8(q + j, l);
+        UNROLLED (v, 4) { /* packing is a floor of its own for unsigned levels */
+            const float *from = x + v / each * x_step + j + v % each * VW;
+            const int64_t rest = left - v % each * VW;
+            vf y = rest >= VW ? vf_load(from) : rest > 0 ? vf_load_n(from, rest) : vf_set(0.0f);
+            l[v] = to_levels(floor && zero_point, zero_point, y, vf_set(factor[v / each]));
+        }
+        if (left == each * VW) {
+            vi_store4_u8_parts(together, q + j, q_step, l);
+            continue;
+        }
+        vi_store4_u8(packed, l);
+        for (int i = 0; i < together; i++)
+            memcpy(q + i * q_step + j, packed + i * each * VW, (size_t)left);
     }
-    for (; j + VW <= n; j += VW)
-        vi_store_u8(q + j, to_levels(floor, zero_point, vf_load(x + j), by));
-    if (j < n)
-        vi_store_u8_n(q + j, to_levels(floor, zero_point, vf_load_n(x + j, n - j), by), n - j);
 }
 
 INLINE void write_rows(const int floor, const int zero_point, const int64_t n, const levels *w) {
-    const float *x = w->x, *factor = w->factor; /* locals: stores of bytes may alias *w */
-    const ptrdiff_t line = w->p->q_step.line, pixel = w->p->q_step.pixel, ldx = w->ldx;
+    const int together = n <= VW ? 4 : n <= 2 * VW ? 2 : 1;
+    const lw_step from = w->step, to = w->p->q_step; /* stores of bytes may alias *w */
     const int lines = w->p->lines, count = w->p->count;
-    uint8_t *first = w->p->q + w->at;
-    for (int l = 0; l < lines; l++, first += line) {
-        uint8_t *q = first;
-        for (int c = 0; c < count; c++, x += ldx, q += pixel)
-            write_row(floor, zero_point, n, x, vf_set(*factor++), q);
+    const float *x = w->x, *factor = w->factor;
+    uint8_t *q = w->p->q + w->at;
+    for (int l = 0; l < lines; l++, x += from.line, q += to.line, factor += count) {
+        int c = 0;
+        for (; c + together <= count; c += together)
+            write_pixels(together, floor, zero_point, n, x + c * from.pixel, from.pixel, factor + c,
+                         q + c * to.pixel, to.pixel);
+        for (; c < count; c++)
+            write_pixels(1, floor, zero_point, n, x + c * from.pixel, 0, factor + c,
+                         q + c * to.pixel, 0);
     }
 }
 
+/* Usual lengths compile to their own loops. */
 INLINE void write_lengths(const int floor, const int zero_point, const levels *w) {
     switch (w->n) {
+    case 4: write_rows(floor, zero_point, 4, w); break;
     case 8: write_rows(floor, zero_point, 8, w); break;
+    case 12: write_rows(floor, zero_point, 12, w); break;
     case 16: write_rows(floor, zero_point, 16, w); break;
+    case 24: write_rows(floor, zero_point, 24, w); break;
     case 32: write_rows(floor, zero_point, 32, w); break;
+    case 48: write_rows(floor, zero_point, 48, w); break;
     case 64: write_rows(floor, zero_point, 64, w); break;
+    case 96: write_rows(floor, zero_point, 96, w); break;
     case 128: write_rows(floor, zero_point, 128, w); break;
     default: write_rows(floor, zero_point, w->n, w);
     }
@@ -157,41 +178,44 @@ static NOINLINE void write_levels(const levels *w) {
         w->p->zero_point ? write_lengths(0, 128, w) : write_lengths(0, 0, w);
 }
 
-/* The maxima of n values of each row, ldx apart. */
-INLINE void find_row_tops(const range range, int rows, const float *x, ptrdiff_t ldx,
-                          const int64_t n, maxima *m) {
+/* The maxima of n values of each pixel. */
+INLINE void find_tops_of(const range range, const lw_post *p, const float *x, lw_step step,
+                         const int64_t n, maxima *m) {
     const int64_t whole = n / VW * VW, rest = n - whole;
-    vi any = vi_set(0);
-    for (int i = 0; i < rows; i++, x += ldx) {
-        vi top = vi_set(0);
-        for (int64_t j = 0; j < whole; j += VW) track(range, vf_load(x + j), &top, &any);
-        if (rest) track(range, vf_load_n(x + whole, rest), &top, &any);
-        m->top[i] = top;
+    vi any = vi_set(0), *to = m->top;
+    for (int l = 0; l < p->lines; l++, x += step.line) {
+        const float *y = x;
+        for (int c = 0; c < p->count; c++, y += step.pixel) {
+            vi top = vi_set(0);
+            for (int64_t j = 0; j < whole; j += VW) track(range, vf_load(y + j), &top, &any);
+            if (rest) track(range, vf_load_n(y + whole, rest), &top, &any);
+            *to++ = top;
+        }
     }
     m->any = any;
 }
 
-/* Usual lengths compile to their own loops. */
-INLINE void find_tops(const range range, int rows, const float *x, ptrdiff_t ldx, int64_t n,
+INLINE void find_tops(const range range, const lw_post *p, const float *x, lw_step step, int64_t n,
                       maxima *m) {
     switch (n) {
-    case 8: find_row_tops(range, rows, x, ldx, 8, m); break;
-    case 16: find_row_tops(range, rows, x, ldx, 16, m); break;
-    case 32: find_row_tops(range, rows, x, ldx, 32, m); break;
-    case 64: find_row_tops(range, rows, x, ldx, 64, m); break;
-    case 128: find_row_tops(range, rows, x, ldx, 128, m); break;
-    default: find_row_tops(range, rows, x, ldx, n, m);
+    case 8: find_tops_of(range, p, x, step, 8, m); break;
+    case 16: find_tops_of(range, p, x, step, 16, m); break;
+    case 24: find_tops_of(range, p, x, step, 24, m); break;
+    case 32: find_tops_of(range, p, x, step, 32, m); break;
+    case 64: find_tops_of(range, p, x, step, 64, m); break;
+    case 128: find_tops_of(range, p, x, step, 128, m); break;
+    default: find_tops_of(range, p, x, step, n, m);
     }
 }
 
 /* Rows that are values already. */
-INLINE int quantize_rows(const range range, const lw_post *p, const float *x, ptrdiff_t ldx) {
+INLINE int quantize_rows(const range range, const lw_post *p, const float *x, lw_step step) {
     int bad = 0;
     maxima m;
     for (int64_t w = 0, j = 0; j < p->n; w++, j += p->window) {
         int64_t n = p->n - j < p->window ? p->n - j : p->window;
-        levels job = {p, range == CLAMPED, x + j, ldx, m.factor, j, n};
-        find_tops(range, p->count, x + j, ldx, n, &m);
+        levels job = {p, range == CLAMPED, x + j, step, m.factor, j, n};
+        find_tops(range, p, x + j, step, n, &m);
         bad |= find_scales(&m, p, w);
         write_levels(&job);
     }
@@ -201,6 +225,7 @@ INLINE int quantize_rows(const range range, const lw_post *p, const float *x, pt
 static lw_status quantize(int64_t rows, const float *x, ptrdiff_t ldx, int64_t n, int64_t window,
                           int zero_point, uint8_t *q, ptrdiff_t ldq, float *scale, ptrdiff_t lds) {
     int bad = 0;
+    lw_step step = {0, ldx};
     lw_post p = {.lines = 1,
                  .n = n,
                  .window = window,
@@ -211,8 +236,8 @@ static lw_status quantize(int64_t rows, const float *x, ptrdiff_t ldx, int64_t n
         p.count = (int)(rows - i < LW_FINISH_ROWS ? rows - i : LW_FINISH_ROWS);
         p.q = q + i * ldq;
         p.scale = scale + i * lds;
-        bad |= zero_point ? quantize_rows(SIGNED, &p, x + i * ldx, ldx)
-                          : quantize_rows(CLAMPED, &p, x + i * ldx, ldx);
+        bad |= zero_point ? quantize_rows(SIGNED, &p, x + i * ldx, step)
+                          : quantize_rows(CLAMPED, &p, x + i * ldx, step);
     }
     return bad ? LW_NONFINITE : LW_OK;
 }
@@ -227,9 +252,8 @@ typedef struct group {
     int row;
 } group;
 
-INLINE group group_at(const lw_post *p, int line, int c, float *f, ptrdiff_t ldf) {
-    group g = {.row = line * p->count + c};
-    g.f = f + g.row * ldf;
+INLINE group group_at(const lw_post *p, int line, int c, float *f, lw_step step) {
+    group g = {.row = line * p->count + c, .f = f + line * step.line + c * step.pixel};
     if (p->residual)
         g.residual = p->residual + line * p->residual_step.line + c * p->residual_step.pixel;
     if (p->residual_q) {
@@ -299,20 +323,20 @@ INLINE void finish_values(const int rows, const lw_activation activation, const 
 
 /* Window w, channels [first, end), of all rows: values, scales, levels. */
 INLINE int finish_window(const lw_activation activation, const range range, const lw_post *p,
-                         float *f, ptrdiff_t ldf, int64_t w, int64_t first, int64_t end) {
+                         float *f, lw_step step, int64_t w, int64_t first, int64_t end) {
     maxima m;
     int floor = range == CLAMPED || (range == NONNEGATIVE && activation == LW_NONE);
-    levels job = {p, floor, f + first, ldf, m.factor, first, end - first};
+    levels job = {p, floor, f + first, step, m.factor, first, end - first};
     m.any = vi_set(0);
     for (int line = 0; line < p->lines; line++) {
         int c = 0;
         for (; c + TOGETHER <= p->count; c += TOGETHER) {
-            group g = group_at(p, line, c, f, ldf);
-            finish_values(TOGETHER, activation, range, p, &g, ldf, first, end, &m);
+            group g = group_at(p, line, c, f, step);
+            finish_values(TOGETHER, activation, range, p, &g, step.pixel, first, end, &m);
         }
         for (; c < p->count; c++) {
-            group g = group_at(p, line, c, f, ldf);
-            finish_values(1, activation, range, p, &g, ldf, first, end, &m);
+            group g = group_at(p, line, c, f, step);
+            finish_values(1, activation, range, p, &g, step.pixel, first, end, &m);
         }
     }
     int bad = find_scales(&m, p, w);
@@ -320,27 +344,29 @@ INLINE int finish_window(const lw_activation activation, const range range, cons
     return bad;
 }
 
-INLINE void finish_plain(const lw_activation activation, const lw_post *p, float *f,
-                         ptrdiff_t ldf) {
+INLINE void finish_plain(const lw_activation activation, const lw_post *p, float *f, lw_step step) {
     vf y;
     for (int line = 0; line < p->lines; line++)
         for (int c = 0; c < p->count; c++) {
-            group g = group_at(p, line, c, f, ldf);
+            group g = group_at(p, line, c, f, step);
             int64_t j = 0;
-            for (; j + VW <= p->n; j += VW) finish_vectors(1, activation, p, &g, VW, j, ldf, &y);
-            if (j < p->n) finish_vectors(1, activation, p, &g, p->n - j, j, ldf, &y);
+            for (; j + VW <= p->n; j += VW)
+                finish_vectors(1, activation, p, &g, VW, j, step.pixel, &y);
+            if (j < p->n) finish_vectors(1, activation, p, &g, p->n - j, j, step.pixel, &y);
         }
 }
 
 /* Values above hi become hi; where that changes no level, because levels saturate, they stay. */
-INLINE void limit_values(const lw_post *p, vi any, float *f, ptrdiff_t ldf, int64_t n) {
+INLINE void limit_values(const lw_post *p, vi any, float *f, lw_step step, int64_t n) {
     float far = p->hi * 0x1p20f; /* times the factor it still is an int32 */
     int32_t bits;
     memcpy(&bits, &far, sizeof bits);
     if (vi_hmax(any) <= bits) return;
-    for (int i = 0; i < p->lines * p->count; i++, f += ldf)
+    for (int i = 0; i < p->lines * p->count; i++) {
+        float *y = f + i / p->count * step.line + i % p->count * step.pixel;
         for (int64_t j = 0; j < n; j += VW)
-            vf_store_n(f + j, vf_min(vf_load_n(f + j, n - j), vf_set(p->hi)), n - j);
+            vf_store_n(y + j, vf_min(vf_load_n(y + j, n - j), vf_set(p->hi)), n - j);
+    }
 }
 
 /* Whether floors and limits are all that happens to the sums: then levels are found from them. */
@@ -350,21 +376,21 @@ static int is_direct(const lw_post *p) {
     return p->activation <= LW_RELU;
 }
 
-INLINE int finish_direct(const range range, const lw_post *p, float *f, ptrdiff_t ldf) {
+INLINE int finish_direct(const range range, const lw_post *p, float *f, lw_step step) {
     int bad = 0, clip = p->activation == LW_CLIP, rows = p->lines * p->count;
     vi limit = vf_bits(vf_set(p->hi));
     maxima m;
     for (int64_t w = 0, j = 0; j < p->n; w++, j += p->window) {
         int64_t n = p->n - j < p->window ? p->n - j : p->window;
-        levels job = {p, p->activation != LW_NONE || range == CLAMPED, f + j, ldf, m.factor, j, n};
-        find_tops(range, rows, f + j, ldf, job.n, &m);
+        levels job = {p, p->activation != LW_NONE || range == CLAMPED, f + j, step, m.factor, j, n};
+        find_tops(range, p, f + j, step, n, &m);
         if (clip) {
             vi any = vi_set(0);
             for (int i = 0; i < rows; i++) {
                 any = vi_max(any, m.top[i]);
                 m.top[i] = vi_min(m.top[i], limit);
             }
-            limit_values(p, any, f + j, ldf, job.n);
+            limit_values(p, any, f + j, step, n);
         }
         bad |= find_scales(&m, p, w);
         write_levels(&job);
@@ -373,53 +399,53 @@ INLINE int finish_direct(const range range, const lw_post *p, float *f, ptrdiff_
 }
 
 INLINE int finish_windows(const lw_activation activation, const range range, const lw_post *p,
-                          float *f, ptrdiff_t ldf) {
+                          float *f, lw_step step) {
     int bad = 0;
     for (int64_t w = 0, j = 0; j < p->n; w++, j += p->window) {
         int64_t end = p->n - j < p->window ? p->n : j + p->window;
-        bad |= finish_window(activation, range, p, f, ldf, w, j, end);
+        bad |= finish_window(activation, range, p, f, step, w, j, end);
     }
     return bad;
 }
 
 /* Each range compiles to its own loops. */
 INLINE lw_status finish_rows(const lw_activation activation, const lw_post *p, float *f,
-                             ptrdiff_t ldf) {
+                             lw_step step) {
     int bad = 0;
     range range = range_of(p->activation, p->lo, p->hi, p->zero_point);
     if (!p->q)
-        finish_plain(activation, p, f, ldf);
+        finish_plain(activation, p, f, step);
     else if (range == SIGNED)
-        bad = finish_windows(activation, SIGNED, p, f, ldf);
+        bad = finish_windows(activation, SIGNED, p, f, step);
     else if (range == NONNEGATIVE)
-        bad = finish_windows(activation, NONNEGATIVE, p, f, ldf);
+        bad = finish_windows(activation, NONNEGATIVE, p, f, step);
     else
-        bad = finish_windows(activation, CLAMPED, p, f, ldf);
+        bad = finish_windows(activation, CLAMPED, p, f, step);
     return bad ? LW_NONFINITE : LW_OK;
 }
 
-static lw_status finish_floored(const lw_post *p, float *f, ptrdiff_t ldf) {
+static lw_status finish_floored(const lw_post *p, float *f, lw_step step) {
     int bad;
     if (p->activation != LW_NONE)
-        bad = finish_direct(NONNEGATIVE, p, f, ldf);
+        bad = finish_direct(NONNEGATIVE, p, f, step);
     else if (p->zero_point)
-        bad = finish_direct(SIGNED, p, f, ldf);
+        bad = finish_direct(SIGNED, p, f, step);
     else
-        bad = finish_direct(CLAMPED, p, f, ldf);
+        bad = finish_direct(CLAMPED, p, f, step);
     return bad ? LW_NONFINITE : LW_OK;
 }
 
-static lw_status finish(const lw_post *p, float *f, ptrdiff_t ldf) {
-    if (is_direct(p)) return finish_floored(p, f, ldf);
+static lw_status finish(const lw_post *p, float *f, lw_step step) {
+    if (is_direct(p)) return finish_floored(p, f, step);
     if (p->activation == LW_RELU && p->q && !p->zero_point && !p->dst) /* levels have a floor */
-        return finish_windows(LW_NONE, NONNEGATIVE, p, f, ldf) ? LW_NONFINITE : LW_OK;
+        return finish_windows(LW_NONE, NONNEGATIVE, p, f, step) ? LW_NONFINITE : LW_OK;
     switch (p->activation) { /* each case compiles to its own loop */
-    case LW_RELU: return finish_rows(LW_RELU, p, f, ldf);
-    case LW_CLIP: return finish_rows(LW_CLIP, p, f, ldf);
-    case LW_LEAKY: return finish_rows(LW_LEAKY, p, f, ldf);
-    case LW_HARDSWISH: return finish_rows(LW_HARDSWISH, p, f, ldf);
-    case LW_SILU: return finish_rows(LW_SILU, p, f, ldf);
-    default: return finish_rows(LW_NONE, p, f, ldf);
+    case LW_RELU: return finish_rows(LW_RELU, p, f, step);
+    case LW_CLIP: return finish_rows(LW_CLIP, p, f, step);
+    case LW_LEAKY: return finish_rows(LW_LEAKY, p, f, step);
+    case LW_HARDSWISH: return finish_rows(LW_HARDSWISH, p, f, step);
+    case LW_SILU: return finish_rows(LW_SILU, p, f, step);
+    default: return finish_rows(LW_NONE, p, f, step);
     }
 }
 

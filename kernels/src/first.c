@@ -11,8 +11,8 @@ struct lw_first_plan {
     const lw_conv_args *g;
     lw_first_args args;
     int32_t *piece;
-    float *sb, *bias;  /* (panels + 1, nr) */
-    uint8_t *patches;  /* per worker, `apart` bytes apart: patches of lw_first_args, then scaled */
+    float *sb, *bias; /* (panels + 1, nr) */
+    uint8_t *patches; /* per worker, `apart` bytes apart: patches of lw_first_args, then scaled */
     int64_t patch_bytes, apart;
 };
 
@@ -98,16 +98,15 @@ lw_status lw_first_run(lw_first_plan *p, int64_t task, int worker) {
     const lw_conv_args *g = p->g;
     const lw_tensor *src = g->src, *dst = g->dst_q;
     int64_t n = task / g->oh, y = task % g->oh;
-    int64_t from = pixel_at(src, n, y * g->stride_h - g->pad_top + src->top,
-                            src->left - g->pad_left);
+    int64_t from =
+        pixel_at(src, n, y * g->stride_h - g->pad_top + src->top, src->left - g->pad_left);
     int64_t to = pixel_at(dst, n, y + dst->top, dst->left);
     lw_first_args a = p->args;
     a.patch = p->patches + worker * p->apart;
     a.scaled = (float *)(void *)(a.patch + p->patch_bytes);
-    return g->weights->isa->first(&a, g->ow, src->q + from * src->pixel_bytes,
-                                  src->image_scale ? src->image_scale[n] : 1.0f,
-                                  dst->q + to * dst->pixel_bytes,
-                                  dst->scale + to * dst->pixel_windows);
+    return g->weights->isa->first(
+        &a, g->ow, src->q + from * src->pixel_bytes, src->image_scale ? src->image_scale[n] : 1.0f,
+        dst->q + to * dst->pixel_bytes, dst->scale + to * dst->pixel_windows);
 }
 
 void lw_first_destroy(lw_first_plan *p) {

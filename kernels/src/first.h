@@ -74,15 +74,15 @@ INLINE void first_levels(const int mr, const int nv, const int zero_point, vf f[
     UNROLLED (i, mr) { /* two pixels at a time; the last one alone, twice */
         UNROLLED (v, 2) l[i % 2 * 2 + v] = to_levels(0, zero_point, f[i][v], vf_set(factor[i]));
         if (i % 2 == 0 && i + 1 == mr) l[2] = l[0], l[3] = l[1];
-        if (i % 2 || i + 1 == mr) vi_store22_u8(q + i / 2 * 2 * step, q + i * step, l);
+        if (i % 2 || i + 1 == mr) vi_store4_u8_parts(2, q + i / 2 * 2 * step, i % 2 ? step : 0, l);
     }
 }
 
 /* A window of mr pixels: the channels of np panels from `first` on. Everything stays in registers
  * until it is levels. Channels that fill up the last panel are 0 by sb and bias. */
-INLINE int first_tile(const int mr, const int np, const lw_activation activation,
-                      const range range, const lw_first_args *a, const uint8_t *p, int64_t first,
-                      uint8_t *q, float *s) {
+INLINE int first_tile(const int mr, const int np, const lw_activation activation, const range range,
+                      const lw_first_args *a, const uint8_t *p, int64_t first, uint8_t *q,
+                      float *s) {
     const int nv = np * NV;
     const int64_t n = a->oc - first < a->window ? a->oc - first : a->window;
     const int64_t apart = n > NR ? a->panel_bytes : 0; /* without a second panel: any bytes */
@@ -125,7 +125,8 @@ INLINE int first_tile(const int mr, const int np, const lw_activation activation
 
 /* ---- rows of pixels ----------------------------------------------------------------------- */
 
-/* Pixels of the next tile, which begins at *at or before: the last ones of a row may be done twice. */
+/* Pixels of the next tile, which begins at *at or before: the last ones of a row may be done twice.
+ */
 INLINE int tile_pixels(const int many, const int few, int64_t n, int64_t *at) {
     int64_t left = n - *at;
     int count = left > 2 * few ? many : few;
@@ -136,8 +137,8 @@ INLINE int tile_pixels(const int many, const int few, int64_t n, int64_t *at) {
 /* The pixels of the next tile are gathered before this one is summed up: the moves overlap with the
  * dots that wait in the queue, and are in the cache when they are read. */
 INLINE lw_status first_row(const int np, const lw_activation activation, const range range,
-                           const lw_first_args *a, int64_t n, const uint8_t *src,
-                           uint8_t *q, float *s) {
+                           const lw_first_args *a, int64_t n, const uint8_t *src, uint8_t *q,
+                           float *s) {
     const int many = FIRST / np, few = FIRST / np >= 7 ? 4 / np : 1;
     uint8_t *now = a->patch, *next = now + FIRST * LW_PATCH;
     int64_t at = 0, window = a->window < a->oc ? a->window : a->oc;
@@ -165,9 +166,8 @@ INLINE lw_status first_row(const int np, const lw_activation activation, const r
 #define FIRST_OF(activation, range)                                                                \
     static lw_status first_##activation##_##range(const lw_first_args *a, int64_t n,               \
                                                   const uint8_t *src, uint8_t *q, float *s) {      \
-        return a->window <= NR || a->oc <= NR                                                      \
-                   ? first_row(1, activation, range, a, n, src, q, s)                              \
-                   : first_row(2, activation, range, a, n, src, q, s);                             \
+        return a->window <= NR || a->oc <= NR ? first_row(1, activation, range, a, n, src, q, s)   \
+                                              : first_row(2, activation, range, a, n, src, q, s);  \
     }
 FIRST_OF(LW_NONE, SIGNED)
 FIRST_OF(LW_NONE, CLAMPED)

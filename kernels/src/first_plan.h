@@ -9,7 +9,8 @@ lw_patches lw_patches_of(const lw_conv_args *args);
 
 typedef struct lw_first_plan lw_first_plan;
 
-/* Whether lw_first_create takes the layer: weights of gathered pixels, and a quantized result alone. */
+/* Whether lw_first_create takes the layer: weights of gathered pixels, and a quantized result
+ * alone. */
 int lw_first_takes(const lw_conv_args *args);
 
 /* args must stay where they are. NULL and *status on failure. */

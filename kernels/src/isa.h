@@ -7,7 +7,8 @@
 enum {
     LW_MR_MAX = 14,
     LW_FINISH_ROWS = 64,
-    LW_PATCH = 256,       /* bytes from one gathered pixel of a first layer to the next */
+    LW_DEPTHWISE_ROW = 3,
+    LW_PATCH = 256, /* bytes from one gathered pixel of a first layer to the next */
     LW_PATCH_PIECES = 64
 };
 
@@ -72,30 +73,44 @@ typedef struct lw_post {
 typedef void lw_dot(int windows, const lw_win *win, const lw_pixels *from, const uint8_t *b,
                     const lw_out *out);
 
-/* ratio[i] = rint(scale[i] * factor); both are padded to whole vectors. */
+/* ratio[i] = R[i] + (R[i + 1] << 16), R[i] = rint(scale[i] * factor); both are padded to whole
+ * vectors, scale by one number more. */
 typedef void lw_ratios(int64_t n, const float *scale, float factor, int32_t *ratio);
 
-/* For n pixels, the 16-bit values (lw.h) of 2 * vw channels of two source rows, side by side:
- * out (n, 2 * vw). ratio holds R of a and of b in its halves. Reads 2 * vw bytes of each pixel. */
-typedef void lw_pair_rows(int n, const uint8_t *a, const uint8_t *b, ptrdiff_t pixel_bytes,
-                          const int32_t *ratio, int zero_point, int32_t *out);
+/* The 16-bit values (lw.h) of up to four vectors of channels of n pairs of pixels:
+ * out (n, vectors * vw), the value of the first in the lower half of a lane, that of the second in
+ * the upper one; ratio holds R of both likewise. Reads 4 * vw bytes of each pixel. */
+typedef struct lw_pairs {
+    int64_t n,
+        whole; /* the first `whole` have a second pixel, in the others it is the first again */
+    const uint8_t *a;
+    ptrdiff_t next, step; /* bytes to the second pixel; to the next pair */
+    const int32_t *ratio; /* ratio_step ints apart */
+    ptrdiff_t ratio_step;
+    int vectors, zero_point;
+    int32_t *out;
+} lw_pairs;
 
-/* One vector of channels of one or two rows of depthwise_columns output pixels. */
+typedef void lw_pair_pixels(const lw_pairs *pairs);
+
+/* Vectors of channels, side by side in all that is named, of output pixels side by side. */
 typedef struct lw_depthwise_args {
-    int64_t pairs, kw;
-    const int32_t *const *p; /* pairs of source rows; the first of the first column lies at `at` */
-    ptrdiff_t at, step, tap; /* ints; from column to column, from tap to tap */
-    const int32_t *w;        /* (pairs, kw, rows, vw) pairs of weights */
+    int vectors;
+    int64_t kh, taps;        /* pairs of a row */
+    const int32_t *const *p; /* source rows in pairs; the first of the first column lies at `at` */
+    ptrdiff_t at, step, tap; /* ints; from pair to pair of output columns, and of taps */
+    const int32_t *w;        /* (kh, taps, outputs of a pair, vw), or as a kernel says */
+    ptrdiff_t w_step;        /* from vector to vector */
     const float *scale, *bias;
-    float *y; /* fma(sum, scale, bias); pixels ldy, rows `row` floats apart */
+    ptrdiff_t columns; /* filled up to the kernel's step */
+    float *y;          /* (columns, ldy): fma(sum, scale, bias); a second row lies `row` on */
     ptrdiff_t ldy, row;
 } lw_depthwise_args;
 
 typedef void lw_depthwise(const lw_depthwise_args *args);
 
-/* Rows of sums f, ldf apart, line after line, become y; f may be overwritten. Reads up to one
- * vector beyond n. */
-typedef lw_status lw_finish(const lw_post *post, float *f, ptrdiff_t ldf);
+/* Sums f become y; f may be overwritten. Reads up to one vector beyond n. */
+typedef lw_status lw_finish(const lw_post *post, float *f, lw_step step);
 
 /* Rows of n floats, ldx apart, to rows of q, ldq bytes apart, and of scale, lds floats apart. */
 typedef lw_status lw_quantize(int64_t rows, const float *x, ptrdiff_t ldx, int64_t n,
@@ -110,8 +125,8 @@ typedef int32_t lw_largest(const float *x, int64_t n);
 typedef void lw_planes(const float *x, int64_t stride, int64_t c, int64_t n, float factor,
                        uint8_t *q);
 
-/* The taps of an output pixel as one run of bytes: `pieces` runs of `bytes`, piece[i] bytes from its
- * first tap. Pixels are `step` bytes apart, the runs made of them ld. */
+/* The taps of an output pixel as one run of bytes: `pieces` runs of `bytes`, piece[i] bytes from
+ * its first tap. Pixels are `step` bytes apart, the runs made of them ld. */
 typedef struct lw_patches {
     const int32_t *piece;
     int pieces, bytes;
@@ -133,8 +148,8 @@ typedef struct lw_first_args {
     int64_t window; /* of the result: as many channels as one or two panels, or all */
     int zero_point;
     ptrdiff_t q_step, s_step; /* bytes and scales from one output pixel to the next */
-    uint8_t *patch; /* scratch: (2, first_pixels, LW_PATCH) and LW_SLACK */
-    float *scaled;  /* scratch, zero: as long as sb */
+    uint8_t *patch;           /* scratch: (2, first_pixels, LW_PATCH) and LW_SLACK */
+    float *scaled;            /* scratch, zero: as long as sb */
 } lw_first_args;
 
 /* n output pixels side by side, at least first_pixels; scale: of the image. */
@@ -175,8 +190,10 @@ struct lw_isa {
     lw_dot *narrow[LW_MODES][LW_MR_MAX];
     int depthwise_columns;
     lw_ratios *ratios;
-    lw_pair_rows *pair_rows;
-    lw_depthwise *depthwise[2][2]; /* [rows - 1][3x3] */
+    lw_pair_pixels *pairs;
+    /* [outputs of a pair - 1][taps, adjacent as columns are; 0: any taps] */
+    lw_depthwise *depthwise[2][LW_DEPTHWISE_ROW + 1];
+    lw_depthwise *depthwise_3x3, *depthwise_winograd;
     lw_finish *finish;
     lw_quantize *quantize;
     lw_largest *largest;

@@ -110,13 +110,11 @@ static lw_status plan_dense(lw_weights *w, const source *s, size_t *bytes) {
     w->list_count = lists;
     for (int64_t l = 0; l < lists; l++) {
         int64_t g0 = l * s->merge, g1 = min64(g0 + s->merge, w->groups);
-        int64_t count =
-            cut_list(w, s, g0 * s->icg, g1 * s->icg, w->chunks + w->chunk_count, &one);
+        int64_t count = cut_list(w, s, g0 * s->icg, g1 * s->icg, w->chunks + w->chunk_count, &one);
         w->lists[l] = (lw_list){w->chunk_count, count};
         w->chunk_count += count;
         for (int64_t n0 = g0 * s->ocg; n0 < g1 * s->ocg; n0 += nr, offset += one)
-            w->panels[w->panel_count++] =
-                (lw_panel){n0, min64(nr, g1 * s->ocg - n0), l, offset};
+            w->panels[w->panel_count++] = (lw_panel){n0, min64(nr, g1 * s->ocg - n0), l, offset};
     }
     *bytes = offset;
     return LW_OK;
@@ -198,16 +196,19 @@ lw_weights *lw_weights_create(const lw_isa *isa, const lw_weights_args *a, const
     w->window = a->window ? min64(a->window, a->ic) : a->ic, w->weight_window = a->weight_window;
     w->zero_point = a->zero_point;
     w->mode = !a->window ? LW_C : a->weight_window ? LW_AW : LW_A;
-    source s = {.qw = a->qw, .scale = a->scale, .icg = a->ic / a->groups,
-                .ocg = a->oc / a->groups, .taps = a->kh * a->kw};
+    source s = {.qw = a->qw,
+                .scale = a->scale,
+                .icg = a->ic / a->groups,
+                .ocg = a->oc / a->groups,
+                .taps = a->kh * a->kw};
     w->patches = w->mode == LW_C && a->groups == 1 && a->ic < 4 && s.taps > 1;
     if (w->patches) { /* as a product of all taps: qw has them in this order */
         s.icg *= s.taps, s.taps = 1;
         w->window = s.icg;
     }
     s.merge = merged_groups(w, &s);
-    w->depthwise = a->groups > 1 && s.icg == 1 && s.ocg == 1 && w->mode != LW_C &&
-                   s.taps <= LW_DEPTHWISE_TAPS;
+    w->depthwise =
+        a->groups > 1 && s.icg == 1 && s.ocg == 1 && w->mode != LW_C && s.taps <= LW_DEPTHWISE_TAPS;
     *status = plan_weights(w, &s);
     if (*status == LW_OK && blob && blob_bytes != w->bytes) *status = LW_INVALID;
     if (*status == LW_OK) {

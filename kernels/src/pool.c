@@ -57,9 +57,9 @@ struct lw_pool {
     pthread_mutex_t sleep;      /* guards the two conditions */
     pthread_cond_t work, done;
     atomic_int sleepers, caller_sleeps;
-    atomic_uint epoch;    /* one more for every run */
-    atomic_int busy;      /* workers that have not ended this run */
-    share *shares;        /* one for each thread */
+    atomic_uint epoch; /* one more for every run */
+    atomic_int busy;   /* workers that have not ended this run */
+    share *shares;     /* one for each thread */
     lw_task *task;
     void *context;
     worker *workers;

@@ -130,7 +130,8 @@ static void largest_task(void *context, int64_t plane, int worker) {
     (void)worker;
     int64_t pixels = j->t->h * j->t->w;
     int found = j->isa->largest(j->x + plane * pixels, pixels), held = atomic_load(&j->largest);
-    while (found > held && !atomic_compare_exchange_weak(&j->largest, &held, found)) {}
+    while (found > held && !atomic_compare_exchange_weak(&j->largest, &held, found)) {
+    }
 }
 
 static void planes_task(void *context, int64_t y, int worker) {

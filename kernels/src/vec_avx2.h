@@ -3,6 +3,7 @@
  * 32767), but takes three of its four instructions from the two multipliers, where widening takes
  * two: 134 to 148 GOP/s on one core of Zen 4. */
 #include <immintrin.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -54,10 +55,12 @@ static inline vi vi_set(int32_t a) { return _mm256_set1_epi32(a); }
 static inline vi vi_load(const int32_t *p) { return _mm256_loadu_si256((const void *)p); }
 static inline void vi_store(int32_t *p, vi x) { _mm256_storeu_si256((void *)p, x); }
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
+static inline vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 static inline vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
 static inline vi vi_max(vi a, vi b) { return _mm256_max_epi32(a, b); }
 static inline vi vi_min(vi a, vi b) { return _mm256_min_epi32(a, b); }
 static inline vi vi_shl23(vi a) { return _mm256_slli_epi32(a, 23); }
+static inline vi vi_shl16(vi a) { return _mm256_slli_epi32(a, 16); }
 static inline int32_t vi_hmax(vi a) {
     __m128i m = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
@@ -81,8 +84,9 @@ static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
 }
 /* Three bytes of each lane. */
 static inline void vi_store_u24(uint8_t *p, vi x) {
-    const __m256i squeeze = _mm256_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1,
-                                             0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1);
+    const __m256i squeeze =
+        _mm256_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1, 0, 1, 2, 4, 5, 6,
+                         8, 9, 10, 12, 13, 14, -1, -1, -1, -1);
     __m256i y = _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(x, squeeze),
                                             _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 3, 7));
     _mm_storeu_si128((void *)p, _mm256_castsi256_si128(y));
@@ -101,32 +105,47 @@ static inline vi vi_hmax_rows(const vi *m) {
 }
 
 /* Packing works inside 128-bit lanes: its groups of four bytes are put into order. */
+static inline vi vi4_u8(const vi *x) {
+    vi order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    vi s = _mm256_packus_epi16(_mm256_packs_epi32(x[0], x[1]), _mm256_packs_epi32(x[2], x[3]));
+    return _mm256_permutevar8x32_epi32(s, order);
+}
 static inline void vi_store4_u8(uint8_t *p, const vi *x) {
-    vi order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    vi s = _mm256_packus_epi16(_mm256_packs_epi32(x[0], x[1]), _mm256_packs_epi32(x[2], x[3]));
-    _mm256_storeu_si256((void *)p, _mm256_permutevar8x32_epi32(s, order));
+    _mm256_storeu_si256((void *)p, vi4_u8(x));
+}
+/* The same in 1, 2 or 4 parts, step bytes apart. */
+static inline void vi_store4_u8_parts(const int parts, uint8_t *p, ptrdiff_t step, const vi *x) {
+    vi s = vi4_u8(x);
+    __m128i lower = _mm256_castsi256_si128(s), upper = _mm256_extracti128_si256(s, 1);
+    if (parts == 1) _mm256_storeu_si256((void *)p, s);
+    if (parts == 2) {
+        _mm_storeu_si128((void *)p, lower);
+        _mm_storeu_si128((void *)(p + step), upper);
+    }
+    if (parts == 4) {
+        _mm_storel_epi64((void *)p, lower);
+        _mm_storel_epi64((void *)(p + step), _mm_unpackhi_epi64(lower, lower));
+        _mm_storel_epi64((void *)(p + 2 * step), upper);
+        _mm_storel_epi64((void *)(p + 3 * step), _mm_unpackhi_epi64(upper, upper));
+    }
 }
 
-/* Two vectors each. */
-static inline void vi_store22_u8(uint8_t *p, uint8_t *q, const vi *x) {
-    vi order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    vi s = _mm256_packus_epi16(_mm256_packs_epi32(x[0], x[1]), _mm256_packs_epi32(x[2], x[3]));
-    s = _mm256_permutevar8x32_epi32(s, order);
-    _mm_storeu_si128((void *)p, _mm256_castsi256_si128(s));
-    _mm_storeu_si128((void *)q, _mm256_extracti128_si256(s, 1));
-}
-
+static inline vi v16_add(vi a, vi b) { return _mm256_add_epi16(a, b); }
 static inline vi v16_sub(vi a, vi b) { return _mm256_sub_epi16(a, b); }
-static inline vi v16_mulhrs(vi a, vi b) { return _mm256_mulhrs_epi16(a, b); }
-static inline vi shifted(const uint8_t *p) {
-    return _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)p)), 7);
-}
-/* A lane holds one channel of a and of b, bytes shifted left by 7; 16 channels. */
-static inline void v16_pairs(const uint8_t *a, const uint8_t *b, vi *pair) {
-    vi x = shifted(a), y = shifted(b);
-    vi lower = _mm256_unpacklo_epi16(x, y), upper = _mm256_unpackhi_epi16(x, y);
-    pair[0] = _mm256_permute2x128_si256(lower, upper, 0x20);
-    pair[1] = _mm256_permute2x128_si256(lower, upper, 0x31);
+/* (x * by) >> 16 */
+static inline vi v16_scaled(vi x, vi by) { return _mm256_mulhi_epi16(x, by); }
+static inline vi v16_scaled_unsigned(vi x, vi by) { return _mm256_mulhi_epu16(x, by); }
+/* A lane holds one channel of a and of b, bytes shifted left by 8; 32 channels. Unpacking works
+ * inside 128-bit lanes: what must become adjacent is brought there first. */
+static inline void v16_pairs(const int vectors, const uint8_t *a, const uint8_t *b, vi *pair) {
+    vi order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7), zero = _mm256_setzero_si256();
+    vi x = _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const void *)a), order);
+    vi y = _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const void *)b), order);
+    vi lower = _mm256_unpacklo_epi8(x, y), upper = _mm256_unpackhi_epi8(x, y);
+    pair[0] = _mm256_unpacklo_epi8(zero, lower);
+    if (vectors > 1) pair[1] = _mm256_unpackhi_epi8(zero, lower);
+    if (vectors > 2) pair[2] = _mm256_unpacklo_epi8(zero, upper);
+    if (vectors > 3) pair[3] = _mm256_unpackhi_epi8(zero, upper);
 }
 
 #ifndef LW_AVX_VNNI

@@ -3,6 +3,7 @@
  * The instruction is wrapped in asm because gcc 12 copies and spills accumulators around the
  * intrinsic when the tile fills the register file. */
 #include <immintrin.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -50,10 +51,12 @@ static inline vi vi_set(int32_t a) { return _mm512_set1_epi32(a); }
 static inline vi vi_load(const int32_t *p) { return _mm512_loadu_si512(p); }
 static inline void vi_store(int32_t *p, vi x) { _mm512_storeu_si512(p, x); }
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 static inline vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
 static inline vi vi_min(vi a, vi b) { return _mm512_min_epi32(a, b); }
 static inline vi vi_shl23(vi a) { return _mm512_slli_epi32(a, 23); }
+static inline vi vi_shl16(vi a) { return _mm512_slli_epi32(a, 16); }
 static inline int32_t vi_hmax(vi a) { return _mm512_reduce_max_epi32(a); }
 static inline vi vi_from_u8(const uint8_t *p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
@@ -95,8 +98,7 @@ static inline vi vi_hmax_rows(const vi *m) {
                                 _mm512_shuffle_i32x4(m[e], m[4 + e], 0xee));
         vi r = _mm512_max_epi32(_mm512_shuffle_i32x4(m[8 + e], m[12 + e], 0x44),
                                 _mm512_shuffle_i32x4(m[8 + e], m[12 + e], 0xee));
-        v[e] =
-            _mm512_max_epi32(_mm512_shuffle_i32x4(p, r, 0x88), _mm512_shuffle_i32x4(p, r, 0xdd));
+        v[e] = _mm512_max_epi32(_mm512_shuffle_i32x4(p, r, 0x88), _mm512_shuffle_i32x4(p, r, 0xdd));
     }
     vi a = _mm512_max_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
     vi b = _mm512_max_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
@@ -104,19 +106,26 @@ static inline vi vi_hmax_rows(const vi *m) {
 }
 
 /* Packing works inside 128-bit lanes: its groups of four bytes are put into order. */
-static inline void vi_store4_u8(uint8_t *p, const vi *x) {
+static inline vi vi4_u8(const vi *x) {
     vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     vi s = _mm512_packus_epi16(_mm512_packs_epi32(x[0], x[1]), _mm512_packs_epi32(x[2], x[3]));
-    _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, s));
+    return _mm512_permutexvar_epi32(order, s);
 }
-
-/* Two vectors each. */
-static inline void vi_store22_u8(uint8_t *p, uint8_t *q, const vi *x) {
-    vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    vi s = _mm512_packus_epi16(_mm512_packs_epi32(x[0], x[1]), _mm512_packs_epi32(x[2], x[3]));
-    s = _mm512_permutexvar_epi32(order, s);
-    _mm256_storeu_si256((void *)p, _mm512_castsi512_si256(s));
-    _mm256_storeu_si256((void *)q, _mm512_extracti64x4_epi64(s, 1));
+static inline void vi_store4_u8(uint8_t *p, const vi *x) { _mm512_storeu_si512(p, vi4_u8(x)); }
+/* The same in 1, 2 or 4 parts, step bytes apart. */
+static inline void vi_store4_u8_parts(const int parts, uint8_t *p, ptrdiff_t step, const vi *x) {
+    vi s = vi4_u8(x);
+    if (parts == 1) _mm512_storeu_si512(p, s);
+    if (parts == 2) {
+        _mm256_storeu_si256((void *)p, _mm512_castsi512_si256(s));
+        _mm256_storeu_si256((void *)(p + step), _mm512_extracti64x4_epi64(s, 1));
+    }
+    if (parts == 4) {
+        _mm_storeu_si128((void *)p, _mm512_castsi512_si128(s));
+        _mm_storeu_si128((void *)(p + step), _mm512_extracti32x4_epi32(s, 1));
+        _mm_storeu_si128((void *)(p + 2 * step), _mm512_extracti32x4_epi32(s, 2));
+        _mm_storeu_si128((void *)(p + 3 * step), _mm512_extracti32x4_epi32(s, 3));
+    }
 }
 
 static inline vi v_dot4(vi c, va a, vb b) {
@@ -134,17 +143,30 @@ static inline vi vi_dot2(vi c, vi a, vi w) { /* two s16 * s16 products per lane 
     __asm__("vpdpwssd %2, %1, %0" : "+v"(c) : "v"(a), "v"(w));
     return c;
 }
+static inline vi v16_add(vi a, vi b) { return _mm512_add_epi16(a, b); }
 static inline vi v16_sub(vi a, vi b) { return _mm512_sub_epi16(a, b); }
-static inline vi v16_mulhrs(vi a, vi b) { return _mm512_mulhrs_epi16(a, b); }
-static inline vi shifted(const uint8_t *p) {
-    return _mm512_slli_epi16(_mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)p)), 7);
+/* (x * by) >> 16 */
+static inline vi v16_scaled(vi x, vi by) { return _mm512_mulhi_epi16(x, by); }
+static inline vi v16_scaled_unsigned(vi x, vi by) { return _mm512_mulhi_epu16(x, by); }
+static inline vi load_u8(const int vectors, const uint8_t *p) {
+    return vectors > 2 ? _mm512_loadu_si512(p)
+                       : _mm512_castsi256_si512(_mm256_loadu_si256((const void *)p));
 }
-/* A lane holds one channel of a and of b, bytes shifted left by 7; 32 channels. */
-static inline void v16_pairs(const uint8_t *a, const uint8_t *b, vi *pair) {
-    static const uint16_t order[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
-                                       8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
-    vi lower = _mm512_loadu_si512(order), upper = _mm512_add_epi16(lower, _mm512_set1_epi16(16));
-    vi x = shifted(a), y = shifted(b);
-    pair[0] = _mm512_permutex2var_epi16(x, lower, y);
-    pair[1] = _mm512_permutex2var_epi16(x, upper, y);
+/* A lane holds one channel of a and of b, bytes shifted left by 8; 64 channels. Unpacking works
+ * inside 128-bit lanes: what must become adjacent is brought there first. */
+static inline void v16_pairs(const int vectors, const uint8_t *a, const uint8_t *b, vi *pair) {
+    vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    vi zero = _mm512_setzero_si512();
+    if (vectors == 1) {
+        pair[0] = _mm512_or_si512(_mm512_slli_epi32(vi_from_u8(a), 8),
+                                  _mm512_slli_epi32(vi_from_u8(b), 24));
+        return;
+    }
+    vi x = _mm512_permutexvar_epi32(order, load_u8(vectors, a));
+    vi y = _mm512_permutexvar_epi32(order, load_u8(vectors, b));
+    vi lower = _mm512_unpacklo_epi8(x, y), upper = _mm512_unpackhi_epi8(x, y);
+    pair[0] = _mm512_unpacklo_epi8(zero, lower);
+    if (vectors > 1) pair[1] = _mm512_unpackhi_epi8(zero, lower);
+    if (vectors > 2) pair[2] = _mm512_unpacklo_epi8(zero, upper);
+    if (vectors > 3) pair[3] = _mm512_unpackhi_epi8(zero, upper);
 }

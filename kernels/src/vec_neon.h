@@ -3,6 +3,7 @@
  * sdot takes signed activations, so 128 is taken off each by flipping its upper bit, and comp makes
  * up for that (LW_A_OFFSET). With LW_I8MM the mixed product sudot takes them as they are. */
 #include <arm_neon.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -61,10 +62,12 @@ static inline vi vi_set(int32_t a) { return vdupq_n_s32(a); }
 static inline vi vi_load(const int32_t *p) { return vld1q_s32(p); }
 static inline void vi_store(int32_t *p, vi x) { vst1q_s32(p, x); }
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
+static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
 static inline vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
 static inline vi vi_max(vi a, vi b) { return vmaxq_s32(a, b); }
 static inline vi vi_min(vi a, vi b) { return vminq_s32(a, b); }
 static inline vi vi_shl23(vi a) { return vshlq_n_s32(a, 23); }
+static inline vi vi_shl16(vi a) { return vshlq_n_s32(a, 16); }
 static inline int32_t vi_hmax(vi a) { return vmaxvq_s32(a); }
 static inline vi vi_from_u8(const uint8_t *p) {
     uint32_t bytes;
@@ -100,11 +103,12 @@ static inline void vi_store4_u8(uint8_t *p, const vi *x) {
     int16x8_t b = vcombine_s16(vqmovn_s32(x[2]), vqmovn_s32(x[3]));
     vst1q_u8(p, vcombine_u8(vqmovun_s16(a), vqmovun_s16(b)));
 }
-static inline void vi_store22_u8(uint8_t *p, uint8_t *q, const vi *x) { /* two vectors each */
-    uint8_t bytes[16];
+/* The same in 1, 2 or 4 parts, step bytes apart. */
+static inline void vi_store4_u8_parts(const int parts, uint8_t *p, ptrdiff_t step, const vi *x) {
+    uint8_t bytes[4 * VW];
     vi_store4_u8(bytes, x);
-    memcpy(p, bytes, 8);
-    memcpy(q, bytes + 8, 8);
+    for (int i = 0; i < parts; i++)
+        memcpy(p + i * step, bytes + i * 4 * VW / parts, (size_t)(4 * VW / parts));
 }
 
 static inline vi vi_dot2(vi c, vi a, vi w) { /* two s16 * s16 products per lane */
@@ -112,18 +116,31 @@ static inline vi vi_dot2(vi c, vi a, vi w) { /* two s16 * s16 products per lane 
     int32x4_t lower = vmull_s16(vget_low_s16(x), vget_low_s16(y));
     return vaddq_s32(c, vpaddq_s32(lower, vmull_high_s16(x, y)));
 }
+static inline vi v16_add(vi a, vi b) {
+    return vreinterpretq_s32_s16(vaddq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)));
+}
 static inline vi v16_sub(vi a, vi b) {
     return vreinterpretq_s32_s16(vsubq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)));
 }
-static inline vi v16_mulhrs(vi a, vi b) {
-    return vreinterpretq_s32_s16(
-        vqrdmulhq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)));
+/* (x * by) >> 16 */
+static inline vi v16_scaled(vi x, vi by) {
+    int16x8_t a = vreinterpretq_s16_s32(x), b = vreinterpretq_s16_s32(by);
+    int16x4_t lower = vshrn_n_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), 16);
+    return vreinterpretq_s32_s16(vshrn_high_n_s32(lower, vmull_high_s16(a, b), 16));
 }
-/* A lane holds one channel of a and of b, bytes shifted left by 7; 8 channels. */
-static inline void v16_pairs(const uint8_t *a, const uint8_t *b, vi *pair) {
-    uint16x8_t x = vshll_n_u8(vld1_u8(a), 7), y = vshll_n_u8(vld1_u8(b), 7);
-    pair[0] = vreinterpretq_s32_u16(vzip1q_u16(x, y));
-    pair[1] = vreinterpretq_s32_u16(vzip2q_u16(x, y));
+static inline vi v16_scaled_unsigned(vi x, vi by) {
+    uint16x8_t a = vreinterpretq_u16_s32(x), b = vreinterpretq_u16_s32(by);
+    uint16x4_t lower = vshrn_n_u32(vmull_u16(vget_low_u16(a), vget_low_u16(b)), 16);
+    return vreinterpretq_s32_u16(vshrn_high_n_u32(lower, vmull_high_u16(a, b), 16));
+}
+/* A lane holds one channel of a and of b, bytes shifted left by 8; 16 channels. */
+static inline void v16_pairs(const int vectors, const uint8_t *a, const uint8_t *b, vi *pair) {
+    uint8x16_t zero = vdupq_n_u8(0), x = vld1q_u8(a), y = vld1q_u8(b);
+    uint8x16_t lower = vzip1q_u8(x, y), upper = vzip2q_u8(x, y);
+    pair[0] = vreinterpretq_s32_u8(vzip1q_u8(zero, lower));
+    if (vectors > 1) pair[1] = vreinterpretq_s32_u8(vzip2q_u8(zero, lower));
+    if (vectors > 2) pair[2] = vreinterpretq_s32_u8(vzip1q_u8(zero, upper));
+    if (vectors > 3) pair[3] = vreinterpretq_s32_u8(vzip2q_u8(zero, upper));
 }
 
 typedef uint8x16_t va; /* u8, or s8 for sdot, of four steps; or of one, in the first lane */

@@ -1,5 +1,6 @@
 /* vec_scalar.h - vectors of one lane: kern.c over this header is the specification. */
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -50,10 +51,12 @@ static inline vi vi_set(int32_t a) { return a; }
 static inline vi vi_load(const int32_t *p) { return *p; }
 static inline void vi_store(int32_t *p, vi x) { *p = x; }
 static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
+static inline vi vi_sub(vi a, vi b) { return (vi)((uint32_t)a - (uint32_t)b); }
 static inline vi vi_and(vi a, vi b) { return a & b; }
 static inline vi vi_max(vi a, vi b) { return a > b ? a : b; }
 static inline vi vi_min(vi a, vi b) { return a < b ? a : b; }
 static inline vi vi_shl23(vi a) { return (vi)((uint32_t)a << 23); }
+static inline vi vi_shl16(vi a) { return (vi)((uint32_t)a << 16); }
 static inline int32_t vi_hmax(vi a) { return a; }
 static inline vi vi_from_u8(const uint8_t *p) { return *p; }
 /* Of levels that are not negative. */
@@ -68,25 +71,34 @@ static inline vi vi_hmax_rows(const vi *m) { return *m; }
 static inline void vi_store4_u8(uint8_t *p, const vi *x) {
     for (int i = 0; i < 4; i++) p[i] = (uint8_t)(x[i] < 0 ? 0 : x[i] > 255 ? 255 : x[i]);
 }
-static inline void vi_store22_u8(uint8_t *p, uint8_t *q, const vi *x) { /* two vectors each */
+/* The same in 1, 2 or 4 parts, step bytes apart. */
+static inline void vi_store4_u8_parts(const int parts, uint8_t *p, ptrdiff_t step, const vi *x) {
     uint8_t bytes[4];
     vi_store4_u8(bytes, x);
-    memcpy(p, bytes, 2);
-    memcpy(q, bytes + 2, 2);
+    for (int i = 0; i < parts; i++)
+        memcpy(p + i * step, bytes + i * 4 / parts, (size_t)(4 / parts));
 }
-/* Pairs of s16 in one lane; those of two rows of bytes, shifted left by 7. */
+/* Pairs of s16 in one lane. */
 static inline vi pair_of(int lower, int upper) {
     return (vi)((uint32_t)(uint16_t)lower | (uint32_t)(uint16_t)upper << 16);
 }
-static inline void v16_pairs(const uint8_t *a, const uint8_t *b, vi *pair) {
-    for (int v = 0; v < 2; v++) pair[v] = pair_of(a[v] << 7, b[v] << 7);
+static inline vi v16_add(vi a, vi b) {
+    return pair_of((int16_t)a + (int16_t)b, (a >> 16) + (b >> 16));
 }
 static inline vi v16_sub(vi a, vi b) {
     return pair_of((int16_t)a - (int16_t)b, (a >> 16) - (b >> 16));
 }
-static inline vi v16_mulhrs(vi a, vi b) { /* (a * b + 2^14) >> 15 */
-    return pair_of(((int16_t)a * (int16_t)b + 0x4000) >> 15,
-                   ((a >> 16) * (b >> 16) + 0x4000) >> 15);
+/* (x * by) >> 16 */
+static inline vi v16_scaled(vi x, vi by) {
+    return pair_of((int16_t)x * (int16_t)by >> 16, (x >> 16) * (by >> 16) >> 16);
+}
+static inline vi v16_scaled_unsigned(vi x, vi by) {
+    uint32_t a = (uint32_t)x, b = (uint32_t)by;
+    return pair_of((int)((a & 0xffff) * (b & 0xffff) >> 16), (int)((a >> 16) * (b >> 16) >> 16));
+}
+/* One channel of a and of b, bytes shifted left by 8; four channels. */
+static inline void v16_pairs(const int vectors, const uint8_t *a, const uint8_t *b, vi *pair) {
+    for (int v = 0; v < vectors; v++) pair[v] = pair_of(a[v] << 8, b[v] << 8);
 }
 static inline vi vi_dot2(vi c, vi a, vi w) {
     return vi_add(c, vi_add((int16_t)a * (int16_t)w, (a >> 16) * (w >> 16)));

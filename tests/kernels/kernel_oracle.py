@@ -89,15 +89,15 @@ def depthwise(case: ConvCase) -> tuple[np.ndarray, np.ndarray]:
         s = scale[n, rows, cols].astype(np.float32)
         largest = s.max(axis=(0, 1))
         seen = largest >= 2.0**-112
-        f = np.divide(np.float32(32767), largest, out=np.zeros_like(largest), where=seen)
-        unit = np.where(seen, largest * (np.float32(256) / np.float32(32767)), np.float32(0))
-        v = ((q[n, rows, cols] << 7) * np.rint(s * f).astype(np.int64) + 2**14) >> 15
+        f = np.divide(np.float32(2**14), largest, out=np.zeros_like(largest), where=seen)
+        unit = np.where(seen, largest * np.float32(2**-7), np.float32(0))
+        v = (q[n, rows, cols] * np.rint(s * f).astype(np.int64)) >> 8
         acc = np.zeros(y[out].shape, np.int64)
         for i, j in np.ndindex(kh, kw):
             taps = v[i * dh :: sh, j * dw :: sw][: acc.shape[0], : acc.shape[1]]
-            acc += taps * qd[:, i, j]
+            acc += 2 * taps * qd[:, i, j]
         y[out] = acc.astype(np.float32).astype(np.float64) * (unit * sb)
-        change[out] = unit.astype(np.float64) * (np.abs(qd).sum(axis=(1, 2)) * sb)
+        change[out] = unit.astype(np.float64) * (3 * np.abs(qd).sum(axis=(1, 2)) * sb)
         if case.weight_window is not None:
             change[out] += LEVELS * unit.astype(np.float64) * kh * kw * sb / 2
     return y, change
