@@ -7,13 +7,15 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from accel import backends
 from accel.errors import DeviceError
-from accel.model import Model
 from accel.order import Order
 from accel.program import Program
+
+if TYPE_CHECKING:
+    from accel.model import Model
 
 ORDER = ("cpu", "mkl", "openvino", "onnxruntime", "fpga", "auto")
 

@@ -11,7 +11,8 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from accel.errors import ModelError
+from accel.errors import ModelError, UnsupportedError
+from accel.tensor_spec import TensorSpec
 
 OPSET = 21  # first opset whose DequantizeLinear has block_size
 LARGE_BYTES = 1 << 12  # constants above this are weights, never shapes
@@ -82,6 +83,20 @@ def known_shape(value: ir.Value) -> tuple[int, ...] | None:
     if shape is None or any(d is None for d in shape):
         return None
     return tuple(d for d in shape if d is not None)
+
+
+def spec_of(value: ir.Value) -> TensorSpec:
+    """The spec of an input or output of a graph."""
+    shape = shape_of(value)
+    if isinstance(value.type, ir.SequenceType | ir.OptionalType):
+        kind = "sequence" if isinstance(value.type, ir.SequenceType) else "optional"
+        raise UnsupportedError(
+            f"input or output {value.name!r} is of type {kind}; expected a tensor: "
+            "split it into tensors before export"
+        )
+    if value.dtype is None:
+        raise ModelError(f"input or output {value.name!r} has no element type")
+    return TensorSpec(value.name or "", shape or (), np.dtype(value.dtype.numpy()))
 
 
 def is_op(node: ir.Node | None, *op_types: str) -> bool:

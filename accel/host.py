@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime as ort
 
 from accel.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 Array = np.ndarray[Any, Any]
 
@@ -30,6 +32,8 @@ def open_session(data: bytes, threads: int, name: str) -> ort.InferenceSession:
     UnsupportedError
         ONNX Runtime cannot run the graph; its own reason is quoted.
     """
+    import onnxruntime as ort  # half of what a program without such a group loads
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -28,7 +28,7 @@ from accel.passes.fold_preprocessing import fold_preprocessing
 from accel.passes.keep_int8 import keep_int8
 from accel.passes.quantize_tables import quantize_tables
 from accel.passes.quantize_weights import quantize_weights
-from accel.tensor_spec import TensorSpec, fix_shapes, spec_of
+from accel.tensor_spec import TensorSpec, fix_shapes
 from accel.workload import Layer, workload_of
 
 Array = np.ndarray[Any, Any]
@@ -107,8 +107,8 @@ class Model:
     def _facts(self) -> _Facts:
         graph_model = self.graph()
         return _Facts(
-            inputs=tuple(spec_of(v) for v in g.data_inputs(graph_model.graph)),
-            outputs=tuple(spec_of(v) for v in graph_model.graph.outputs),
+            inputs=tuple(g.spec_of(v) for v in g.data_inputs(graph_model.graph)),
+            outputs=tuple(g.spec_of(v) for v in graph_model.graph.outputs),
             is_quantized=QUANTIZED_KEY in graph_model.metadata_props,
             windows={
                 node.name or "": window

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from accel.device import Device
 from accel.errors import InputError
-from accel.model import Model
 from accel.program import Array, Arrays, Program
+
+if TYPE_CHECKING:
+    from accel.model import Model
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 

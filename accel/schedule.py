@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from accel.passes.fuse_epilogue import Epilogue
+from accel.epilogue import Epilogue
 
 Array = np.ndarray[Any, Any]
 

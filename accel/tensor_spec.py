@@ -8,10 +8,8 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 
-from accel import graph as g
-from accel.errors import ModelError, UnsupportedError
+from accel.errors import ModelError
 
 MAX_BATCH = 65_536
 MAX_ELEMENTS = 1 << 28  # a file may claim any size; memory is taken for what passes
@@ -24,20 +22,6 @@ class TensorSpec:
     name: str
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
-
-
-def spec_of(value: ir.Value) -> TensorSpec:
-    """The spec of an input or output of a graph."""
-    shape = g.shape_of(value)
-    if isinstance(value.type, ir.SequenceType | ir.OptionalType):
-        kind = "sequence" if isinstance(value.type, ir.SequenceType) else "optional"
-        raise UnsupportedError(
-            f"input or output {value.name!r} is of type {kind}; expected a tensor: "
-            "split it into tensors before export"
-        )
-    if value.dtype is None:
-        raise ModelError(f"input or output {value.name!r} has no element type")
-    return TensorSpec(value.name or "", shape or (), np.dtype(value.dtype.numpy()))
 
 
 def fix_shapes(

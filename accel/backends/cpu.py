@@ -1,17 +1,19 @@
-"""The `cpu` device: our own int8 kernels, ONNX Runtime for operators outside them."""
+"""The `cpu` device: our own int8 kernels, ONNX Runtime for operators outside them.
+
+A program from a file needs no graph: what lowers one is imported where it is first compiled.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from accel import kernels
 from accel.detection.description import to_json
 from accel.device import Device
 from accel.errors import ModelError, UnsupportedError
 from accel.explain import Explanation, Row
-from accel.lower import lower
-from accel.model import Model
 from accel.order import Order
 from accel.packed import PackedFor, shared_weights
 from accel.peak import dot_peak
@@ -20,6 +22,9 @@ from accel.program import Arrays, Program
 from accel.program_file import SavedProgram, write_program
 from accel.saved import SavedModel
 from accel.schedule import Call, HostGroup, ProductCall, Schedule
+
+if TYPE_CHECKING:
+    from accel.model import Model
 
 
 def availability() -> tuple[bool, str]:
@@ -45,6 +50,8 @@ class PlanProgram(Program):
     """
 
     def __init__(self, order: Order, gemm: int | None = None) -> None:
+        from accel.lower import lower
+
         super().__init__(order)
         device, model = order.device, order.model
         if not model.is_quantized:

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from accel import graph as g
+from accel.epilogue import Epilogue
 
 Array = np.ndarray[Any, Any]
 INFINITY = float(np.finfo(np.float32).max)
-
-
-@dataclass(frozen=True)
-class Epilogue:
-    """``y = activation(product + bias + residual)``.
-
-    Attributes
-    ----------
-    bias : float32 (OC,), from an addition behind the node, or None.
-    residual : name of a value of the output's shape, or None.
-    activation : ``none``, ``relu``, ``clip``, ``leaky``, ``hardswish`` or ``silu``.
-    alpha : slope of ``leaky``. lo, hi : bounds of ``clip``.
-    """
-
-    bias: Array | None = None
-    residual: str | None = None
-    activation: str = "none"
-    alpha: float = 0.0
-    lo: float = 0.0
-    hi: float = 0.0
 
 
 def fuse_epilogue(
