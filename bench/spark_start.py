@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from spark_work import CHAIN
 
-import accel
+import accel.model  # as the driver of either job has imported what it uses
 from spark_bridge import local_session, predict
 from spark_bridge.arrow import map_in_arrow
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 
 def rebatch(
@@ -41,7 +40,7 @@ def rebatch(
 
 
 def row_bytes(batch: pa.RecordBatch, columns: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Bytes of each row in `columns`: (rows,) int64; a null row has none."""
+    """Bytes of each row in `columns`: (rows,) int64."""
     total = np.zeros(batch.num_rows, np.int64)
     for name in columns:
         total += _value_bytes(batch.column(name))
@@ -50,15 +49,14 @@ def row_bytes(batch: pa.RecordBatch, columns: Sequence[str]) -> npt.NDArray[np.i
 
 def _value_bytes(array: pa.Array) -> npt.NDArray[np.int64]:
     """Bytes of each value of a binary or list array; the average for lists of lists."""
-    if not is_list(array.type):
-        lengths, width = pc.binary_length(array), 1
-    elif is_list(array.type.value_type):
+    if is_list(array.type) and is_list(array.type.value_type):
         return np.full(len(array), array.nbytes // max(1, len(array)), np.int64)
-    else:
-        lengths, width = pc.list_value_length(array), array.type.value_type.bit_width // 8
-    counted = pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
-    found: npt.NDArray[np.int64] = counted.astype(np.int64) * width
-    return found
+    width = array.type.value_type.bit_width // 8 if is_list(array.type) else 1
+    if not len(array):
+        return np.empty(0, np.int64)
+    kind = np.int64 if str(array.type).startswith("large_") else np.int32
+    ends = np.frombuffer(array.buffers()[1], kind)[array.offset :][: len(array) + 1]
+    return np.diff(ends).astype(np.int64) * width
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
-from pyspark.sql.types import DataType, StructField, StructType
+from pyspark.sql.types import StructType
 
 from accel.detection.spec import MAX_BOXES
 from accel.detector import Detections
@@ -24,11 +24,12 @@ from accel.images import ImageChain
 from spark_bridge import core, worker
 from spark_bridge.arrow import map_in_arrow
 from spark_bridge.batcher import rebatch
+from spark_bridge.columns import offsets
 from spark_bridge.dataframe import check_columns
 from spark_bridge.detection import BOX, FOUND, boxes, framed_row
 from spark_bridge.devices import held_card
 from spark_bridge.query import build_spec
-from spark_bridge.results import ERROR, as_bytes, ddl, errors, offsets, spread
+from spark_bridge.results import ERROR, as_bytes, errors, field, sizes, spread
 from spark_bridge.rows import Array, Row, RowError, image_row, over_good
 from spark_bridge.ship import ModelLike
 from spark_bridge.spec import Spec
@@ -134,7 +135,7 @@ def detect_crop_features(
                     core.raise_first(answers)
                 yield batch.append_column(output, _to_arrow(answers))
 
-    result = StructField(output, DataType.fromDDL(ddl(RESULT)))
+    result = field(output, RESULT)
     return map_in_arrow(df, crop_partition, StructType([*df.schema.fields, result]))
 
 
@@ -240,7 +241,7 @@ def _to_arrow(answers: Sequence[Answer]) -> pa.StructArray:
     good = [answer for answer in answers if not isinstance(answer, RowError)]
     features = [row for _, rows in good for row in rows]
     columns = [*boxes([found for found, _ in good]).flatten(), as_bytes(features),
-               pa.array([row.size for row in features], pa.int32())]  # fmt: skip
+               sizes(features)]  # fmt: skip
     crops = pa.StructArray.from_arrays(columns, fields=list(CROP))
     lists = pa.ListArray.from_arrays(offsets([rows for _, rows in good]), crops)
     return pa.StructArray.from_arrays([spread(lists, answers), errors(answers)],

@@ -12,7 +12,6 @@ from pyspark.sql.types import (
     DataType,
     NumericType,
     StringType,
-    StructField,
     StructType,
 )
 
@@ -21,7 +20,7 @@ from accel.images import ImageChain
 from spark_bridge import core, worker
 from spark_bridge.arrow import MapFunction, map_in_arrow
 from spark_bridge.query import Labels, build_spec
-from spark_bridge.results import ddl, result_type
+from spark_bridge.results import field, result_type
 from spark_bridge.ship import ModelLike
 from spark_bridge.spec import Spec
 
@@ -89,7 +88,7 @@ def predict(
         labels=labels, chain=chain, backend=backend, batch_size=batch_size, threads=threads,
         on_error=on_error, fallback=fallback, meta=meta, min_score=min_score,
     )  # fmt: skip
-    result = StructField(output, DataType.fromDDL(ddl(result_type(task, spec.meta))))
+    result = field(output, result_type(task, spec.meta))
     return map_in_arrow(df, mapper(spec), StructType([*df.schema.fields, result]))
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import accel
 from accel.detection.spec import DetectorSpec
 from accel.detector import Detections, Detector
+from spark_bridge.columns import numbers, text
 from spark_bridge.guard import Arrays
 from spark_bridge.rows import Array, Row
 
@@ -57,6 +58,5 @@ def boxes(found: Sequence[Any]) -> pa.StructArray:
     scores = np.concatenate([np.empty(0, np.float32), *(f.scores for f in found)])
     labels = np.concatenate([np.empty(0, np.int64), *(f.classes for f in found)])
     names = [name for f in found for name in f.names]
-    columns = [*corners.T, scores, labels.astype(np.int32), names]
-    arrays = [pa.array(column, kind) for column, (_, kind) in zip(columns, BOX, strict=True)]
-    return pa.StructArray.from_arrays(arrays, fields=list(pa.struct(BOX)))
+    columns = [*map(numbers, corners.T), numbers(scores), numbers(labels.astype(np.int32))]
+    return pa.StructArray.from_arrays([*columns, text(names)], fields=list(pa.struct(BOX)))

@@ -92,8 +92,8 @@ def compile_rows(
 def chosen_backend(model: accel.Model, settings: Settings, rows: Rows) -> str:
     """The backend all workers use; "auto" is settled here, once.
 
-    The model is compiled for one row, so that a device refuses it before the job starts; those
-    that may take its place are tried too.
+    The model is compiled, so that a device refuses it before the job starts; those that may take
+    its place are tried too.
 
     Raises
     ------
@@ -103,13 +103,22 @@ def chosen_backend(model: accel.Model, settings: Settings, rows: Rows) -> str:
         if name == "auto" and name != settings.backend:
             raise InputError("spark.accel.fallback names 'auto'; expected devices by name")
         open_device(replace(settings, backend=name))  # with its faults: they may be misspelt
-        device = open_device(replace(settings, backend=name, fpga_faults=None))
-        if name != "auto":
-            compile_rows(device, model, rows, batch_size=1)
-    if settings.backend != "auto":
-        return settings.backend
-    program = compile_rows(device, model, rows, settings.batch_size, settings.threads or 1)
-    return program.chosen if isinstance(program, AutoProgram) else device.name
+        program = driver_program(model, replace(settings, backend=name), rows)
+    return program.chosen if isinstance(program, AutoProgram) else settings.backend
+
+
+@lru_cache(maxsize=1)
+def driver_program(model: accel.Model, settings: Settings, rows: Rows) -> accel.Program:
+    """The program of a query as the driver compiles it: on a card without faults. The last one is
+    kept, to be shipped.
+
+    Raises
+    ------
+    DeviceError, ModelError, UnsupportedError
+    """
+    device = open_device(replace(settings, fpga_faults=None))
+    threads = (settings.threads or 1) if settings.backend == "auto" else 1
+    return compile_rows(device, model, rows, settings.batch_size, threads)
 
 
 def is_card(name: str) -> bool:

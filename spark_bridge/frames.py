@@ -11,21 +11,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 from pyspark.sql.streaming.datasource import ReadLimit, ReadMaxRows
 
 from accel.errors import InputError
-from accel.fpga import load_profile
-from spark_bridge.card_receiver import CardReceiver
+from spark_bridge.columns import binary, numbers, read_rows, text
 from spark_bridge.options import count, one_of, read_options
 from spark_bridge.receiver import Receiver, Wire, frame_name
 from spark_bridge.spool import Spool, read_records
 
-READ_ROWS = 32
+if TYPE_CHECKING:
+    from spark_bridge.card_receiver import CardReceiver
+
 NIC_CARD = "alveo-u280"
 SCHEMA = pa.schema([("name", pa.string()), ("number", pa.int64()), ("content", pa.binary())])
 DEFAULTS = {
@@ -173,11 +175,12 @@ class FrameReader(DataSourceStreamReader):
         """Frames of one task, a few at a time."""
         records = read_records(partition.path, partition.start, partition.stop)
         number = partition.number
-        while rows := list(islice(records, READ_ROWS)):
-            names = [frame_name(name) for name, _ in rows]
-            columns = [names, range(number, number + len(rows)), [data for _, data in rows]]
-            arrays = [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)]
-            yield pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+        step = read_rows(self._options.counts["maxFrameBytes"])
+        while rows := list(islice(records, step)):
+            names, contents = zip(*rows, strict=True)
+            counted = np.arange(number, number + len(rows), dtype=np.int64)
+            columns = [text(map(frame_name, names)), numbers(counted), binary(contents)]
+            yield pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
             number += len(rows)
 
     def commit(self, end: dict[str, int]) -> None:
@@ -198,12 +201,19 @@ class FrameReader(DataSourceStreamReader):
             counts = self._options.counts
             spool = Spool(self._options.spool, counts["segmentBytes"], counts["spoolBytes"])
             try:
-                wire = self._options.wire
-                self._running = spool, (CardReceiver if wire.card else Receiver)(wire, spool)
+                self._running = spool, _receiver(self._options.wire, spool)
             except BaseException:
                 spool.close()
                 raise
         return self._running[0]
+
+
+def _receiver(wire: Wire, spool: Spool) -> Receiver | CardReceiver:
+    if wire.card is None:
+        return Receiver(wire, spool)
+    from spark_bridge.card_receiver import CardReceiver  # brings the simulated card
+
+    return CardReceiver(wire, spool)
 
 
 def _parsed(given: Mapping[str, str]) -> Options:
@@ -224,6 +234,8 @@ def _parsed(given: Mapping[str, str]) -> Options:
 
 
 def _check_card(name: str, listen: bool, acknowledge: bool, transport: str) -> None:
+    from accel.fpga import load_profile
+
     if "nic.line_rate" not in load_profile(name):
         raise InputError(f"card {name!r} has no network port; choose another, such as {NIC_CARD!r}")
     if not listen:

@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
+from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.streaming.datasource import ReadLimit, ReadMaxFiles, SupportsTriggerAvailableNow
+from pyspark.sql.types import StructType
 
+from spark_bridge.columns import numbers, read_rows, text
 from spark_bridge.files import open_folder
 from spark_bridge.image_log import File, ImageLog
-from spark_bridge.images import CONTENT, READ_ROWS, list_files, read_contents
+from spark_bridge.images import CONTENT, list_files, read_contents
 from spark_bridge.options import count, one_of, read_options
-from spark_bridge.results import ddl
 from spark_bridge.settings import resolve
 
 DEFAULTS = {
@@ -107,9 +110,9 @@ class ImageSource(DataSource):
         """The format's name."""
         return "accel_images"
 
-    def schema(self) -> str:
+    def schema(self) -> StructType:
         """Columns of a file."""
-        return ", ".join(f"{f.name} {ddl(f.type)}" for f in _parsed(self.options).schema)
+        return from_arrow_schema(_parsed(self.options).schema)
 
     def streamReader(self, schema: object) -> ImageReader:
         """The reader Spark runs beside the driver."""
@@ -155,13 +158,14 @@ class ImageReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         """Files of one task, a few at a time."""
         system, folder = open_folder(self._options.path)
         most, schema = self._options.counts["maxBytes"], self._options.schema
-        for i in range(0, len(partition.files), READ_ROWS):
-            names, sizes = zip(*partition.files[i : i + READ_ROWS], strict=True)
-            labels = [PurePosixPath(name).parent.name for name in names]
-            listed = [names, sizes, labels] if self._options.label else [names, sizes]
-            arrays = [pa.array(c, kind) for c, (_, kind) in zip(listed, LISTED, strict=False)]
-            read = pa.array(read_contents(system, folder, names, most), CONTENT)
-            yield pa.RecordBatch.from_arrays([*arrays, *read.flatten()], schema=schema)
+        step = read_rows(most)
+        for i in range(0, len(partition.files), step):
+            names, sizes = zip(*partition.files[i : i + step], strict=True)
+            listed = [text(names), numbers(np.array(sizes, np.int64))]
+            if self._options.label:
+                listed.append(text(PurePosixPath(name).parent.name for name in names))
+            read = read_contents(system, folder, names, most)
+            yield pa.RecordBatch.from_arrays([*listed, *read], schema=schema)
 
     def commit(self, end: dict[str, int]) -> None:
         """Nothing: the log is small."""

@@ -9,22 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
-from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import DataType, StructField, StructType
+from pyspark.sql.types import StructType
 
 from accel.errors import InputError
 from accel.images import SUFFIXES
 from spark_bridge.arrow import MapFunction, map_in_arrow
+from spark_bridge.columns import binary, read_rows
 from spark_bridge.files import open_folder, read_file
-from spark_bridge.results import ERROR, ddl
+from spark_bridge.results import ERROR, errors, field
 from spark_bridge.rows import RowError
 from spark_bridge.settings import resolve
 
-READ_ROWS = 32
+if TYPE_CHECKING:
+    from pyarrow import fs
+
 PARTITION_BYTES = 128 << 20
 CONTENT = pa.struct([("content", pa.binary()), ("error", ERROR)])
 
@@ -72,7 +74,7 @@ def read_images(
     listed = spark.createDataFrame(rows, "path string, length long, label string")
     count = partitions or _partitions(spark, sum(size for _, size in files))
     listed = listed.repartition(count) if label else listed.drop("label").repartition(count)
-    read = [StructField(f.name, DataType.fromDDL(ddl(f.type))) for f in CONTENT]
+    read = [field(f.name, f.type) for f in CONTENT]
     reader = _reader(system, folder, resolve(spark).max_bytes)
     return map_in_arrow(listed, reader, StructType([*listed.schema.fields, *read]))
 
@@ -107,15 +109,16 @@ def _partitions(spark: SparkSession, total_bytes: int) -> int:
 
 def _reader(system: fs.FileSystem, folder: str, max_bytes: int) -> MapFunction:
     """The function that reads the files of one partition, a few at a time."""
+    step = read_rows(max_bytes)
 
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            for start in range(0, batch.num_rows, READ_ROWS):
-                part = batch.slice(start, READ_ROWS)
+            for start in range(0, batch.num_rows, step):
+                part = batch.slice(start, step)
                 names = part.column("path").to_pylist()
-                rows = pa.array(read_contents(system, folder, names, max_bytes), CONTENT)
-                for i, field in enumerate(CONTENT):
-                    part = part.append_column(field.name, rows.field(i))
+                columns = read_contents(system, folder, names, max_bytes)
+                for kind, column in zip(CONTENT, columns, strict=True):
+                    part = part.append_column(kind.name, column)
                 yield part
 
     return read
@@ -123,14 +126,16 @@ def _reader(system: fs.FileSystem, folder: str, max_bytes: int) -> MapFunction:
 
 def read_contents(
     system: fs.FileSystem, folder: str, names: Iterable[str], max_bytes: int
-) -> list[dict[str, object]]:
-    """`CONTENT` of each file, as dicts."""
-    return [_content(system, f"{folder.rstrip('/')}/{name}", max_bytes) for name in names]
+) -> list[pa.Array]:
+    """The columns `CONTENT` of some files."""
+    found = [_content(system, f"{folder.rstrip('/')}/{name}", max_bytes) for name in names]
+    contents = binary(None if isinstance(content, RowError) else content for content in found)
+    return [contents, errors(found)]
 
 
-def _content(system: fs.FileSystem, path: str, max_bytes: int) -> dict[str, object]:
+def _content(system: fs.FileSystem, path: str, max_bytes: int) -> bytes | RowError:
     """Content of one file, or the error that keeps it out."""
     try:
-        return {"content": read_file(system, path, max_bytes)}
+        return read_file(system, path, max_bytes)
     except RowError as err:
-        return {"error": vars(err)}
+        return err

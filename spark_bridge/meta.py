@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 from pyspark import TaskContext
 
+from spark_bridge.columns import numbers, text
+
 TIMES = ("queue_us", "decode_us", "infer_us")
 META = pa.struct([
     ("device", pa.string()), ("batch", pa.int32()), ("attempt", pa.int32()),
@@ -38,9 +40,9 @@ def meta_column(meta: Meta) -> pa.StructArray:
     context = TaskContext.get()
     attempt = context.attemptNumber() if context is not None else 0
     shares = [
-        pa.array(np.full(rows, seconds * 1e6 / max(1, rows), np.float32))
+        numbers(np.full(rows, seconds * 1e6 / max(1, rows), np.float32))
         for seconds in (meta.queue_s, meta.decode_s, meta.infer_s)
     ]
-    counts = [pa.array(np.full(rows, value, np.int32)) for value in (rows, attempt)]
-    devices = pa.array(meta.devices, pa.string())
+    counts = [numbers(np.full(rows, value, np.int32)) for value in (rows, attempt)]
+    devices = text(meta.devices)
     return pa.StructArray.from_arrays([devices, *counts, *shares], fields=list(META))

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BinaryType, DataType, FloatType, StructField, StructType
@@ -139,6 +138,8 @@ def _compared(block: pa.RecordBatch, queries: Vectors, k: int, metric: str, inde
 
 def _vectors(column: pa.Array, dim: int) -> Vectors:
     """(rows, dim) from bytes or lists."""
+    import pyarrow.compute as pc  # 50 ms of a worker that does not search
+
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         width, flat = 4 * dim, b"".join(column.to_pylist())
         same = pc.all(pc.equal(pc.binary_length(column), width)).as_py()
@@ -212,6 +213,8 @@ def _scores(vectors: Vectors, queries: Vectors, metric: str) -> Vectors:
 
 def _best(found: pa.Table, k: int) -> pa.Table:
     """The k best of each query, by falling score, then by id."""
+    import pyarrow.compute as pc
+
     keys = [("query", "ascending"), ("score", "descending"), ("id", "ascending")]
     ordered = found.take(pc.sort_indices(found, sort_keys=keys))
     query = ordered.column("query").to_numpy()

@@ -1,7 +1,9 @@
-"""Programs packed once for each executor: the first worker compiles and saves, all map the file.
+"""Programs packed once: on the driver, or by the first worker of an executor; all map the file.
 
 What is mapped is shared by the workers of an executor, so a model of 100 MB costs each of them a
-few MB of its own, and only the first the time to compile.
+few MB of its own. The driver compiles a query's model in any case, to see whether it can be run,
+and ships what came of it under the name that a worker looks for. A worker compiles where that is
+of no use to it: for another instruction set.
 """
 
 from __future__ import annotations
@@ -13,26 +15,43 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from pyspark import SparkFiles
+from typing import TYPE_CHECKING
 
 import accel
 from accel import kernels
+from spark_bridge.devices import Rows, driver_program
+from spark_bridge.settings import Settings
+from spark_bridge.ship import ship_file, shipped
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+MAPPED = ("cpu",)  # devices whose programs can be saved
+
+
+def ship_program(spark: SparkSession, model: accel.Model, settings: Settings, rows: Rows) -> None:
+    """Give every executor the program that the driver has compiled."""
+    name = program_name(model.digest, rows, settings.batch_size)
+    ship_file(spark, name, lambda path: driver_program(model, settings, rows).save(path))
+
+
+def program_name(digest: str, rows: Rows, batch_size: int) -> str:
+    """Name of the file of a program of this machine, by the digest of its model."""
+    identity = digest, [row.shape for row in rows], batch_size, kernels.isa(), accel.__version__
+    return f"lwaccel-{hashlib.sha256(repr(identity).encode()).hexdigest()[:32]}.program"
 
 
 def mapped(
-    identity: object, make: Callable[[], accel.Program], threads: int, folder: Path | None = None
+    name: str, make: Callable[[], accel.Program], threads: int, folder: Path | None = None
 ) -> accel.Program:
-    """The program of `identity`, from the file of this executor; made and saved where absent.
+    """The program of a file, which is made where absent.
 
     Parameters
     ----------
-    identity : tells programs apart by its repr: model, shapes and batch size.
-    make : compiles it, for a device whose programs can be saved.
-    folder : default: that of the executor's files, which ends with it.
+    make : compiles it, for a device of `MAPPED`.
+    folder : default: where Spark puts the files of an executor, which end with it.
     """
-    name = hashlib.sha256(repr((identity, kernels.isa())).encode()).hexdigest()[:32]
-    path = (folder or Path(SparkFiles.getRootDirectory())) / f"lwaccel-{name}.program"
+    path = folder / name if folder else shipped(name)
     with _locked(path.with_suffix(".lock")):
         if not path.exists():
             try:

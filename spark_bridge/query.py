@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import accel
-from accel import graph as g
 from accel.errors import InputError
 from accel.images import ImageChain
 from spark_bridge.devices import chosen_backend
+from spark_bridge.prepacked import MAPPED, ship_program
 from spark_bridge.settings import resolve
 from spark_bridge.ship import ModelLike, open_model, ship
 from spark_bridge.spec import KINDS, TASKS, Spec
@@ -74,8 +74,10 @@ def build_spec(
     if task in ("classify", "classes"):
         _check_classes(opened.outputs[0], top_k, labels)
     inputs = {i.name: _row_spec(i, chain) for i in opened.inputs}
-    backend = chosen_backend(opened, settings, tuple(inputs.values()))
-    settings = dataclasses.replace(settings, backend=backend)
+    rows = tuple(inputs.values())
+    settings = dataclasses.replace(settings, backend=chosen_backend(opened, settings, rows))
+    if settings.backend in MAPPED:
+        ship_program(spark, opened, settings, rows)
     return Spec(
         model=ship(spark, opened),
         kind=kind,
@@ -173,6 +175,8 @@ def _column(labels: Labels | None, place: int) -> tuple[str, ...] | None:
 
 def _ends_in_softmax(model: accel.Model) -> bool:
     """Whether the first output is made of probabilities, in whatever shape."""
+    from accel import graph as g  # brings the ONNX libraries, which a worker does without
+
     node = model.graph().graph.outputs[0].producer()
     while g.is_op(node, "Reshape", "Flatten", "Squeeze", "Identity", "Cast"):
         assert node is not None and node.inputs[0] is not None

@@ -1,4 +1,4 @@
-"""The struct a row gets: its Arrow type, its Spark spelling, and how outputs fill it.
+"""The struct a row gets: its Arrow type, its Spark type, and how outputs fill it.
 
 Every task has its own fields, and all end with `error`: null for a good row, else the reason,
 with the other fields null; after it `meta` where the query asks for it.
@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pyspark.sql.pandas.types import from_arrow_type
+from pyspark.sql.types import StructField
 
+from spark_bridge.columns import binary, numbers, offsets, text
 from spark_bridge.detection import BOX, boxes
 from spark_bridge.meta import META, Meta, meta_column
 from spark_bridge.rows import Row, RowError
@@ -52,13 +55,9 @@ def result_type(task: str, meta: bool = False) -> pa.StructType:
     return pa.struct([*FIELDS[task], ("error", ERROR), *([("meta", META)] if meta else [])])
 
 
-def ddl(kind: pa.DataType) -> str:
-    """Spark's spelling of an Arrow type: struct<label:int,...>."""
-    if pa.types.is_struct(kind):
-        return f"struct<{','.join(f'{f.name}:{ddl(f.type)}' for f in kind)}>"
-    if pa.types.is_list(kind):
-        return f"array<{ddl(kind.value_type)}>"
-    return {"int32": "int", "int64": "bigint"}.get(str(kind), str(kind))
+def field(name: str, kind: pa.DataType) -> StructField:
+    """A column of this Arrow type as Spark spells it; no call to Java, as for its DDL."""
+    return StructField(name, from_arrow_type(kind))
 
 
 def to_arrow(answers: Sequence[Answer], spec: Spec, meta: Meta) -> pa.StructArray:
@@ -73,7 +72,7 @@ def to_arrow(answers: Sequence[Answer], spec: Spec, meta: Meta) -> pa.StructArra
     elif spec.task == "classes":
         columns = [_classes(firsts, spec)]
     elif spec.task == "features":
-        columns = [as_bytes(firsts), pa.array([first.size for first in firsts], pa.int32())]
+        columns = [as_bytes(firsts), sizes(firsts)]
     elif spec.task == "array":
         columns = [_lists(firsts)]
     elif spec.task == "detect":
@@ -88,36 +87,39 @@ def to_arrow(answers: Sequence[Answer], spec: Spec, meta: Meta) -> pa.StructArra
 
 def _classify(outputs: Sequence[Array], spec: Spec) -> list[pa.Array]:
     """label, name, score and topk: the k highest scores, equal ones in order of their label."""
-    label, score, offsets = _ranked(outputs, spec.top_k)
-    name = _named(label, spec.labels)
-    topk = pa.StructArray.from_arrays([label, name, score], fields=list(pa.struct(CLASS)))
-    best = offsets.slice(0, len(outputs))
-    columns = [column.take(best) for column in (label, name, score)]
-    return [*columns, pa.ListArray.from_arrays(offsets, topk)]
+    labels, scores, starts = _ranked(outputs, spec.top_k)
+    topk = pa.StructArray.from_arrays(_class(labels, scores, spec), fields=list(pa.struct(CLASS)))
+    best = np.frombuffer(starts.buffers()[1], np.int32)[:-1]
+    return [*_class(labels[best], scores[best], spec), pa.ListArray.from_arrays(starts, topk)]
+
+
+def _class(labels: Array, scores: Array, spec: Spec) -> list[pa.Array]:
+    """The columns of CLASS."""
+    return [numbers(labels), _named(labels, spec.labels), numbers(scores)]
 
 
 def _classes(outputs: Sequence[Array], spec: Spec) -> pa.ListArray:
     """The k most probable classes of each row as PROBABILITY."""
     rows = [_softmax(output) for output in outputs] if spec.is_score else outputs
-    label, probability, offsets = _ranked(rows, spec.top_k)
-    code = label.cast(pa.string()) if spec.codes is None else _named(label, spec.codes)
-    columns = [code, _named(label, spec.labels), probability]
+    labels, probabilities, starts = _ranked(rows, spec.top_k)
+    codes = text(map(str, labels)) if spec.codes is None else _named(labels, spec.codes)
+    columns = [codes, _named(labels, spec.labels), numbers(probabilities)]
     classes = pa.StructArray.from_arrays(columns, fields=list(pa.struct(PROBABILITY)))
-    return pa.ListArray.from_arrays(offsets, classes)
+    return pa.ListArray.from_arrays(starts, classes)
 
 
-def _ranked(
-    outputs: Sequence[Array], top_k: int
-) -> tuple[pa.Int32Array, pa.FloatArray, pa.Int32Array]:
+def _ranked(outputs: Sequence[Array], top_k: int) -> tuple[Array, Array, pa.Int32Array]:
     """Labels and scores of the k highest of each row, end to end, and where each row begins."""
     scores = [output.astype(np.float32).ravel() for output in outputs]
     ranked = [_highest(row, top_k) for row in scores]
     best = [row[order] for row, order in zip(scores, ranked, strict=True)]
-    return pa.array(_joined(ranked, np.int32)), pa.array(_joined(best)), offsets(ranked)
+    return _joined(ranked, np.int32), _joined(best), offsets(ranked)
 
 
 def _highest(scores: Array, k: int) -> Array:
     """Places of the k highest of (N,) scores, equal ones in order; NaN last. Sorts only those."""
+    if k == 1 and not np.isnan(scores[place := scores.argmax()]):  # a NaN would be the highest
+        return np.array([place])
     low = -scores
     bound = np.partition(low, k - 1)[k - 1] if k < low.size else np.nan
     places = np.arange(low.size) if np.isnan(bound) else np.flatnonzero(low <= bound)
@@ -125,10 +127,10 @@ def _highest(scores: Array, k: int) -> Array:
     return found
 
 
-def _named(label: pa.Int32Array, names: Sequence[str] | None) -> pa.StringArray:
+def _named(labels: Array, names: Sequence[str] | None) -> pa.StringArray:
     if names is None:
-        return pa.nulls(len(label), pa.string())
-    return pa.array(names, pa.string()).take(label)
+        return pa.nulls(len(labels), pa.string())
+    return text(names[label] for label in labels)
 
 
 def _softmax(scores: Array) -> Array:
@@ -140,7 +142,7 @@ def _softmax(scores: Array) -> Array:
 def _tensors(rows: Sequence[Row]) -> pa.ListArray:
     """Every output of each row, as TENSOR."""
     arrays = [array for row in rows for array in row.values()]
-    names = pa.array([name for row in rows for name in row], pa.string())
+    names = text(name for row in rows for name in row)
     shapes = _lists([np.array(array.shape) for array in arrays], np.int32)
     tensors = pa.StructArray.from_arrays([names, shapes, as_bytes(arrays)], fields=list(TENSOR))
     return pa.ListArray.from_arrays(offsets(rows), tensors)
@@ -148,22 +150,22 @@ def _tensors(rows: Sequence[Row]) -> pa.ListArray:
 
 def as_bytes(arrays: Sequence[Array]) -> pa.BinaryArray:
     """Each array as float32, little-endian, in C order."""
-    return pa.array([array.astype("<f4").tobytes() for array in arrays], pa.binary())
+    return binary(array.astype("<f4").tobytes() for array in arrays)
+
+
+def sizes(arrays: Sequence[Array]) -> pa.Int32Array:
+    """How many numbers each array holds."""
+    return numbers(np.array([array.size for array in arrays], np.int32))
 
 
 def _lists(arrays: Sequence[Array], dtype: type = np.float32) -> pa.ListArray:
     flat = [array.ravel() for array in arrays]
-    return pa.ListArray.from_arrays(offsets(flat), pa.array(_joined(flat, dtype)))
+    return pa.ListArray.from_arrays(offsets(flat), numbers(_joined(flat, dtype)))
 
 
 def _joined(arrays: Sequence[Array], dtype: type = np.float32) -> Array:
     """One array from several flat ones, also from none."""
     return np.concatenate([np.empty(0, dtype), *arrays], dtype=dtype, casting="unsafe")
-
-
-def offsets(items: Sequence[Any]) -> pa.Int32Array:
-    """Where each item begins when all are laid end to end, and where the last one ends."""
-    return pa.array(itertools.accumulate(map(len, items), initial=0), pa.int32())
 
 
 def spread(column: pa.Array, answers: Sequence[object]) -> pa.Array:

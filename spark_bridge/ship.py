@@ -12,10 +12,11 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyspark import SparkFiles
 
@@ -26,7 +27,7 @@ from spark_bridge.session import is_connect
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-ModelLike = accel.Model | str | os.PathLike[str] | bytes
+ModelLike: TypeAlias = "accel.Model | str | os.PathLike[str] | bytes"
 
 _shipped: set[tuple[str, str]] = set()
 
@@ -59,7 +60,7 @@ class ModelRef:
             The file did not arrive, or arrived with other content.
         """
         try:
-            data = self._path().read_bytes()
+            data = shipped(self.filename).read_bytes()
         except OSError as err:
             raise ModelError(
                 f"the shipped model {self.filename} is not on this executor: {err.strerror}; "
@@ -71,12 +72,6 @@ class ModelRef:
                 f"expected {self.size} with SHA-256 {self.digest}; run the job again"
             )
         return accel.Model(data, self.name)
-
-    def _path(self) -> Path:
-        """Where Spark put the file; for the streams of a Connect client in a folder below."""
-        folder = Path(SparkFiles.getRootDirectory())
-        usual = folder / self.filename
-        return usual if usual.exists() else next(folder.glob(f"*/{self.filename}"), usual)
 
 
 def ship(spark: SparkSession, model: accel.Model) -> ModelRef:
@@ -93,18 +88,41 @@ def ship(spark: SparkSession, model: accel.Model) -> ModelRef:
     """
     data = model.to_bytes()
     ref = ModelRef(model.digest, len(data), model.name)
+    ship_file(spark, ref.filename, lambda path: path.write_bytes(data))
+    return ref
+
+
+def ship_file(spark: SparkSession, name: str, write: Callable[[Path], object]) -> None:
+    """Make a file available on every executor of the session's application, once.
+
+    Parameters
+    ----------
+    name : tells its content.
+    write : makes the file at a path, where this driver has not made it before.
+    """
     session: Any = spark
     connect = is_connect(spark)
     application = str(session.session_id if connect else spark.sparkContext.applicationId)
-    if (application, ref.filename) in _shipped:
-        return ref
-    path = _write(ref, data)
+    if (application, name) in _shipped:
+        return
+    path = _folder() / name
+    if not path.exists():
+        partial = path.with_suffix(".partial")  # Spark may fetch it at any time: whole, or not
+        write(partial)
+        partial.replace(path)
     if connect:
         spark.addArtifacts(str(path), file=True)
     else:
         spark.sparkContext.addFile(str(path))
-    _shipped.add((application, ref.filename))
-    return ref
+    _shipped.add((application, name))
+
+
+def shipped(name: str) -> Path:
+    """Where Spark put a file on this executor; for the streams of a Connect client in a folder
+    below."""
+    folder = Path(SparkFiles.getRootDirectory())
+    usual = folder / name
+    return usual if usual.exists() else next(folder.glob(f"*/{name}"), usual)
 
 
 def open_model(model: ModelLike) -> accel.Model:
@@ -125,16 +143,6 @@ def open_model(model: ModelLike) -> accel.Model:
         f"model: expected an accel.Model, a path or bytes, got {type(model).__name__}; "
         "load it with accel.load(path)"
     )
-
-
-def _write(ref: ModelRef, data: bytes) -> Path:
-    """Write the file whole or not at all: Spark may fetch it at any time."""
-    path = _folder() / ref.filename
-    if not path.exists():
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(data)
-        partial.replace(path)
-    return path
 
 
 @cache

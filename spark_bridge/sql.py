@@ -8,12 +8,13 @@ from typing import Literal
 import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import arrow_udf  # type: ignore[attr-defined]
+from pyspark.sql.pandas.types import from_arrow_type
 
 from accel.errors import InputError
 from accel.images import ImageChain
 from spark_bridge import core, worker
 from spark_bridge.query import Labels, build_spec
-from spark_bridge.results import ddl, result_type
+from spark_bridge.results import result_type
 from spark_bridge.ship import ModelLike
 
 ARGUMENTS = {"bytes": "image", "path": "path", "tensor": "tensor"}  # kind of each
@@ -73,5 +74,6 @@ def register(
                 found = batch.column(spec.output)
                 yield found.field("classes") if classes_only else found
 
-    udf = arrow_udf(predict_values, ddl(kind.field("classes").type if classes_only else kind))
+    returned = kind.field("classes").type if classes_only else kind
+    udf = arrow_udf(predict_values, from_arrow_type(returned))
     spark.udf.register(name, udf.asNondeterministic())

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql.pandas.types import from_arrow_type
 
 import accel
 from accel.demo_pages import ink_detector
 from accel.errors import AccelError, DeviceError, InputError, ModelError
 from accel.images import ImageChain
 from spark_bridge import predict
-from spark_bridge.results import ddl, result_type
+from spark_bridge.results import result_type
 from spark_bridge.spec import TASKS
 
 Encode = Callable[[np.ndarray], bytes]
@@ -216,10 +217,11 @@ def test_predict_odd_column_names_are_taken_literally(
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_ddl_is_the_schema_of_the_result(df: DataFrame, cnn: accel.Model, task: str) -> None:
+def test_field_is_the_schema_of_the_result(df: DataFrame, cnn: accel.Model, task: str) -> None:
     model = ink_detector().quantize() if task == "detect" else cnn
-    field = predict(df, model, task=task).schema["prediction"]
-    assert field.dataType.simpleString() == ddl(result_type(task))
+    found = predict(df, model, task=task).schema["prediction"]
+    expected = from_arrow_type(result_type(task)).simpleString()
+    assert found.dataType.simpleString() == expected
 
 
 def test_workers_import_no_pandas(df: DataFrame, cnn: accel.Model) -> None:
