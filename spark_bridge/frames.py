@@ -21,8 +21,9 @@ from pyspark.sql.streaming.datasource import ReadLimit, ReadMaxRows
 
 from accel.errors import InputError
 from spark_bridge.columns import binary, numbers, read_rows, text
+from spark_bridge.inbox import frame_name
 from spark_bridge.options import count, one_of, read_options
-from spark_bridge.receiver import Receiver, Wire, frame_name
+from spark_bridge.receiver import Receiver, Wire
 from spark_bridge.spool import Spool, read_records
 
 if TYPE_CHECKING:

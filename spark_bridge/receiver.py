@@ -1,15 +1,14 @@
 """Take frames from TCP senders into a spool.
 
-A frame is name[28] (UTF-8, filled up with zero bytes), length[4, big-endian], bytes. With
-acknowledgement each frame is answered by its number, 8 bytes big-endian, once it is safe on disk;
-a sender that was cut off sends again what was not answered, and what is here already is answered
-by its old number. Names must then be unique: name, length and CRC tell frames apart.
+With acknowledgement each frame (`spark_bridge.inbox`) is answered by its number, 8 bytes
+big-endian, once it is safe on disk; a sender that was cut off sends again what was not answered,
+and what is here already is answered by its old number. Names must then be unique: name, length and
+CRC tell frames apart.
 """
 
 from __future__ import annotations
 
 import logging
-import select
 import socket
 import struct
 import threading
@@ -18,14 +17,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
 
-from spark_bridge.spool import HEADER, Spool
+from spark_bridge.inbox import FRAME_S, FrameError, Inbox
+from spark_bridge.spool import Buffer, Spool
 
 GROUP = 64  # frames of one fsync at most
 WINDOW = 4096  # frames a sender may have under way without an answer
 SENDERS = 64
-FRAME_S = 30.0  # between the first byte of a frame and any later one
 RETRY_S = 0.2
-CHUNK = 1 << 20
 log = logging.getLogger("spark_bridge.frames")
 Identity = tuple[bytes, int, int]
 
@@ -50,10 +48,6 @@ class Wire:
     max_frame_bytes: int
     card: str | None = None
     transport: Literal["tcp", "udp"] = "tcp"
-
-
-class FrameError(Exception):
-    """A sender broke the protocol; its connection is of no more use."""
 
 
 class Receiver:
@@ -134,18 +128,19 @@ class Receiver:
     def _read(self, connection: socket.socket) -> None:
         resending = self._wire.acknowledge
         numbers: list[int] = []
+        inbox = Inbox(connection, self._wire.max_frame_bytes)
         try:
-            while (frame := read_frame(connection, self._wire.max_frame_bytes)) is not None:
+            while (frame := inbox.read()) is not None:
                 known = self._known.get(identity(*frame)) if resending else None
                 resending = known is not None
                 numbers.append(self._keep(*frame) if known is None else known)
-                if len(numbers) == GROUP or not select.select([connection], [], [], 0)[0]:
+                if len(numbers) == GROUP or inbox.is_empty():
                     self._answer(connection, numbers)
                     numbers = []
         finally:  # whole frames count, whatever came after them
             self._answer(connection, numbers)
 
-    def _keep(self, name: bytes, data: bytes) -> int:
+    def _keep(self, name: bytes, data: Buffer) -> int:
         number = self._spool.append(name, data)
         if self._wire.acknowledge:
             with self._lock:
@@ -162,47 +157,6 @@ class Receiver:
             connection.sendall(struct.pack(f">{len(numbers)}Q", *numbers))
 
 
-def read_frame(connection: socket.socket, max_bytes: int) -> tuple[bytes, bytes] | None:
-    """Name and data of the next frame; None where the sender ended between two frames.
-
-    Raises
-    ------
-    FrameError
-        A length beyond `max_bytes`, a name that is no text, or an end within the frame.
-    OSError
-        The connection broke, or stood still within the frame.
-    """
-    connection.settimeout(None)
-    first = connection.recv(1)
-    if not first:
-        return None
-    connection.settimeout(FRAME_S)
-    name, length = HEADER.unpack(first + _exactly(connection, HEADER.size - 1))
-    if length > max_bytes:
-        raise FrameError(f"a frame of {length} bytes; at most {max_bytes} are taken")
-    try:
-        frame_name(name)
-    except UnicodeDecodeError:
-        raise FrameError(f"a name that is not UTF-8: {name!r}") from None
-    return name, _exactly(connection, length)
-
-
-def frame_name(name: bytes) -> str:
-    """The text of a name of 28 bytes."""
-    return name.rstrip(b"\0").decode("utf-8")
-
-
-def _exactly(connection: socket.socket, count: int) -> bytes:
-    """`count` bytes; memory grows with what came, not with what was claimed."""
-    found = bytearray()
-    while len(found) < count:
-        part = connection.recv(min(CHUNK, count - len(found)))
-        if not part:
-            raise FrameError(f"the sender ended {count - len(found)} bytes before a frame's end")
-        found += part
-    return bytes(found)
-
-
-def identity(name: bytes, data: bytes) -> Identity:
+def identity(name: bytes, data: Buffer) -> Identity:
     """What tells frames apart; `name` is the 28 bytes of the wire."""
     return name, len(data), zlib.crc32(data)

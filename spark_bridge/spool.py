@@ -20,6 +20,8 @@ from pathlib import Path
 from accel.errors import InputError
 
 HEADER = struct.Struct(">28sI")
+BLOCK_BYTES = 1 << 20
+Buffer = bytes | memoryview
 SUFFIX = ".frames"
 LOCK_S = 10.0  # a driver that was killed may leave its reader alive for a moment
 
@@ -81,7 +83,7 @@ class Spool:
         """Number of the oldest frame kept."""
         return self._segments[0].first
 
-    def append(self, name: bytes, data: bytes) -> int:
+    def append(self, name: bytes, data: Buffer) -> int:
         """Write one frame and return its number; waits for room. `sync` makes it visible.
 
         Raises
@@ -89,7 +91,6 @@ class Spool:
         OSError
             The disk took less than the whole; nothing of it stays. Or the spool is closed.
         """
-        record = HEADER.pack(name, len(data)) + data
         with self._room:
             while self._waiting_bytes() > self._max_bytes and not self._closed:
                 self._sync(durable=True)
@@ -98,7 +99,7 @@ class Spool:
                 raise OSError(f"the spool {self._folder} is closed")
             if self._segments[-1].size >= self._segment_bytes:
                 self._turn()
-            return self._write(record)
+            return self._write(HEADER.pack(name, len(data)), memoryview(data))
 
     def sync(self, durable: bool) -> None:
         """Show all frames appended so far; with `durable` only after they outlast a crash."""
@@ -165,17 +166,17 @@ class Spool:
             os.fsync(self._file.fileno())
         self.end = self._segments[-1].end
 
-    def _write(self, record: bytes) -> int:
+    def _write(self, head: bytes, data: memoryview) -> int:
         segment = self._segments[-1]
-        written = 0
         try:
-            while written < len(record):
-                written += self._file.write(record[written:]) or 0
+            written = os.writev(self._file.fileno(), [head, data])
+            while written < len(head) + len(data):  # the rest, or what keeps it from the disk
+                written += os.write(self._file.fileno(), (head + data)[written:])
         except OSError:
             self._file.truncate(segment.size)
             raise
         segment.starts.append(segment.size)
-        segment.size += len(record)
+        segment.size += len(head) + len(data)
         return segment.end - 1
 
     def _turn(self) -> None:
@@ -195,7 +196,7 @@ class Spool:
 
 def read_records(path: str | Path, start: int, stop: int) -> Iterator[tuple[bytes, bytes]]:
     """Name and data of the whole records between two places of a segment."""
-    with open(path, "rb") as file:
+    with open(path, "rb", BLOCK_BYTES) as file:
         file.seek(start)
         while start < stop:
             head = file.read(HEADER.size)

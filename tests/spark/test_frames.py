@@ -122,7 +122,7 @@ def test_receiver_bad_frame_ends_its_sender_and_leaves_no_trace(
 def test_receiver_sender_that_stands_still_within_a_frame_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spark_bridge.receiver.FRAME_S", 0.2)
+    monkeypatch.setattr("spark_bridge.inbox.FRAME_S", 0.2)
     spool, port = Spool(tmp_path, 1 << 20, 1 << 20), free_port()
     made = Receiver(Wire("127.0.0.1", port, True, True, 1000), spool)
     with socket.create_connection(("127.0.0.1", port)) as sender:
