@@ -88,10 +88,12 @@ def list_files(
     ----------
     glob : pattern of file names; None takes the suffixes of images.
     """
-    found = system.get_file_info(fs.FileSelector(folder, recursive=recursive))
+    from pyarrow.fs import FileSelector, FileType
+
+    found = system.get_file_info(FileSelector(folder, recursive=recursive))
     for info in sorted(found, key=lambda i: i.path):
         wanted = fnmatch(info.base_name, glob) if glob else _is_image(info.base_name)
-        if info.type == fs.FileType.File and wanted:
+        if info.type == FileType.File and wanted:
             yield info.path[len(folder.rstrip("/")) + 1 :], info.size or 0
 
 

@@ -71,7 +71,7 @@ def image_row(
 
     Returns
     -------
-    uint8 (H, W, C); grey where the model takes one channel.
+    uint8 (H, W, C), maybe a view; grey where the model takes one channel.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def image_row(
     """
     image = _decoded(value, settings, exif=chain is None or chain.exif)
     try:
-        fitted = chain(image) if chain is not None else image
+        fitted = chain.view(image) if chain is not None else image
     except ImageError as err:
         raise RowError(err.code, "prepare", str(err)) from None
     except InputError as err:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from accel import images
 from accel.errors import ImageError, InputError, UnsupportedError
 from accel.images import ImageChain, decode, encode_jpeg, read_folder
 
@@ -54,6 +55,29 @@ def test_decode_lossy_format_equals_pillow(kind: str) -> None:
     data = encoded(Image.fromarray(picture()), kind)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.int64)
     assert np.abs(decode(data) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"comment": b"\xff\xc0" * 9},
+                                     {"quality": 100, "subsampling": 0}])  # fmt: skip
+def test_decode_jpeg_size_is_read_from_its_frame_header(options: dict[str, Any]) -> None:
+    data = encoded(Image.fromarray(picture(40, 61)), "JPEG", **options)
+    assert images._jpeg_size(data) == (61, 40)
+    with pytest.raises(ImageError, match="claims 61x40 pixels"):
+        decode(data, max_pixels=61 * 40 - 1)
+    assert decode(data, max_pixels=61 * 40).shape == (40, 61, 3)
+
+
+@given(st.lists(st.tuples(st.integers(2, 700), st.integers(0, 255)), max_size=4))
+@settings(deadline=None, max_examples=300)
+def test_decode_damaged_jpeg_is_never_larger_than_allowed(damage: list[tuple[int, int]]) -> None:
+    data = bytearray(encoded(Image.fromarray(picture(16, 16)), "JPEG"))
+    for place, value in damage:
+        data[place % len(data)] = value
+    try:
+        height, width, _ = decode(bytes(data), max_pixels=400).shape
+    except ImageError:
+        return
+    assert height * width <= 400
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

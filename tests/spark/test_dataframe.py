@@ -222,14 +222,3 @@ def test_field_is_the_schema_of_the_result(df: DataFrame, cnn: accel.Model, task
     found = predict(df, model, task=task).schema["prediction"]
     expected = from_arrow_type(result_type(task)).simpleString()
     assert found.dataType.simpleString() == expected
-
-
-def test_workers_import_no_pandas(df: DataFrame, cnn: accel.Model) -> None:
-    def imported(_: Iterator[int]) -> Iterator[bool]:
-        import sys
-
-        yield "pandas" in sys.modules
-
-    predict(df, cnn).collect()
-    spark = df.sparkSession
-    assert not any(spark.sparkContext.parallelize(range(4), 4).mapPartitions(imported).collect())
