@@ -166,6 +166,8 @@ def main() -> None:
     options.output.with_suffix(".md").write_text(table(points))
     draw(points, options.rate, options.output.with_suffix(".png"))
     print(table(points))
+    most = max(points, key=lambda point: point.images_per_s)
+    print(f"at most {most.images_per_s:,.0f} images/s; table and picture in {options.output}.*")
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def _classes(outputs: Sequence[Array], spec: Spec) -> pa.ListArray:
 
 def _ranked(outputs: Sequence[Array], top_k: int) -> tuple[Array, Array, pa.Int32Array]:
     """Labels and scores of the k highest of each row, end to end, and where each row begins."""
-    scores = [output.astype(np.float32).ravel() for output in outputs]
+    scores = [output.astype(np.float32, copy=False).ravel() for output in outputs]
     ranked = [_highest(row, top_k) for row in scores]
     best = [row[order] for row, order in zip(scores, ranked, strict=True)]
     return _joined(ranked, np.int32), _joined(best), offsets(ranked)
