@@ -12,16 +12,19 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
+import pyarrow as pa
 from processes import cpu_s
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 from spark_work import CHAIN, build, files_df, paths_df, photos
 
 from spark_bridge import local_session, predict
+from spark_bridge.arrow import map_in_arrow
 
 ROUNDS = 3
 TASKS = 200
@@ -59,13 +62,14 @@ def measure(spark: SparkSession, folder: Path, images: int, network: str) -> Cos
     """Costs of this machine."""
     int8 = build(network, folder)[1]
     paths = photos(images, folder)
-    tables = {"path": paths_df(spark, paths, 2), "image": files_df(spark, paths, 2)}
-    by_kind = {kind: _cpu(_labels(df, int8, kind)) / images for kind, df in tables.items()}
+    names, files = paths_df(spark, paths, 2), files_df(spark, paths, 2)
+    crossing = map_in_arrow(files, _ids, StructType([files.schema["id"]]))
+    bare = map_in_arrow(names, _ids, StructType([names.schema["id"]]))
     one = _wall(lambda: spark.range(0, 1, 1, 1).collect())
     many = _wall(lambda: spark.range(0, TASKS, 1, TASKS).collect())
     return Costs(
-        image_s=by_kind["path"],
-        jvm_s=max(0.0, by_kind["image"] - by_kind["path"]),
+        image_s=_cpu(_labels(names, int8)) / images,
+        jvm_s=max(0.0, _cpu(crossing.collect) - _cpu(bare.collect)) / images,
         image_bytes=mean(Path(path).stat().st_size for path in paths),
         job_s=one,
         task_s=(many - one) / (TASKS - 1),
@@ -96,8 +100,13 @@ def table(costs: Costs, cores: int, gbit: float, task_images: int) -> list[str]:
     return lines
 
 
-def _labels(df: DataFrame, model: Path, kind: str) -> Callable[[], object]:
-    return predict(df, model, kind=kind, chain=CHAIN).select("prediction.label").collect
+def _labels(paths: DataFrame, model: Path) -> Callable[[], object]:
+    return predict(paths, model, kind="path", chain=CHAIN).select("prediction.label").collect
+
+
+def _ids(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """What crosses Java comes, and is not looked at."""
+    return (batch.select(["id"]) for batch in batches)
 
 
 def _cpu(run: Callable[[], object]) -> float:
@@ -144,7 +153,9 @@ def main() -> None:
     parser.add_argument("--task-images", type=int, default=2000, help="images of a task")
     parser.add_argument("--output", type=Path, default=Path("build/spark_cost.md"))
     options = parser.parse_args()
-    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # of the processes made here
+    here = str(Path(__file__).resolve().parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
     with tempfile.TemporaryDirectory(prefix="lwaccel-bench-") as folder:
         spark = local_session("local[2]", app="cost")
         costs = measure(spark, Path(folder), options.images, options.network)
