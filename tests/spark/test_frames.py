@@ -119,6 +119,42 @@ def test_receiver_bad_frame_ends_its_sender_and_leaves_no_trace(
     assert contents(spool) == [b"1", b"2"]
 
 
+def test_receiver_two_senders_at_once_each_keep_their_order(
+    receiver: Callable[..., tuple[Spool, int]],
+) -> None:
+    spool, port = receiver()
+    rows = {who: [frame(f"{who}{i}", f"{who}{i}".encode()) for i in range(30)] for who in "ab"}
+    with contextlib.ExitStack() as stack:
+        senders = {
+            who: stack.enter_context(socket.create_connection(("127.0.0.1", port))) for who in rows
+        }
+        for pair in zip(*rows.values(), strict=True):
+            for sender, row in zip(senders.values(), pair, strict=True):
+                sender.sendall(row)
+        numbers = {who: answers(sender, 30) for who, sender in senders.items()}
+    kept = contents(spool)
+    for who, own in numbers.items():
+        assert own == sorted(own)
+        assert [kept[i] for i in own] == [f"{who}{i}".encode() for i in range(30)]
+    assert len(kept) == 60
+
+
+def test_receiver_sender_that_vanishes_leaves_its_whole_frames(
+    receiver: Callable[..., tuple[Spool, int]],
+) -> None:
+    spool, port = receiver()
+    sender = socket.create_connection(("127.0.0.1", port))
+    sender.sendall(frame("whole", b"1"))
+    assert answers(sender, 1) == [0]
+    sender.sendall(frame("cut", bytes(90))[:60])
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sender.close()  # a reset, as of a machine that has lost its power
+    with socket.create_connection(("127.0.0.1", port)) as other:
+        other.sendall(frame("next", b"2"))
+        assert answers(other, 1) == [1]
+    assert contents(spool) == [b"1", b"2"]
+
+
 def test_receiver_sender_that_stands_still_within_a_frame_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
