@@ -16,6 +16,7 @@ from accel.tensor_spec import TensorSpec
 
 OPSET = 21  # first opset whose DequantizeLinear has block_size
 LARGE_BYTES = 1 << 12  # constants above this are weights, never shapes
+MAX_SHAPE_VALUES = 1 << 20  # numbers in all vectors of a graph; more are no shapes
 IR_VERSION = 10  # first IR version whose nodes carry metadata
 
 
@@ -239,7 +240,9 @@ def _inferred(graph_model: ir.Model, strict: bool) -> ir.Model:
     proto.graph.input.extend(
         onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in large
     )
-    inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=True)
+    inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=strict)
+    if _vector_values(inferred) <= MAX_SHAPE_VALUES:  # it takes memory for each of them
+        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=True)
     made = ir.from_proto(inferred)
     first = len(made.graph.inputs) - len(large)
     for value in made.graph.inputs[first:]:
@@ -247,6 +250,12 @@ def _inferred(graph_model: ir.Model, strict: bool) -> ir.Model:
         made.graph.register_initializer(value)
     del made.graph.inputs[first:]
     return made
+
+
+def _vector_values(proto: onnx.ModelProto) -> int:
+    """Numbers in all vectors that nodes make, as far as their lengths are known."""
+    shapes = [value.type.tensor_type.shape.dim for value in proto.graph.value_info]
+    return sum(dims[0].dim_value for dims in shapes if len(dims) == 1)
 
 
 def extract(

@@ -28,6 +28,7 @@ from accel.passes.fold_preprocessing import fold_preprocessing
 from accel.passes.keep_int8 import keep_int8
 from accel.passes.quantize_tables import quantize_tables
 from accel.passes.quantize_weights import quantize_weights
+from accel.passes.shorten_graph import shorten_graph
 from accel.tensor_spec import TensorSpec, fix_shapes
 from accel.workload import Layer, workload_of
 
@@ -149,7 +150,7 @@ class Model:
             quantize_weights(graph_model, weight_window)
             quantize_tables(graph_model)
         graph_model.metadata_props[QUANTIZED_KEY] = "1"
-        return Model.from_graph(g.forget_shapes(graph_model), self.name)
+        return Model.from_graph(g.forget_shapes(shorten_graph(graph_model)), self.name)
 
     def folded(self) -> Model:
         """The same function as `quantize` finds it before it rounds: constants, batch-norm and

@@ -235,6 +235,8 @@ class Program:
         rows = {name: (a.shape[0] if a.ndim else 1) for name, a in arrays.items()}
         if len(set(rows.values())) > 1:
             raise InputError(f"inputs have different numbers of rows: {rows}; expected the same")
+        if not self.batch_size:
+            raise InputError(f"inputs have {rows} rows; the model's file fixes the batch at 0 rows")
         return arrays, next(iter(rows.values()), 1)
 
     def _by_name(self, x: Any) -> Arrays:

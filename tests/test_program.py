@@ -168,6 +168,15 @@ def test_overflow_inside_the_network_is_an_error_not_a_wrong_answer(model: accel
     assert isinstance(y, np.ndarray) and np.isfinite(y).all()
 
 
+def test_model_with_a_batch_of_no_rows_takes_none(rng: np.random.Generator) -> None:
+    net = Net()
+    data = net.model({"x": [0, 3, 8, 8]}, {net.conv("x", 4, 3): [0, 4, 6, 6]})
+    program = accel.device("cpu").compile(accel.load(data).quantize())
+    assert np.asarray(program.run(np.zeros((0, 3, 8, 8), np.float32))).shape == (0, 4, 6, 6)
+    with pytest.raises(InputError, match="batch at 0 rows"):
+        program.run(np.zeros((1, 3, 8, 8), np.float32))
+
+
 def test_model_with_a_fixed_batch_runs_any_number_of_rows(x: Array, model: accel.Model) -> None:
     fixed = accel.load(small_cnn(batch=2)).quantize()
     program = accel.device("cpu").compile(fixed, batch_size=8)

@@ -3,6 +3,10 @@
 The form is standard ONNX (opset 21): one scale per output channel, or, with a weight window,
 one scale per output channel and block of input channels (``block_size``). Symmetric, values in
 [-127, 127]; how they are rounded is in `round_weights`; no calibration data.
+
+The first depthwise convolutions of a network have few weights, and the whole network sees their
+errors. There each weight has a scale of its own: some hundred bytes, and no time, since the kernel
+multiplies 16-bit weights anyway.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from accel import graph as g
 from accel.passes.round_weights import round_weights
 
 MIN_BLOCKED_CHANNELS = 16  # a scale for fewer weights costs more than it gives
+FEW_CHANNELS = 32  # of a depthwise convolution that is worth more bits
 
 Array = np.ndarray[Any, Any]
 
@@ -56,9 +61,7 @@ def quantize_weights(model: ir.Model, weight_window: int | None) -> ir.Model:
             continue
         if g.is_op(node, "Gemm"):
             weight = _absorb_gemm_factors(model.graph, node, weight)
-        block = weight_window
-        if block is not None and weight.shape[axes.k] < max(block, MIN_BLOCKED_CHANNELS):
-            block = None  # one scale for each tap would serve fewer weights than were asked for
+        block = _block(node, weight, axes, weight_window)
         source = node.inputs[1]
         assert source is not None
         key = (source.name or "", axes.channel, block)
@@ -67,6 +70,24 @@ def quantize_weights(model: ir.Model, weight_window: int | None) -> ir.Model:
             done[key] = _insert_dequantize(model.graph, node, name, weight, axes, block)
         node.replace_input_with(1, done[key])
     return g.drop_unused(model)
+
+
+def is_narrow_depthwise(node: ir.Node) -> bool:
+    """Whether the node is a depthwise convolution of at most `FEW_CHANNELS` channels."""
+    shape = g.known_shape(node.inputs[1]) if weight_axes(node) and node.inputs[1] else None
+    if shape is None or len(shape) != 4 or not g.is_op(node, "Conv"):
+        return False
+    channels = g.attribute(node, "group", 1)
+    return shape[1] == 1 and shape[0] == channels and 1 < channels <= FEW_CHANNELS
+
+
+def _block(node: ir.Node, weight: Array, axes: WeightAxes, window: int | None) -> int | None:
+    """Input channels that share a scale; None: one scale for each output channel."""
+    if is_narrow_depthwise(node):
+        return 1
+    if window is not None and weight.shape[axes.k] < max(window, MIN_BLOCKED_CHANNELS):
+        return None  # one scale for each tap would serve fewer weights than were asked for
+    return window
 
 
 def quantize_array(w: Array, axes: WeightAxes, block: int | None) -> tuple[Array, Array]:

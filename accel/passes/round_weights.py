@@ -68,10 +68,12 @@ def _best_scale(w: Array, other: Array | None = None) -> Array:
 
     Parameters
     ----------
-    other : one more candidate, (N, 1), for rows that it does not clip.
+    other : one more candidate, (N, 1), for rows that it does not clip; rows of zeros take it, since
+        the largest scale of a filter is the unit of its 16-bit weights.
     """
     peak = np.abs(w).max(axis=2)
-    best = np.where(peak < TINY, np.float32(1), peak / np.float32(LIMIT)).astype(np.float32)
+    empty = np.float32(1) if other is None else other
+    best = np.where(peak < TINY, empty, peak / np.float32(LIMIT)).astype(np.float32)
     error = _squared_error(w, best)
     for factor in SHRINK[1:]:
         scale = np.where(peak < TINY, best, peak * np.float32(factor / LIMIT)).astype(np.float32)

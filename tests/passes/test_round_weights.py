@@ -56,6 +56,14 @@ def test_zero_and_tiny_filters_are_stored_as_zeros() -> None:
     assert not q[:2].any() and (scale[:2] == 1).all() and q[2, 0, 0] == 127
 
 
+def test_blocks_of_zeros_take_the_scale_of_their_filter() -> None:
+    """A larger one would coarsen the 16-bit weights of a depthwise layer, whose unit it becomes."""
+    w = np.array([[[0.5, 0.0, 0.1]], [[0.0, 0.0, 0.0]]], np.float32)
+    q, scale = round_weights(w, 1)
+    assert q[0, 0].tolist() == [127, 0, 127] and not q[1].any()
+    assert scale[0, 0, 1] == scale[0].max() < 0.01 and (scale[1] == 1).all()
+
+
 def test_large_layers_are_rounded_in_parts_with_the_same_result(
     monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
