@@ -48,12 +48,15 @@ PEERS: dict[str, Callable[[Layer, int], Run]] = {
 
 
 def can_run(engine: str, layer: Layer, threads: int) -> bool:
-    """Whether the engine has this layer: MKL alone does products, by its sequential layer."""
+    """Whether the engine has this layer: MKL alone does products, by its sequential layer; no
+    operator of PyTorch begins with pixels."""
+    if engine == "torch" and layer.has_pixels:
+        return False
     return engine != "mkl_gemm" or (layer.product and threads == 1)
 
 
 def check_peer(layer: Layer, got: Array) -> None:
-    """Within one level of the exact result; exact where the output is int32."""
+    """Within a level or two of the exact result; exact where the output is int32."""
     exact = layer.integer_result().astype(np.float64)
     factor = INPUT_SCALE * layer.weight_scales().astype(np.float64)
     if got.dtype == np.int32:
@@ -63,7 +66,8 @@ def check_peer(layer: Layer, got: Array) -> None:
         assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
     else:
         expected = np.clip(np.rint(exact * factor / OUTPUT_SCALE), 0, 255)
-        assert np.abs(got.reshape(expected.shape).astype(np.int64) - expected).max() <= 1
+        near = 2 if layer.has_pixels else 1  # levels of pixels may be rounded otherwise
+        assert np.abs(got.reshape(expected.shape).astype(np.int64) - expected).max() <= near
 
 
 @cache

@@ -9,6 +9,10 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 INPUT_SCALE, OUTPUT_SCALE = 0.02, 0.5  # of the peers, which have one for a whole tensor
+# What a peer does to the pixels of a first layer: (x - MEAN) / STD to levels around PIXEL_ZERO.
+MEAN = np.array([123.675, 116.28, 103.53], np.float32)
+STD = np.array([58.395, 57.12, 57.375], np.float32)
+PIXEL_ZERO = 108
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,19 @@ class Layer:
         """NHWC uint8."""
         return np.random.default_rng(2).integers(0, 256, self.shape(), np.uint8)
 
+    @property
+    def has_pixels(self) -> bool:
+        """Whether it is the first layer of a network, over raw pixels."""
+        return self.ic == 3
+
+    def levels(self) -> Array:
+        """What the peers' integer products see: activations, or normalized pixels; 0 is padding."""
+        x = self.activations()
+        if not self.has_pixels:
+            return x
+        real = (x.astype(np.float32) - MEAN) * (1 / STD)
+        return np.clip(np.rint(real / INPUT_SCALE), -PIXEL_ZERO, 255 - PIXEL_ZERO)
+
     def weight_scales(self) -> Array:
         """Such that sums of independent terms use the range of the peers' output."""
         depth = self.ic // self.groups * self.kernel**2
@@ -80,7 +97,7 @@ class Layer:
         """Exact sums of q * qw, NHWC or (M, N): float32 holds them if K is short, else float64."""
         depth = self.ic // self.groups * self.kernel**2
         real = np.float32 if depth * 255 * 127 < 2**24 else np.float64
-        x, w = self.activations().astype(real), self.weights().astype(real)
+        x, w = self.levels().astype(real), self.weights().astype(real)
         pad, s = self.pad, self.stride
         x = np.pad(x, ((0, 0), (0, 0) if self.product else (pad, pad), (pad, pad), (0, 0)))
         high, wide = (1, self.size) if self.product else (self.out, self.out)

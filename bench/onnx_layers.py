@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from layer import INPUT_SCALE, OUTPUT_SCALE, Array, Layer
+from layer import INPUT_SCALE, MEAN, OUTPUT_SCALE, PIXEL_ZERO, STD, Array, Layer
 from onnx import TensorProto, helper, numpy_helper
 
 Run = Callable[[], Any]
@@ -19,11 +19,14 @@ def onnxruntime_layer(layer: Layer, threads: int) -> Run:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    model = (integer_product if layer.product else channels_last_conv)(layer)
+    make = integer_product if layer.product else channels_last_conv
+    model = (image_conv if layer.has_pixels else make)(layer)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     x = layer.activations()[0, 0] if layer.product else layer.activations()
+    if layer.has_pixels:
+        return lambda: session.run(None, {"x": x})[0].transpose(0, 2, 3, 1)
     return lambda: session.run(None, {"x": x})[0]
 
 
@@ -34,14 +37,17 @@ def openvino_layer(layer: Layer, threads: int) -> Run:
     import openvino
 
     core = openvino.Core()
-    model = core.read_model(quantized_conv(layer).SerializeToString(), b"")
+    made = image_conv(layer) if layer.has_pixels else quantized_conv(layer)
+    model = core.read_model(made.SerializeToString(), b"")
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 around the int8 kernel
     }
     request = core.compile_model(model, "CPU", settings).create_infer_request()
-    x = np.ascontiguousarray(layer.activations().transpose(0, 3, 1, 2))
+    x = layer.activations()
+    if not layer.has_pixels:
+        x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     request.set_input_tensor(openvino.Tensor(x))
 
     def run() -> Array:
@@ -96,6 +102,28 @@ def quantized_conv(layer: Layer) -> onnx.ModelProto:
     ]
     n, h, w, c = layer.shape()
     return finish(nodes, constants(layer), [n, c, h, w], None, TensorProto.UINT8)
+
+
+def image_conv(layer: Layer) -> onnx.ModelProto:
+    """NHWC pixels, normalized, then as `quantized_conv`: what a static int8 network begins with."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["xc"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["xc", "mean"], ["xm"]),
+        helper.make_node("Mul", ["xm", "per_std"], ["xn"]),
+        helper.make_node("Transpose", ["xn"], ["xt"], perm=[0, 3, 1, 2]),
+        helper.make_node("QuantizeLinear", ["xt", "xs", "x_zero"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "xs", "x_zero"], ["xf"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wf"], axis=0),
+        helper.make_node("Conv", ["xf", "wf"], ["yf"], **geometry(layer)),
+        helper.make_node("QuantizeLinear", ["yf", "ys", "zero"], ["y"]),
+    ]
+    arrays = {
+        **constants(layer),
+        "mean": MEAN,
+        "per_std": 1 / STD,
+        "x_zero": np.array(PIXEL_ZERO, np.uint8),
+    }
+    return finish(nodes, arrays, list(layer.shape()), None, TensorProto.UINT8)
 
 
 def shapes(layer: Layer) -> tuple[list[int], list[int]]:

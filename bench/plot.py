@@ -33,7 +33,10 @@ def main() -> None:
     """Read a result file and write both pictures."""
     if len(sys.argv) != 3:
         sys.exit("usage: plot.py RESULTS.json OUTPUT (without ending)")
-    figure = draw(read(sys.argv[1]))
+    results = read(sys.argv[1])
+    if not results.rows:
+        sys.exit(f"{sys.argv[1]} holds no layers to draw; run bench_gemm or bench_conv")
+    figure = draw(results)
     for ending in ("png", "svg"):
         figure.savefig(f"{sys.argv[2]}.{ending}", dpi=130, bbox_inches="tight")
 

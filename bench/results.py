@@ -1,4 +1,4 @@
-"""Reads the measurements of layers out of what `pytest --benchmark-json` writes."""
+"""Reads the measurements out of what `pytest --benchmark-json` writes."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ class Results:
     rows: list[Row]
     caption: str  # machine, instruction set, date, versions
     peaks: dict[str, float]  # GOP/s of one core, by instruction set
+    memory: list[dict[str, Any]]  # of bench_memory: see memory.measure_memory
 
     def networks(self) -> dict[tuple[str, int], list[Row]]:
         """Rows by network and threads, in the order of the run."""
@@ -54,8 +55,10 @@ class Results:
 def read(path: str) -> Results:
     """Ends the program, saying why, where the file holds no layers."""
     content = json.loads(Path(path).read_text())
-    infos = [b["extra_info"] for b in content["benchmarks"] if "engines" in b["extra_info"]]
-    if not infos:
+    extra = [b["extra_info"] for b in content["benchmarks"]]
+    infos = [info for info in extra if "engines" in info]
+    found = [info["memory"] for info in extra if "memory" in info]
+    if not infos and not found:
         sys.exit(f"{path} holds no layers; run bench_gemm or bench_conv with --benchmark-json")
     rows = [
         Row(
@@ -72,5 +75,6 @@ def read(path: str) -> Results:
     machine = content["machine_info"]
     cpu = machine.get("cpu", {}).get("brand_raw", "unknown CPU")
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
-    caption = f"{cpu}, {rows[0].isa}, {content['datetime'][:10]}; {versions}"
-    return Results(rows, caption, machine["dot_peak_gop_per_s"])
+    isa = rows[0].isa if rows else found[0]["isa"]
+    caption = f"{cpu}, {isa}, {content['datetime'][:10]}; {versions}"
+    return Results(rows, caption, machine["dot_peak_gop_per_s"], found)

@@ -7,12 +7,13 @@ make bench BENCH="bench/bench_gemm.py bench/bench_conv.py --benchmark-json build
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from results import OURS, Results, Row, read
 
 
 def main() -> None:
-    """Read a result file and print one table for each network."""
+    """Read a result file and print one table for each network, and one of what memory bounds."""
     if len(sys.argv) != 2:
         sys.exit("usage: table.py RESULTS.json")
     print("\n".join(lines(read(sys.argv[1]))))
@@ -24,7 +25,7 @@ def lines(results: Results) -> list[str]:
     for (network, threads), rows in results.networks().items():
         text += ["", f"### {network}, {threads} thread{'s' * (threads > 1)}", ""]
         text += table(rows)
-    return text
+    return text + (memory_table(results.memory) if results.memory else [])
 
 
 def table(rows: list[Row]) -> list[str]:
@@ -43,6 +44,18 @@ def table(rows: list[Row]) -> list[str]:
         )
         line = [row.layer, *times, *(cells.get(name, "") for name in names), ratio]
         text.append("| " + " | ".join(line) + " |")
+    return text
+
+
+def memory_table(found: list[dict[str, Any]]) -> list[str]:
+    """Bytes per second, and the share of loads or copies alone."""
+    header = "| operation | µs | GB/s | loads or copies alone | share |"
+    text = ["", "### memory, 1 thread", "", header, "|---" * 5 + "|"]
+    for info in found:
+        limit = f"{info['probe_gb_per_s']:.1f} | {info['share']:.0%}" if "share" in info else " | "
+        text.append(
+            f"| {info['operation']} | {info['best_us']:.1f} | {info['gb_per_s']:.1f} | {limit} |"
+        )
     return text
 
 

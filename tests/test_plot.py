@@ -73,6 +73,23 @@ def test_plot_of_results_without_rates_says_what_to_run(tmp_path: Path) -> None:
     assert done.returncode == 1 and "run bench_gemm or bench_conv" in done.stderr
 
 
+MEMORY = {"operation": "quantize", "best_us": 5.0, "isa": "avx2", "gb_per_s": 40.0}
+
+
+def test_table_tells_of_memory_beside_loads_alone(tmp_path: Path) -> None:
+    content = results({})
+    probed = {**MEMORY, "operation": "product", "probe_gb_per_s": 50.0, "share": 0.8}
+    content["benchmarks"] = [{"extra_info": {"memory": m}} for m in (MEMORY, probed)]
+    source = tmp_path / "r.json"
+    source.write_text(json.dumps(content))
+    command = [sys.executable, str(ROOT / "bench" / "table.py"), str(source)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "| quantize | 5.0 | 40.0 |  |  |" in text
+    assert "| product | 5.0 | 40.0 | 50.0 | 80% |" in text
+    done = plot(source, tmp_path / "bars")
+    assert done.returncode == 1 and "no layers to draw" in done.stderr
+
+
 def test_table_tells_shares_and_the_fastest_peer(tmp_path: Path) -> None:
     source = tmp_path / "r.json"
     source.write_text(json.dumps(results(RATES)))

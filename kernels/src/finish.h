@@ -51,7 +51,7 @@ typedef enum range { SIGNED, CLAMPED, NONNEGATIVE } range;
 /* Maxima of one window of several rows, and what takes their values to levels. */
 typedef struct maxima {
     vi top[LW_FINISH_ROWS]; /* lane by lane: largest |x| if SIGNED, else largest x or 0 */
-    vi any;                 /* of all rows: largest |x| */
+    vi any;                 /* of all rows, if CLAMPED: the farthest below 0, unless none is */
     float factor[LW_FINISH_ROWS];
 } maxima;
 
@@ -69,7 +69,7 @@ typedef struct levels {
 INLINE void track(const range range, vf x, vi *top, vi *any) {
     vi bits = vf_bits(x), absolute = vi_and(bits, vi_set(0x7fffffff));
     *top = vi_max(*top, range == SIGNED ? absolute : bits);
-    if (range == CLAMPED) *any = vi_max(*any, absolute);
+    if (range == CLAMPED) *any = vi_maxu(*any, bits); /* sign bits come last */
 }
 
 INLINE range range_of(lw_activation activation, float lo, float hi, int zero_point) {
@@ -92,7 +92,7 @@ INLINE int is_bad(vi any) { return vi_hmax(any) >= INFINITY_BITS; }
 static NOINLINE int find_scales(maxima *m, const lw_post *p, int64_t window) {
     const ptrdiff_t line = p->scale_step.line, pixel = p->scale_step.pixel;
     float found[LW_FINISH_ROWS], *scale = p->scale + window;
-    vi any = m->any;
+    vi any = vi_and(m->any, vi_set(0x7fffffff));
     int rows = p->lines * p->count;
     for (int i = rows; i % VW; i++) m->top[i] = vi_set(0);
     for (int i = 0; i < rows; i += VW) {
@@ -225,6 +225,8 @@ INLINE int quantize_rows(const range range, const lw_post *p, const float *x, lw
 static lw_status quantize(int64_t rows, const float *x, ptrdiff_t ldx, int64_t n, int64_t window,
                           int zero_point, uint8_t *q, ptrdiff_t ldq, float *scale, ptrdiff_t lds) {
     int bad = 0;
+    if (n % window == 0 && ldx == n && ldq == n && lds == n / window) /* windows follow each other */
+        rows *= lds, n = ldx = ldq = window, lds = 1;
     lw_step step = {0, ldx};
     lw_post p = {.lines = 1,
                  .n = n,

@@ -41,22 +41,18 @@ static void gather(const lw_patches *g, const uint8_t *src, int64_t n, uint8_t *
 /* What becomes of the maxima of mr pixels: scales, and factors that give levels. */
 INLINE int first_scales(const int mr, const vi *top, int zero_point, float *factor, float *s,
                         ptrdiff_t step) {
-    const float levels = zero_point ? 127.0f : 255.0f;
-    vf most = vf_set(levels), part = vf_set(1.0f / levels), zero = vf_set(0.0f);
     float found[FIRST + VW];
     vi any = vi_set(0), rows[VW];
     for (int r = 0; r < mr; r += VW) {
         UNROLLED (i, VW) rows[i] = top[(r + i) % mr]; /* those beyond do not count */
-        vi bits = vi_hmax_rows(rows);
-        vf x = vi_bits(bits), above = vf_add(x, vf_set(-0x1.fffffep-101f));
-        vf_store(factor + r, vf_positive(above, vf_div(most, x), zero));
-        vf_store(found + r, vf_positive(above, vf_mul(x, part), zero));
-        any = vi_max(any, bits);
+        vi largest = vi_hmax_rows(rows);
+        any = vi_max(any, largest);
+        scales_of(largest, zero_point, found + r, factor + r);
     }
     HIDE(factor); /* read from memory, one by one */
     HIDE(found);
     UNROLLED (i, mr) s[i * step] = found[i];
-    return vi_hmax(any) >= INFINITY_BITS;
+    return is_bad(any);
 }
 
 /* The levels of mr pixels of nv vectors; stores are a floor of their own. */
@@ -116,7 +112,7 @@ INLINE int first_tile(const int mr, const int np, const lw_activation activation
     const int zero_point = range == SIGNED ? 128 : 0;
     const int whole = n == nv * VW;
     int bad = first_scales(mr, top, zero_point, factor, s + first / a->window, a->s_step);
-    if (range == CLAMPED) bad |= vi_hmax(any) >= INFINITY_BITS;
+    if (range == CLAMPED) bad |= is_bad(vi_and(any, vi_set(0x7fffffff)));
     first_levels(mr, nv, zero_point, f, factor, whole ? to : bytes, whole ? a->q_step : nv * VW);
     if (!whole)
         for (int i = 0; i < mr; i++) memcpy(to + i * a->q_step, bytes + i * nv * VW, (size_t)n);

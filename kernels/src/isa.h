@@ -173,6 +173,21 @@ typedef struct lw_tap {
 typedef void lw_pool_taps(int average, int taps, const lw_tap *tap, int64_t n, int64_t window,
                           int zero_point, float factor, float *f);
 
+/* f[x * ldf + c] = the maximum of `rows` rows and kw columns of quantized pixels, from column
+ * x * stride on, for `count` outputs and n channels. kw, stride: 2, 2 or 3, 2 or 3, 1. Writes up to
+ * one vector beyond n. */
+typedef struct lw_max_args {
+    int64_t rows, count, n, window;
+    int kw, stride, zero_point;
+    const uint8_t *q; /* of the first row and column */
+    const float *s;
+    ptrdiff_t q_row, s_row, q_step, s_step; /* from row to row, from column to column */
+    float *f;
+    ptrdiff_t ldf;
+} lw_max_args;
+
+typedef void lw_max_row(const lw_max_args *args);
+
 /* n ints, `times` over: read, or copied; returns the bytes moved, whole steps only. */
 typedef int64_t lw_probe_read(const int32_t *x, int64_t n, int64_t times);
 typedef int64_t lw_probe_copy(const int32_t *x, int32_t *y, int64_t n, int64_t times);
@@ -203,6 +218,7 @@ struct lw_isa {
     lw_first *first;
     lw_accumulate *accumulate;
     lw_pool_taps *pool;
+    lw_max_row *max_row;
     lw_peak *peak;
     lw_probe_read *read;
     lw_probe_copy *copy;

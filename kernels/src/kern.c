@@ -226,6 +226,7 @@ _Static_assert((int)MR <= (int)LW_MR_MAX, "the tables hold every tile");
 #include "depthwise.h"
 #include "first.h"
 #include "probe.h"
+#include "pooling.h"
 
 /* ---- planes of an input image -------------------------------------------------------------- */
 
@@ -286,44 +287,6 @@ static void accumulate(int64_t n, const int32_t *acc, const int32_t *comp, const
         if (sb) t = vf_mul(t, vf_load(sb + j));
         vf_store_n(f + j, vf_fma(t, s, vf_load(f + j)), n - j);
     }
-}
-
-/* ---- pooling ------------------------------------------------------------------------------ */
-
-INLINE vf tap_load(const int quantized, const lw_tap *tap, int64_t j, int64_t n, vf scale,
-                   vi minus) {
-    if (!quantized) return vf_load_n(tap->x + j, n - j);
-    return vf_mul(vf_from(vi_add(vi_from_u8(tap->q + j), minus)), scale);
-}
-
-INLINE void pool_taps(const int average, const int quantized, int taps, const lw_tap *tap,
-                      int64_t n, int64_t window, int zero_point, float factor, float *f) {
-    vi minus = vi_set(-zero_point);
-    vf by = vf_set(factor), one = vf_set(1.0f);
-    for (int64_t c = 0, i = 0; c < n; c += window, i++) {
-        int64_t end = c + window < n ? c + window : n;
-        for (int64_t j = c; j < end; j += VW) {
-            vf y = tap_load(quantized, tap, j, n, quantized ? vf_set(tap->s[i]) : one, minus);
-            for (int t = 1; t < taps; t++) {
-                vf s = quantized ? vf_set(tap[t].s[i]) : one;
-                vf x = tap_load(quantized, tap + t, j, n, s, minus);
-                y = average ? vf_add(y, x) : vf_max(y, x);
-            }
-            vf_store(f + j, average ? vf_mul(y, by) : y);
-        }
-    }
-}
-
-static void pool(int average, int taps, const lw_tap *tap, int64_t n, int64_t window,
-                 int zero_point, float factor, float *f) {
-    if (tap->q && average)
-        pool_taps(1, 1, taps, tap, n, window, zero_point, factor, f);
-    else if (tap->q)
-        pool_taps(0, 1, taps, tap, n, window, zero_point, factor, f);
-    else if (average)
-        pool_taps(1, 0, taps, tap, n, n, 0, factor, f);
-    else
-        pool_taps(0, 0, taps, tap, n, n, 0, factor, f);
 }
 
 /* ---- peak --------------------------------------------------------------------------------- */
@@ -394,6 +357,7 @@ const lw_isa TABLE(LW_ISA) = {
     .first = first,
     .accumulate = accumulate,
     .pool = pool,
+    .max_row = max_row,
     .peak = peak,
     .read = probe_read,
     .copy = probe_copy,

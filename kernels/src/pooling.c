@@ -82,6 +82,59 @@ static void pool_pixel(const lw_pooling_plan *p, int64_t n, int64_t y, int64_t x
         memset(f, 0, (size_t)g->c * sizeof *f);
 }
 
+/* Whether the kernel of rows takes the plan. */
+static int has_rows(const lw_pooling_args *g) {
+    int shape = (g->kw == 3 && g->stride_w <= 2) || (g->kw == 2 && g->stride_w == 2);
+    return !g->average && g->src_q && shape && g->dilation_h == 1 && g->dilation_w == 1;
+}
+
+/* Maxima of output pixels [x, x + count), whose columns all lie in the image. */
+static void max_pixels(const lw_pooling_plan *p, int64_t n, int64_t y, int64_t x, int64_t count,
+                       float *f) {
+    const lw_pooling_args *g = &p->args;
+    const lw_tensor *t = g->src_q;
+    int64_t wide = t->w + t->left + t->right, top = y * g->stride_h - g->pad_top;
+    int64_t first = top < 0 ? 0 : top, end = top + g->kh < g->h ? top + g->kh : g->h;
+    lw_tap tap = tap_at(g, n, first, x * g->stride_w - g->pad_left);
+    lw_max_args args = {.rows = end - first,
+                        .count = count,
+                        .n = g->c,
+                        .window = t->window,
+                        .kw = (int)g->kw,
+                        .stride = (int)g->stride_w,
+                        .zero_point = t->zero_point,
+                        .q = tap.q,
+                        .s = tap.s,
+                        .q_row = wide * t->pixel_bytes,
+                        .s_row = wide * t->pixel_windows,
+                        .q_step = t->pixel_bytes,
+                        .s_step = t->pixel_windows,
+                        .f = f,
+                        .ldf = p->ldc};
+    p->isa->max_row(&args);
+}
+
+/* Output pixels [x, x + count) of a row: those at the border of the image one by one. */
+static void pool_pixels(const lw_pooling_plan *p, int64_t n, int64_t y, int64_t x, int64_t count,
+                        lw_tap *taps, float *f) {
+    const lw_pooling_args *g = &p->args;
+    int64_t end = x + count, inner = 0, top = y * g->stride_h - g->pad_top;
+    int64_t room = g->w + g->pad_left - g->kw;
+    if (has_rows(g) && room >= 0 && top < g->h && top + g->kh > 0) { /* columns inside: */
+        int64_t first = (g->pad_left + g->stride_w - 1) / g->stride_w, stop = room / g->stride_w + 1;
+        inner = (end < stop ? end : stop) - (x > first ? x : first);
+    }
+    for (int64_t i = x; i < end; i++, f += p->ldc) {
+        int64_t at = i * g->stride_w - g->pad_left;
+        if (inner > 0 && at >= 0) {
+            max_pixels(p, n, y, i, inner, f);
+            i += inner - 1, f += (inner - 1) * p->ldc, inner = 0;
+        } else {
+            pool_pixel(p, n, y, i, taps, f);
+        }
+    }
+}
+
 /* One task is one output row. */
 static void pooling_task(void *context, int64_t index, int worker) {
     lw_pooling_plan *p = context;
@@ -91,8 +144,7 @@ static void pooling_task(void *context, int64_t index, int worker) {
     if (g->dst_q && g->dst_q->shared && y == 0) lw_tensor_fill_border(g->dst_q, n);
     for (int64_t x = 0; x < p->ow; x += p->pixels) {
         int64_t count = p->ow - x < p->pixels ? p->ow - x : p->pixels;
-        for (int64_t i = 0; i < count; i++)
-            pool_pixel(p, n, y, x + i, p->taps + worker * g->kh * g->kw, f + i * p->ldc);
+        pool_pixels(p, n, y, x, count, p->taps + worker * g->kh * g->kw, f);
         if (store_pixels(p, n, y, x, count, f)) atomic_store(&p->failed, 1);
     }
 }

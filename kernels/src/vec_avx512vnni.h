@@ -54,6 +54,7 @@ static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 static inline vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
+static inline vi vi_maxu(vi a, vi b) { return _mm512_max_epu32(a, b); }
 static inline vi vi_min(vi a, vi b) { return _mm512_min_epi32(a, b); }
 static inline vi vi_shl23(vi a) { return _mm512_slli_epi32(a, 23); }
 static inline vi vi_shl16(vi a) { return _mm512_slli_epi32(a, 16); }
@@ -90,19 +91,28 @@ static inline void vi_store_u24(uint8_t *p, vi x) {
     _mm512_mask_storeu_epi32(p, 0xfff, x);
 }
 
+/* The larger of both halves: the lower half holds those of a, the upper those of b. A blend runs
+ * where a second shuffle would wait. */
+static inline vi larger_halves(vi a, vi b) {
+    return _mm512_max_epi32(_mm512_mask_blend_epi32(0xff00, a, b),
+                            _mm512_shuffle_i32x4(a, b, 0x4e));
+}
+static inline vi larger_pairs(vi a, vi b) { /* the same in every 128 bits */
+    vf swapped = _mm512_shuffle_ps(vi_bits(a), vi_bits(b), 0x4e);
+    return _mm512_max_epi32(_mm512_mask_blend_epi32(0xcccc, a, b), vf_bits(swapped));
+}
+
 /* Lane i: the largest lane of vector i. */
 static inline vi vi_hmax_rows(const vi *m) {
     vi v[4];
     for (int e = 0; e < 4; e++) {
-        vi p = _mm512_max_epi32(_mm512_shuffle_i32x4(m[e], m[4 + e], 0x44),
-                                _mm512_shuffle_i32x4(m[e], m[4 + e], 0xee));
-        vi r = _mm512_max_epi32(_mm512_shuffle_i32x4(m[8 + e], m[12 + e], 0x44),
-                                _mm512_shuffle_i32x4(m[8 + e], m[12 + e], 0xee));
-        v[e] = _mm512_max_epi32(_mm512_shuffle_i32x4(p, r, 0x88), _mm512_shuffle_i32x4(p, r, 0xdd));
+        vi p = larger_halves(m[e], m[4 + e]), r = larger_halves(m[8 + e], m[12 + e]);
+        v[e] =
+            _mm512_max_epi32(_mm512_shuffle_i32x4(p, r, 0x88), _mm512_shuffle_i32x4(p, r, 0xdd));
     }
-    vi a = _mm512_max_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
-    vi b = _mm512_max_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
-    return _mm512_max_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    vf a = vi_bits(larger_pairs(v[0], v[1])), b = vi_bits(larger_pairs(v[2], v[3]));
+    return _mm512_max_epi32(vf_bits(_mm512_shuffle_ps(a, b, 0x88)),
+                            vf_bits(_mm512_shuffle_ps(a, b, 0xdd)));
 }
 
 /* Packing works inside 128-bit lanes: its groups of four bytes are put into order. */

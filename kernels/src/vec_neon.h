@@ -65,6 +65,9 @@ static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
 static inline vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
 static inline vi vi_max(vi a, vi b) { return vmaxq_s32(a, b); }
+static inline vi vi_maxu(vi a, vi b) {
+    return vreinterpretq_s32_u32(vmaxq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)));
+}
 static inline vi vi_min(vi a, vi b) { return vminq_s32(a, b); }
 static inline vi vi_shl23(vi a) { return vshlq_n_s32(a, 23); }
 static inline vi vi_shl16(vi a) { return vshlq_n_s32(a, 16); }

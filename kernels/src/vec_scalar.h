@@ -54,6 +54,7 @@ static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
 static inline vi vi_sub(vi a, vi b) { return (vi)((uint32_t)a - (uint32_t)b); }
 static inline vi vi_and(vi a, vi b) { return a & b; }
 static inline vi vi_max(vi a, vi b) { return a > b ? a : b; }
+static inline vi vi_maxu(vi a, vi b) { return (uint32_t)a > (uint32_t)b ? a : b; }
 static inline vi vi_min(vi a, vi b) { return a < b ? a : b; }
 static inline vi vi_shl23(vi a) { return (vi)((uint32_t)a << 23); }
 static inline vi vi_shl16(vi a) { return (vi)((uint32_t)a << 16); }

@@ -192,6 +192,11 @@ KERNEL_ERRORS: dict[str, Callable[[], Any]] = {
     "isa unknown": lambda: kernels.use_isa("sse9"),
     "check_gemm 0": lambda: kernels.check_gemm(0),
     "run_dots 0": lambda: kernels.run_dots(0),
+    "run_reads 0": lambda: kernels.run_reads(np.zeros(64, np.uint8), 0),
+    "run_reads unaligned": lambda: kernels.run_reads(np.zeros(65, np.uint8)[1:], 1),
+    "run_copies shape": lambda: kernels.run_copies(
+        np.zeros(64, np.uint8), np.zeros(60, np.uint8), 1
+    ),
     "pool of 0": lambda: Pool(0),
 }
 

@@ -217,6 +217,19 @@ def test_run_dots_counts_multiplications(isa: str) -> None:
         assert kernels.run_dots(10) == 10 * row["mr"] * row["nr"] * row["kr"]
 
 
+@pytest.mark.parametrize("spare", [0, 4, 12])
+def test_probes_of_memory_count_bytes_of_whole_steps(isa: str, spare: int) -> None:
+    x = np.random.default_rng(0).integers(0, 256, 3 * 512 + spare, np.uint8)
+    y = np.zeros_like(x)
+    with kernels.use_isa(isa):
+        read, moved = kernels.run_reads(x, 5), kernels.run_copies(x, y, 5)
+    assert moved == 2 * read
+    whole = read // 5
+    assert x.size - 512 < whole <= x.size
+    assert np.array_equal(y[:whole], x[:whole])
+    assert not y[whole:].any()
+
+
 def reference_activation(y: np.ndarray, kind: str) -> np.ndarray:
     values: dict[str, np.ndarray] = {
         "none": y,
