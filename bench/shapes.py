@@ -12,8 +12,8 @@ def conv(size: int, ic: int, oc: int, kernel: int = 1, stride: int = 1, groups: 
     return Layer(name, size, ic, oc, kernel, stride, groups)
 
 
-def depthwise(size: int, channels: int, stride: int = 1) -> Layer:
-    return conv(size, channels, channels, 3, stride, channels)
+def depthwise(size: int, channels: int, stride: int = 1, kernel: int = 3) -> Layer:
+    return conv(size, channels, channels, kernel, stride, channels)
 
 
 def product(m: int, n: int, k: int) -> Layer:
@@ -126,6 +126,27 @@ NETWORKS = {
     "ssd300": SSD300,
     "squeezenet": SQUEEZENET,
     "resnext": RESNEXT,
+}
+
+DEPTHWISE = {
+    "3x3": [layer for layer in MOBILENETV2 if layer.groups > 1],
+    "narrow": [  # few channels: MobileNetV1-0.25 at 96 x 96, YOLO-Fastest at 320 x 320
+        depthwise(48, 8),
+        depthwise(48, 16, 2),
+        depthwise(24, 32),
+        depthwise(12, 64),
+        depthwise(6, 128),
+        depthwise(160, 8),
+        depthwise(40, 48),
+    ],
+    "5x5": [
+        depthwise(28, 120, kernel=5),
+        depthwise(28, 120, 2, kernel=5),
+        depthwise(20, 96, kernel=5),
+        depthwise(14, 480, kernel=5),
+        depthwise(10, 192, kernel=5),
+        depthwise(7, 960, kernel=5),
+    ],
 }
 
 SQUARES = [product(1024, 1024, 1024)]
