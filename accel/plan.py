@@ -183,12 +183,12 @@ class Plan:
         values.convert(call.y, call.rows)
 
     def _add_pool(self, call: PoolCall) -> None:
-        source = self._values.nhwc(call.x)
+        source = self._values.pooled(call.x)
         target = self._values.target(call.y, rows=False)
 
         def bind() -> Run:
             return kernels.Pooling(
-                source.array,
+                source.held,
                 "average" if call.average else "max",
                 kernel=call.kernel,
                 out_shape=target.shape[1:3],

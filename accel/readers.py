@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from accel.schedule import (
@@ -42,8 +43,9 @@ class Readers:
                 residual = call.epilogue.residual
                 if residual is not None:
                     self._residuals.setdefault(residual, []).append(call)
-            elif isinstance(call, PoolCall | SampleCall):
+            elif isinstance(call, SampleCall):
                 self.floats[call.x] = False
+        self._pooled = self._choose_pools(schedule)
         self._quantized = self._choose_residuals(schedule)
         for call in schedule.calls:
             if isinstance(call, HostGroup | ViewCall):
@@ -64,11 +66,33 @@ class Readers:
         """The product whose windows of a value serve as residual too; None: floats do."""
         return self._quantized.get(name)
 
+    def pool(self, name: str) -> ProductCall | None:
+        """Whose windows a pooling of the value reads; None: it reads floats."""
+        return self._pooled.get(name)
+
     def halo(self, key: Key) -> tuple[int, int, int, int]:
         """The widest padding of the products that read these windows."""
         pads = [r.pads for r in self.products(key[0]) if windows_key(key[0], r) == key]
         top, left, bottom, right = (max(p) for p in zip(*pads, strict=True))
         return top, left, bottom, right
+
+    def _choose_pools(self, schedule: Schedule) -> dict[str, ProductCall]:
+        """A maximum of a large image is taken from windows like those that the product behind it
+        reads: floats would move four times the bytes.
+        """
+        found = {}
+        pools = [call for call in schedule.calls if isinstance(call, PoolCall)]
+        for call in pools:
+            reader = self.direct(call.y, rows=False)
+            alone = sum(other.x == call.x for other in pools) == 1
+            kept = call.average or not alone or call.x in self.floats or call.x in self.plain
+            large = _is_large(schedule.shapes[call.x])
+            if reader is not None and reader.window is not None and large and not kept:
+                found[call.x] = replace(reader, x=call.x, pads=(0, 0, 0, 0))
+                self._products.setdefault(call.x, []).append(found[call.x])
+            else:
+                self.floats[call.x] = False
+        return found
 
     def _choose_residuals(self, schedule: Schedule) -> dict[str, ProductCall]:
         """Large images that a product reads in windows anyway are not kept as floats as well, which
@@ -78,9 +102,8 @@ class Readers:
         for name, calls in self._residuals.items():
             reader = self.direct(name, rows=False)
             shape = schedule.shapes[name]
-            large = shape is not None and 4 * prod(shape[1:]) >= LARGE_BYTES
             rows = any(c.rows for c in calls)
-            kept = name in self.floats or name in self.plain or rows or not large
+            kept = name in self.floats or name in self.plain or rows or not _is_large(shape)
             if reader is not None and not kept and _serves(reader.window, shape):
                 found[name] = reader
             else:
@@ -92,6 +115,10 @@ class Readers:
         forms = {r.rows for r in self.products(name)}
         forms.add(self.floats.get(name, rows))
         return forms != {rows}
+
+
+def _is_large(shape: tuple[int, ...] | None) -> bool:
+    return shape is not None and 4 * prod(shape[1:]) >= LARGE_BYTES
 
 
 def _serves(window: int | None, shape: tuple[int, ...] | None) -> bool:

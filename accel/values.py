@@ -120,6 +120,11 @@ class Values:
         reader = self.readers.residual(name)
         return self.nhwc(name, call.rows) if reader is None else self.make_windows(name, reader)
 
+    def pooled(self, name: str) -> Form:
+        """What a pooling reads."""
+        reader = self.readers.pool(name)
+        return self.nhwc(name) if reader is None else self.make_windows(name, reader)
+
     def make_windows(self, name: str, reader: ProductCall) -> Windows:
         """Room for a value in the windows of a reader."""
         key = windows_key(name, reader)

@@ -259,6 +259,27 @@ def test_large_residuals_stay_in_windows(
     np.testing.assert_array_equal(whole.run(images), single[0].run(images))
 
 
+@pytest.mark.parametrize(("size", "as_windows"), [(8, False), (40, True)])
+@pytest.mark.parametrize("average", [False, True])
+def test_maxima_of_large_images_are_taken_from_windows(
+    size: int, as_windows: bool, average: bool, rng: np.random.Generator
+) -> None:
+    net = Net()
+    x = net.op("Relu", net.conv("x", 48, 3, pads=[1] * 4))
+    kind = "AveragePool" if average else "MaxPool"
+    y = net.op(kind, x, kernel_shape=[2, 2], strides=[2, 2])
+    z = net.conv(y, 5, 48, k=1)
+    data = net.model({"x": ["N", 3, size, size]}, {z: ["N", 5, size // 2, size // 2]})
+    found = Readers(schedule(data))
+    pooled = found.pool(x)
+    assert (pooled is not None) == (as_windows and not average) == (x not in found.floats)
+    images = rng.standard_normal((2, 3, size, size)).astype(np.float32)
+    check_values(data, {"x": images})
+    program = accel.device("cpu").compile(accel.load(data).quantize())
+    row = next(r for r in program.explain().rows if r.op == kind)
+    assert (row.kernel == "windows") == (pooled is not None)
+
+
 def test_chain_of_image_operators_stays_on_our_kernels(rng: np.random.Generator) -> None:
     """Nested concatenations whose parts have other readers, pools with every kind of padding."""
     net = Net()

@@ -20,8 +20,9 @@ from accel.peak import dot_peak
 from accel.plan import Life, Plan
 from accel.program import Arrays, Program
 from accel.program_file import SavedProgram, write_program
+from accel.readers import Readers
 from accel.saved import SavedModel
-from accel.schedule import Call, HostGroup, ProductCall, Schedule
+from accel.schedule import Call, HostGroup, PoolCall, ProductCall, Schedule
 
 if TYPE_CHECKING:
     from accel.model import Model
@@ -106,8 +107,9 @@ class PlanProgram(Program):
         """Every node with the engine that runs it."""
         where, moved = self.device.name, self._plan.moved()
         rows: list[Row] = []
+        readers = Readers(self.schedule)
         for call in self.schedule.calls:
-            first, *others = _rows(call, where, self._kernel)
+            first, *others = _rows(call, where, self._kernel, readers)
             rows += [replace(first, bytes=moved.get(call.name, 0)), *others]
         arena = f"{self._plan.arena.nbytes / 1e6:.2f} MB hold all values of a run"
         return Explanation(
@@ -128,7 +130,7 @@ class PlanProgram(Program):
         return replace(found, rows=rows, notes=(note, *found.notes), peak=peak)
 
 
-def _rows(call: Call, where: str, kernel: str) -> list[Row]:
+def _rows(call: Call, where: str, kernel: str, readers: Readers) -> list[Row]:
     if isinstance(call, HostGroup):
         return [
             Row(name, op, "onnxruntime", "float32", macs=macs, note="outside our kernels")
@@ -136,6 +138,8 @@ def _rows(call: Call, where: str, kernel: str) -> list[Row]:
         ]
     if isinstance(call, ProductCall):
         return [_product_row(call, where, kernel)]
+    if isinstance(call, PoolCall) and (reader := readers.pool(call.x)) is not None:
+        return [Row(call.name, call.op, where, "windows", reader.window)]
     return [Row(call.name, call.op, where, "float32")]
 
 
