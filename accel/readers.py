@@ -34,7 +34,9 @@ class Readers:
         self._products: dict[str, list[ProductCall]] = {}
         self._residuals: dict[str, list[ProductCall]] = {}
         for call in schedule.calls:
-            if isinstance(call, HostGroup | ViewCall):
+            if isinstance(call, ViewCall) and call.channels_last:
+                self.floats[call.x] = False
+            elif isinstance(call, HostGroup | ViewCall):
                 self.plain.update(call.reads)
             elif isinstance(call, ProductCall):
                 self._products.setdefault(call.x, []).append(call)

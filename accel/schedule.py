@@ -102,7 +102,14 @@ class SampleCall(OneCall):
 
 @dataclass(frozen=True)
 class ViewCall(OneCall):
-    """The same bytes under another shape: Flatten, Reshape, Squeeze and the like."""
+    """The same bytes under another shape: Flatten, Reshape, Squeeze and the like.
+
+    Attributes
+    ----------
+    channels_last : the bytes are those of the image `x` with channels last.
+    """
+
+    channels_last: bool = False
 
 
 @dataclass(frozen=True)

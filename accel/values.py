@@ -166,7 +166,9 @@ class Values:
 
     def view(self, call: ViewCall) -> None:
         """Give the same bytes another shape."""
-        self.plain[call.y] = self.plain[call.x].reshape(self.shape(call.y))
+        last = call.channels_last
+        source = self._contiguous(self.nhwc(call.x)) if last else self.plain[call.x]
+        self.plain[call.y] = source.reshape(self.shape(call.y))
         self.convert(call.y)
 
     def ranges(self, call: JoinCall) -> list[tuple[str, int, int]]:

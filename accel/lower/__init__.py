@@ -7,10 +7,11 @@ import onnx_ir as ir
 
 from accel import graph as g
 from accel.lower.host import needed_nodes, ordered
-from accel.lower.images import join_call, pool_call, view_call
+from accel.lower.images import channels_last_call, join_call, pool_call, view_call
 from accel.lower.products import product_call
 from accel.lower.samples import sample_call
 from accel.passes.find_nonnegative import find_nonnegative
+from accel.passes.fold_shapes import fold_shapes
 from accel.schedule import OwnCall, Schedule
 
 __all__ = ["lower"]
@@ -18,6 +19,7 @@ __all__ = ["lower"]
 
 def lower(model: ir.Model) -> Schedule:
     """Lower a graph whose shapes are fixed."""
+    model = fold_shapes(model)
     claimed: set[ir.Node] = set()
     calls = _own_calls(model, claimed)
     host = needed_nodes(model.graph, claimed, calls)
@@ -48,6 +50,7 @@ def _own_calls(model: ir.Model, claimed: set[ir.Node]) -> list[OwnCall]:
                 or sample_call(node, images, claimed)
                 or join_call(node, images)
                 or view_call(node, images)
+                or channels_last_call(node, images)
             )
         if call is not None:
             calls.append(call)

@@ -6,7 +6,6 @@ import onnx_ir as ir
 
 from accel import graph as g
 from accel.lower.geometry import resolved_pads
-from accel.passes.choose_windows import WINDOW_KEY
 from accel.schedule import JoinCall, PoolCall, ViewCall
 
 _POOLS = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
@@ -80,7 +79,7 @@ def join_call(node: ir.Node, images: set[str]) -> JoinCall | None:
 
 
 def view_call(node: ir.Node, images: set[str]) -> ViewCall | None:
-    """The call for a change of shape between our kernels, or from them to an output."""
+    """The call for a change of shape of what our kernels made."""
     x, y = node.inputs[0] if node.inputs else None, node.outputs[0]
     if not g.is_op(node, *_VIEWS) or x is None or x.name not in images:
         return None
@@ -88,6 +87,17 @@ def view_call(node: ir.Node, images: set[str]) -> ViewCall | None:
         return None
     if any(o.uses() or o.is_graph_output() for o in node.outputs[1:]):
         return None
-    if not all(WINDOW_KEY in reader.metadata_props for reader, _ in y.uses()):
-        return None
     return ViewCall(node.name or y.name or "", node.op_type, x.name or "", y.name or "")
+
+
+def channels_last_call(node: ir.Node, images: set[str]) -> ViewCall | None:
+    """The call for a transposition that asks for an image as our kernels keep it."""
+    x, y = node.inputs[0] if node.inputs else None, node.outputs[0]
+    if not g.is_op(node, "Transpose") or x is None or x.name not in images:
+        return None
+    if tuple(g.attribute(node, "perm", ())) != (0, 2, 3, 1) or x.dtype != ir.DataType.FLOAT:
+        return None
+    if g.known_shape(x) is None or g.known_shape(y) is None:
+        return None
+    name = node.name or y.name or ""
+    return ViewCall(name, node.op_type, x.name or "", y.name or "", channels_last=True)
