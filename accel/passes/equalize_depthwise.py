@@ -19,13 +19,8 @@ import numpy as np
 import onnx_ir as ir
 
 from accel import graph as g
-from accel.errors import AccelError
-from accel.host import open_session, typed_errors
-from accel.passes.pink_images import pink_images
+from accel.passes.run_on_noise import run_on_noise
 
-IMAGES = 4
-FREE_SIDE = 224  # of an input whose size is free
-MAX_PIXELS = 1 << 21  # of an image; larger ones are not worth the time
 LARGEST = 6.0  # log2 of a factor: noise may leave a channel empty that photographs fill
 
 Array = np.ndarray[Any, Any]
@@ -41,9 +36,11 @@ class Link(NamedTuple):
 def equalize_depthwise(model: ir.Model) -> ir.Model:
     """Equalize in place; a network that is no image network, or cannot be run, stays as it is."""
     links = _links(model.graph)
-    amplitudes = _amplitudes(model, [link.depthwise.inputs[0] for link in links]) if links else []
-    for link, amplitude in zip(links, amplitudes, strict=False):
-        _scale(model.graph, link, _factors(amplitude))
+    read = [v for link in links if (v := link.depthwise.inputs[0]) is not None]
+    amplitudes = run_on_noise(model, read, ("Abs", "GlobalMaxPool"))
+    for link, value in zip(links, read, strict=True):
+        if value.name in amplitudes:
+            _scale(model.graph, link, _factors(amplitudes[value.name].max(axis=0)))
     return g.drop_unused(model)
 
 
@@ -82,48 +79,6 @@ def _behind_activations(value: ir.Value | None) -> ir.Node | None:
             return node
         value = node.inputs[0]
     return None
-
-
-def _amplitudes(model: ir.Model, values: list[ir.Value | None]) -> list[Array]:
-    """Largest absolute value of each channel of some values (N, C, H, W) over noise."""
-    inputs = g.data_inputs(model.graph)
-    images = _inputs(inputs[0]) if len(inputs) == 1 else None
-    if images is None:
-        return []
-    proto = ir.to_proto(model)
-    del proto.graph.output[:]
-    proto.graph.output.extend(ir.to_proto(ir.Value(name=v.name, type=ir.TensorType(
-        ir.DataType.FLOAT))) for v in values if v is not None)  # fmt: skip
-    found: list[Array] = []
-    try:
-        session = open_session(proto.SerializeToString(), 1, "amplitudes")
-        with typed_errors():
-            for image in images:
-                outputs = session.run(None, {inputs[0].name: image})
-                sizes = [np.abs(y).max(axis=(0, 2, 3)) for y in outputs]
-                found = [np.maximum(*pair) for pair in zip(found or sizes, sizes, strict=True)]
-    except AccelError:  # compiling it will say why
-        return []
-    return found
-
-
-def _inputs(value: ir.Value) -> list[Array] | None:
-    """Noise of the shape and type of an image input, one image each; None for other inputs."""
-    shape = g.shape_of(value)
-    if shape is None or len(shape) != 4 or value.dtype not in (
-        ir.DataType.UINT8, ir.DataType.FLOAT
-    ):  # fmt: skip
-        return None
-    first = value.dtype == ir.DataType.FLOAT  # channels
-    channels = shape[1] if first else shape[3]
-    height, width = (side or FREE_SIDE for side in (shape[2:] if first else shape[1:3]))
-    batch = shape[0] or 1
-    if not channels or channels > 4 or not 0 < batch * height * width <= MAX_PIXELS:
-        return None
-    images = pink_images(IMAGES, height, width, channels)
-    if first:
-        images = (images / np.float32(255)).transpose(0, 3, 1, 2)
-    return [np.ascontiguousarray(np.repeat(image[None], batch, axis=0)) for image in images]
 
 
 def _factors(amplitude: Array) -> Array:

@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from accel import graph as g
+from accel.passes.correct_bias import correct_bias, mean_inputs
 from accel.passes.round_weights import round_weights
 
 MIN_BLOCKED_CHANNELS = 16  # a scale for fewer weights costs more than it gives
@@ -53,7 +54,8 @@ def quantize_weights(model: ir.Model, weight_window: int | None) -> ir.Model:
     ----------
     weight_window : input channels that share a scale; None: one scale per output channel.
     """
-    done: dict[tuple[str, int, int | None], ir.Value] = {}
+    done: dict[tuple[str, int, int | None], tuple[ir.Value, Array]] = {}
+    means = mean_inputs(model)
     for node in list(model.graph):
         axes = weight_axes(node)
         weight = g.constant(node.inputs[1]) if axes is not None else None
@@ -68,7 +70,9 @@ def quantize_weights(model: ir.Model, weight_window: int | None) -> ir.Model:
         if key not in done:
             name = source.name or "w"
             done[key] = _insert_dequantize(model.graph, node, name, weight, axes, block)
-        node.replace_input_with(1, done[key])
+        made, error = done[key]
+        correct_bias(model.graph, node, error, means)
+        node.replace_input_with(1, made)
     return g.drop_unused(model)
 
 
@@ -116,7 +120,8 @@ def quantize_array(w: Array, axes: WeightAxes, block: int | None) -> tuple[Array
 
 def _insert_dequantize(
     graph: ir.Graph, node: ir.Node, name: str, weight: Array, axes: WeightAxes, block: int | None
-) -> ir.Value:
+) -> tuple[ir.Value, Array]:
+    """The value that stands for a weight, and what it lacks of it."""
     q, scale = quantize_array(weight, axes, block)
     q_value = g.add_initializer(graph, f"{name}_int8", q)
     s_value = g.add_initializer(graph, f"{name}_scale", scale)
@@ -124,7 +129,11 @@ def _insert_dequantize(
     inputs, output = [q_value, s_value], f"{name}_real"
     out = g.insert_node(graph, node, "DequantizeLinear", inputs, output, attributes)
     out.shape, out.dtype = ir.Shape(weight.shape), ir.DataType.FLOAT
-    return out
+    if block is None:
+        unit = scale.reshape([-1 if i == axes.channel else 1 for i in range(q.ndim)])
+    else:
+        unit = np.repeat(scale, block, axis=axes.k).take(np.arange(q.shape[axes.k]), axis=axes.k)
+    return out, weight - q * unit
 
 
 def _absorb_gemm_factors(graph: ir.Graph, node: ir.Node, weight: Array) -> Array:
