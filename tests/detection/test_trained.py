@@ -81,7 +81,7 @@ def test_int8_follows_fp32_and_fp32_its_figure(
     visible = [above(f, spec.score) for f in want]
     if case.boxes is not None:
         assert (sum(map(len, visible)), sum(len(v) > 0 for v in visible)) == case.boxes
-    assert agreement([above(f, spec.score) for f in got], visible).share >= 0.94
+    assert agreement([above(f, spec.score) for f in got], visible).share >= 0.95
     # a score near the threshold falls on either side: found again, if up to a fifth lower
     assert agreement([above(f, 0.8 * spec.score) for f in got], visible).share >= 0.98
 
