@@ -47,12 +47,15 @@ def weight_axes(node: ir.Node) -> WeightAxes | None:
     return None
 
 
-def quantize_weights(model: ir.Model, weight_window: int | None) -> ir.Model:
+def quantize_weights(
+    model: ir.Model, weight_window: int | None, per_channel: bool = False
+) -> ir.Model:
     """Quantize every constant float32 weight of a Conv, Gemm or MatMul in place.
 
     Parameters
     ----------
     weight_window : input channels that share a scale; None: one scale per output channel.
+    per_channel : no exceptions, as the int8 kernels of other engines want it.
     """
     done: dict[tuple[str, int, int | None], tuple[ir.Value, Array]] = {}
     means = mean_inputs(model)
@@ -63,7 +66,7 @@ def quantize_weights(model: ir.Model, weight_window: int | None) -> ir.Model:
             continue
         if g.is_op(node, "Gemm"):
             weight = _absorb_gemm_factors(model.graph, node, weight)
-        block = _block(node, weight, axes, weight_window)
+        block = None if per_channel else _block(node, weight, axes, weight_window)
         source = node.inputs[1]
         assert source is not None
         key = (source.name or "", axes.channel, block)

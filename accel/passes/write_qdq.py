@@ -59,7 +59,7 @@ def write_qdq(model: ir.Model, ranges: Mapping[str, tuple[float, float]]) -> ir.
     ----------
     ranges : smallest and largest value of each tensor of `tensors_to_measure`.
     """
-    quantize_weights(model, None)
+    quantize_weights(model, None, per_channel=True)
     levels = _levels(model, ranges)
     for node in list(model.graph):
         if _is_product(node):
