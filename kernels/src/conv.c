@@ -23,7 +23,7 @@ static void sum_panel(const lw_conv *p, const lw_panel *panel, const lw_list *li
                       lw_out *out) {
     const lw_weights *w = p->args.weights;
     int count = from->count, windows = (int)list->count, last = count < p->count;
-    int narrow = p->isa->narrow_mr && panel->n <= p->isa->vw;
+    int narrow = p->narrow[last].tile && panel->n <= p->isa->vw;
     lw_dot *const *dot = narrow ? p->isa->narrow[w->mode] : p->isa->dot[w->mode];
     const lw_tiles *cut = narrow ? p->narrow + last : p->wide + last;
     const uint8_t *a = from->a;

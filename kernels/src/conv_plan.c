@@ -154,8 +154,9 @@ static void plan_areas(lw_conv *p) {
     int64_t rest = wide - (p->area_strips - 1) * p->count;
     for (int last = 0; last < 2; last++) {
         p->wide[last] = cut_line(last ? rest : p->count, p->isa->mr);
-        if (p->isa->narrow_mr)
-            p->narrow[last] = cut_line(last ? rest : p->count, p->isa->narrow_mr);
+        if (!p->isa->narrow_mr) continue;
+        lw_tiles cut = cut_line(last ? rest : p->count, p->isa->narrow_mr);
+        if (p->isa->narrow[p->args.weights->mode][cut.tile - 1]) p->narrow[last] = cut;
     }
     p->areas = p->area_strips * p->area_lines * extent(p, p->other_axis);
 }

@@ -36,7 +36,7 @@ struct lw_conv {
     int64_t lines, count;                   /* of an area, at most */
     int64_t area_lines, area_strips, areas; /* areas along each axis; all of them */
     lw_post post;                           /* of any area */
-    lw_tiles wide[2], narrow[2]; /* of a line; of the last one of an image, which may be shorter */
+    lw_tiles wide[2], narrow[2]; /* of a line; of the last, which may be shorter; tile 0: none */
     int64_t ldc, apart;          /* floats from row to row, from worker to worker */
     float *scratch;              /* per worker: (lines * count, ldc) */
     int together; /* whether all weights fit L2: then blocks take turns at one area */

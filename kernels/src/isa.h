@@ -202,7 +202,7 @@ struct lw_isa {
     int a_offset;   /* what v_dot4 takes off every activation: comp adds it back */
     lw_dot *dot[LW_MODES][LW_MR_MAX]; /* [mode][pixels - 1] */
     int narrow_mr; /* most pixels of the tiles for panels of at most vw channels; 0: none */
-    lw_dot *narrow[LW_MODES][LW_MR_MAX];
+    lw_dot *narrow[LW_MODES][LW_MR_MAX]; /* NULL where there is none */
     int depthwise_columns;
     lw_ratios *ratios;
     lw_pair_pixels *pairs;

@@ -192,12 +192,15 @@ INLINE void dot_tile_c(const int mr, const int nv, int windows, const lw_win *wi
             }                                                                                      \
         }                                                                                          \
     }
-#define DOTS(name, mr, nv)                                                                         \
+#define WINDOW_DOTS(name, mr, nv)                                                                  \
     DOT(CONCAT(name##_LW_A_, mr), mr, dot_tile(mr, nv, LW_A, windows, win, from, b, out, t))       \
-    DOT(CONCAT(name##_LW_AW_, mr), mr, dot_tile(mr, nv, LW_AW, windows, win, from, b, out, t))     \
+    DOT(CONCAT(name##_LW_AW_, mr), mr, dot_tile(mr, nv, LW_AW, windows, win, from, b, out, t))
+#define DOTS(name, mr, nv)                                                                         \
+    WINDOW_DOTS(name, mr, nv)                                                                      \
     DOT(CONCAT(name##_LW_C_, mr), mr, dot_tile_c(mr, nv, windows, win, from, b, out, t))
 
-/* Tiles of 1 to MR pixels; of twice as many where a panel fills one vector only. */
+/* Tiles of 1 to MR pixels; of MR to twice as many where a panel fills one vector only, in the modes
+ * of windows: other lines of few channels take the wide tiles. */
 #define TIMES_1(of) of(1)
 #define TIMES_2(of) TIMES_1(of) of(2)
 #define TIMES_3(of) TIMES_2(of) of(3)
@@ -205,20 +208,14 @@ INLINE void dot_tile_c(const int mr, const int nv, int windows, const lw_win *wi
 #define TIMES_5(of) TIMES_4(of) of(5)
 #define TIMES_6(of) TIMES_5(of) of(6)
 #define TIMES_7(of) TIMES_6(of) of(7)
-#define TIMES_8(of) TIMES_7(of) of(8)
-#define TIMES_9(of) TIMES_8(of) of(9)
-#define TIMES_10(of) TIMES_9(of) of(10)
-#define TIMES_11(of) TIMES_10(of) of(11)
-#define TIMES_12(of) TIMES_11(of) of(12)
-#define TIMES_13(of) TIMES_12(of) of(13)
-#define TIMES_14(of) TIMES_13(of) of(14)
+#define NARROW_TIMES(of) of(7) of(8) of(9) of(10) of(11) of(12) of(13) of(14)
 
 #define WIDE(mr) DOTS(dot, mr, NV)
 /* clang-format off */
 CONCAT(TIMES_, LW_MR)(WIDE)
 #ifdef LW_NARROW
-#define NARROW(mr) DOTS(narrow, mr, 1)
-CONCAT(TIMES_, LW_NARROW)(NARROW)
+#define NARROW(mr) WINDOW_DOTS(narrow, mr, 1)
+NARROW_TIMES(NARROW)
 #endif
 _Static_assert((int)MR <= (int)LW_MR_MAX, "the tables hold every tile");
 /* clang-format on */
@@ -321,9 +318,8 @@ static int64_t peak(int64_t steps) {
 #define DOT_A(mr) dot_LW_A_##mr,
 #define DOT_AW(mr) dot_LW_AW_##mr,
 #define DOT_C(mr) dot_LW_C_##mr,
-#define NARROW_A(mr) narrow_LW_A_##mr,
-#define NARROW_AW(mr) narrow_LW_AW_##mr,
-#define NARROW_C(mr) narrow_LW_C_##mr,
+#define NARROW_A(mr) [(mr) - 1] = narrow_LW_A_##mr,
+#define NARROW_AW(mr) [(mr) - 1] = narrow_LW_AW_##mr,
 
 const lw_isa TABLE(LW_ISA) = {
     .name = NAME(LW_ISA),
@@ -337,9 +333,7 @@ const lw_isa TABLE(LW_ISA) = {
             [LW_C] = {CONCAT(TIMES_, LW_MR)(DOT_C)}},
 #ifdef LW_NARROW
     .narrow_mr = LW_NARROW,
-    .narrow = {[LW_A] = {CONCAT(TIMES_, LW_NARROW)(NARROW_A)},
-               [LW_AW] = {CONCAT(TIMES_, LW_NARROW)(NARROW_AW)},
-               [LW_C] = {CONCAT(TIMES_, LW_NARROW)(NARROW_C)}},
+    .narrow = {[LW_A] = {NARROW_TIMES(NARROW_A)}, [LW_AW] = {NARROW_TIMES(NARROW_AW)}},
 #endif
     .depthwise_columns = 2 * DW,
     .ratios = ratios,

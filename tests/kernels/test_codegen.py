@@ -53,8 +53,10 @@ def hot_loops(mode: str, rows: int, instruction: str, tile: str = "dot") -> list
 
 
 @pytest.mark.skipif("avx512vnni" not in kernels.isas(), reason="hardware: no AVX512-VNNI")
-@pytest.mark.parametrize("mode", ["A", "AW", "C"])
-@pytest.mark.parametrize(("tile", "rows"), [("dot", 7), ("narrow", 14)])
+@pytest.mark.parametrize(
+    ("tile", "rows", "mode"),
+    [("dot", 7, "A"), ("dot", 7, "AW"), ("dot", 7, "C"), ("narrow", 14, "A"), ("narrow", 14, "AW")],
+)
 def test_dot_loop_has_no_spills(tile: str, rows: int, mode: str) -> None:
     hot = hot_loops(mode, rows, "vpdpbusd", tile)
     assert hot
