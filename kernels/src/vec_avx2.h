@@ -71,18 +71,6 @@ static inline int32_t vi_hmax(vi a) {
 static inline vi vi_from_u8(const uint8_t *p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p));
 }
-static inline uint64_t vi_u8(vi x) {
-    __m128i s = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-    return (uint64_t)_mm_cvtsi128_si64(_mm_packus_epi16(s, s));
-}
-static inline void vi_store_u8(uint8_t *p, vi x) {
-    uint64_t bytes = vi_u8(x);
-    memcpy(p, &bytes, sizeof bytes);
-}
-static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
-    uint64_t bytes = vi_u8(x);
-    memcpy(p, &bytes, (size_t)n);
-}
 /* Three bytes of each lane. */
 static inline void vi_store_u24(uint8_t *p, vi x) {
     const __m256i squeeze =

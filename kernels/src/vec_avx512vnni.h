@@ -62,26 +62,6 @@ static inline int32_t vi_hmax(vi a) { return _mm512_reduce_max_epi32(a); }
 static inline vi vi_from_u8(const uint8_t *p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
 }
-static inline void vi_store_u8(uint8_t *p, vi x) {
-    _mm_storeu_si128((void *)p, _mm512_cvtusepi32_epi8(x));
-}
-static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) { /* a masked store is slow */
-    __m128i bytes = _mm512_cvtusepi32_epi8(x);
-    if (n & 8) {
-        _mm_storel_epi64((void *)p, bytes);
-        bytes = _mm_srli_si128(bytes, 8), p += 8;
-    }
-    uint64_t rest = (uint64_t)_mm_cvtsi128_si64(bytes);
-    if (n & 4) {
-        memcpy(p, &rest, 4);
-        rest >>= 32, p += 4;
-    }
-    if (n & 2) {
-        memcpy(p, &rest, 2);
-        rest >>= 16, p += 2;
-    }
-    if (n & 1) memcpy(p, &rest, 1);
-}
 /* Three bytes of each lane. */
 static inline void vi_store_u24(uint8_t *p, vi x) {
     const __m512i squeeze = _mm512_broadcast_i32x4(

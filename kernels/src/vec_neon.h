@@ -78,24 +78,12 @@ static inline vi vi_from_u8(const uint8_t *p) {
     uint16x8_t wide = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(bytes)));
     return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(wide)));
 }
-static inline uint32_t vi_u8(vi x) {
-    uint16x4_t s = vqmovun_s32(x);
-    return vget_lane_u32(vreinterpret_u32_u8(vqmovn_u16(vcombine_u16(s, s))), 0);
-}
-static inline void vi_store_u8(uint8_t *p, vi x) {
-    uint32_t bytes = vi_u8(x);
-    memcpy(p, &bytes, sizeof bytes);
-}
 static inline void vi_store_u24(uint8_t *p, vi x) { /* three bytes of each lane */
     static const uint8_t squeeze[16] = {0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 16, 16, 16, 16};
     uint8x16_t y = vqtbl1q_u8(vreinterpretq_u8_s32(x), vld1q_u8(squeeze));
     uint32_t rest = vgetq_lane_u32(vreinterpretq_u32_u8(y), 2);
     vst1_u8(p, vget_low_u8(y));
     memcpy(p + 8, &rest, sizeof rest);
-}
-static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
-    uint32_t bytes = vi_u8(x);
-    memcpy(p, &bytes, (size_t)n);
 }
 /* Lane i: the largest lane of vector i. */
 static inline vi vi_hmax_rows(const vi *m) {

@@ -60,11 +60,6 @@ static inline vi vi_shl23(vi a) { return (vi)((uint32_t)a << 23); }
 static inline vi vi_shl16(vi a) { return (vi)((uint32_t)a << 16); }
 static inline int32_t vi_hmax(vi a) { return a; }
 static inline vi vi_from_u8(const uint8_t *p) { return *p; }
-/* Of levels that are not negative. */
-static inline void vi_store_u8(uint8_t *p, vi x) { *p = (uint8_t)(x > 255 ? 255 : x); }
-static inline void vi_store_u8_n(uint8_t *p, vi x, int64_t n) {
-    if (n > 0) vi_store_u8(p, x);
-}
 static inline void vi_store_u24(uint8_t *p, vi x) { /* three bytes of each lane */
     for (int i = 0; i < 3; i++) p[i] = (uint8_t)(x >> 8 * i);
 }
