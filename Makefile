@@ -19,8 +19,8 @@ demo: $(STAMP)  ## read handwriting on every device, then the same from Spark
 	@printf '\nThe same digits in a Spark job with two workers:\n'
 	@$(BIN)/python examples/classify_job.py --backend cpu --expect build/demo.npz
 
-test: $(STAMP)  ## all tests
-	$(BIN)/python -m pytest -q
+test: $(STAMP)  ## all tests, a file of them on each of two cores
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/ruff check .
