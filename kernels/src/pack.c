@@ -186,20 +186,31 @@ static void pack_depthwise(lw_weights *w, const source *s) {
             for (int64_t t = 0; t < s->taps; t++) w->dw[t * w->ldw + c] = s->qw[c * s->taps + t];
 }
 
-/* One row of levels into its lane; 16 bits hold half of the sum of LW_MAX_CHUNK bytes. */
+/* Up to four bytes of levels; those that are missing are levels of 0. */
+static uint32_t load_levels(const uint8_t *q, size_t bytes) {
+    uint32_t levels = 0x80808080;
+    memcpy(&levels, q, bytes);
+    return levels;
+}
+
+/* Four levels into a lane. Returns their sum in two halves: 16 bits hold half of the sum of
+ * LW_MAX_CHUNK bytes. */
+static uint32_t place_levels(uint32_t levels, uint32_t *to) {
+    *to = levels ^ 0x80808080;
+    return (levels & 0x00ff00ff) + (levels >> 8 & 0x00ff00ff);
+}
+
+/* One row of levels into its lane of one chunk. */
 static void pack_levels(const lw_weights *w, const lw_chunk *chunk, const uint8_t *q, float scale,
                         int64_t lane, uint8_t *panel) {
-    const uint32_t every_second = 0x00ff00ff, signs = 0x80808080;
-    int64_t nr = w->isa->nr;
+    int64_t nr = w->isa->nr, len = chunk->len;
     int32_t *head = (int32_t *)(void *)(panel + chunk->b_off);
     uint32_t *to = (uint32_t *)head + 2 * nr + lane, sums = 0;
-    for (int32_t k = 0; k < chunk->len; k += 4, to += nr) {
-        uint32_t bytes = signs; /* four levels of 0 */
-        memcpy(&bytes, q + chunk->c0 + k, (size_t)min64(4, chunk->len - k));
-        sums += (bytes & every_second) + (bytes >> 8 & every_second);
-        *to = bytes ^ signs;
-    }
-    int32_t sum = (int32_t)((sums & 0xffff) + (sums >> 16)) - 128 * 4 * ((chunk->len + 3) / 4);
+    q += chunk->c0;
+    for (int64_t k = 0; k + 4 <= len; k += 4, to += nr)
+        sums += place_levels(load_levels(q + k, 4), to);
+    if (len % 4) sums += place_levels(load_levels(q + len / 4 * 4, (size_t)(len % 4)), to);
+    int32_t sum = (int32_t)((sums & 0xffff) + (sums >> 16) - 128 * 4 * ceil_div(len, 4));
     head[lane] = (w->isa->a_offset - w->zero_point) * sum;
     memcpy(head + nr + lane, &scale, sizeof scale);
 }
