@@ -84,6 +84,16 @@ def qconv2d(
     out: NDArray[np.float32] | None = None,
     gemm: int | None = None,
 ) -> NDArray[np.float32]: ...
+def qmatmul(
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    window: int,
+    *,
+    signed: bool = True,
+    scale: float = 1.0,
+    threads: int = 1,
+    gemm: int | None = None,
+) -> NDArray[np.float32]: ...
 
 class PackedWeights:
     @property
@@ -199,6 +209,21 @@ class Conv:
     ) -> None: ...
     @property
     def shape(self) -> tuple[int, int, int, int]: ...
+    def __call__(self) -> None: ...
+
+class MatMul:
+    def __init__(
+        self,
+        a: NDArray[np.float32],
+        b: NDArray[np.float32],
+        y: NDArray[np.float32],
+        *,
+        window: int,
+        signed: bool = True,
+        scale: float = 1.0,
+        pool: Pool,
+        gemm: int | None = None,
+    ) -> None: ...
     def __call__(self) -> None: ...
 
 class ToNHWC:

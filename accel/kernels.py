@@ -10,6 +10,7 @@ from __future__ import annotations
 try:
     from accel._kernels import (
         Conv,
+        MatMul,
         PackedWeights,
         Pixels,
         Pool,
@@ -27,6 +28,7 @@ try:
         pack_weights,
         qconv2d,
         qgemm,
+        qmatmul,
         quantize_windows,
         run_copies,
         run_dots,
@@ -46,6 +48,7 @@ except ImportError as error:
 
 __all__ = [
     "Conv",
+    "MatMul",
     "PackedWeights",
     "Pixels",
     "Pool",
@@ -63,6 +66,7 @@ __all__ = [
     "pack_weights",
     "qconv2d",
     "qgemm",
+    "qmatmul",
     "quantize_windows",
     "run_copies",
     "run_dots",

@@ -14,7 +14,16 @@ from accel.forms import Form
 from accel.host import HostCall, open_session
 from accel.joins import place_joins
 from accel.packed import PackedFor
-from accel.schedule import Call, HostGroup, JoinCall, PoolCall, ProductCall, SampleCall, Schedule
+from accel.schedule import (
+    Call,
+    HostGroup,
+    JoinCall,
+    MatMulCall,
+    PoolCall,
+    ProductCall,
+    SampleCall,
+    Schedule,
+)
 from accel.steps import Run, Step
 from accel.values import Values
 
@@ -141,6 +150,8 @@ class Plan:
     def _add(self, call: Call) -> None:
         if isinstance(call, ProductCall):
             self._add_product(call)
+        elif isinstance(call, MatMulCall):
+            self._add_matmul(call)
         elif isinstance(call, PoolCall):
             self._add_pool(call)
         elif isinstance(call, SampleCall):
@@ -181,6 +192,25 @@ class Plan:
         reads: tuple[Form, ...] = (source,) if residual is None else (source, residual)
         values.add((*reads, *target.forms), bind)
         values.convert(call.y, call.rows)
+
+    def _add_matmul(self, call: MatMulCall) -> None:
+        self._values.make_plain(call.y)
+        a, b, y = (self._values.plain[name] for name in (call.x, call.other, call.y))
+
+        def bind() -> Run:
+            return kernels.MatMul(
+                a.array.transpose(call.x_perm),
+                b.array.transpose(call.other_perm),
+                y.array.transpose(call.y_perm),
+                window=call.window,
+                signed=call.signed,
+                scale=call.scale,
+                pool=self._pool,
+                gemm=self._gemm,
+            )
+
+        self._values.add((a, b, y), bind)
+        self._values.convert(call.y)
 
     def _add_pool(self, call: PoolCall) -> None:
         source = self._values.pooled(call.x)

@@ -7,6 +7,7 @@ from math import prod
 
 from accel.schedule import (
     HostGroup,
+    MatMulCall,
     PoolCall,
     ProductCall,
     SampleCall,
@@ -36,7 +37,7 @@ class Readers:
         for call in schedule.calls:
             if isinstance(call, ViewCall) and call.channels_last:
                 self.floats[call.x] = False
-            elif isinstance(call, HostGroup | ViewCall):
+            elif isinstance(call, HostGroup | MatMulCall | ViewCall):
                 self.plain.update(call.reads)
             elif isinstance(call, ProductCall):
                 self._products.setdefault(call.x, []).append(call)
@@ -50,7 +51,7 @@ class Readers:
         self._pooled = self._choose_pools(schedule)
         self._quantized = self._choose_residuals(schedule)
         for call in schedule.calls:
-            if isinstance(call, HostGroup | ViewCall):
+            if isinstance(call, HostGroup | MatMulCall | ViewCall):
                 continue
             rows = isinstance(call, ProductCall) and call.rows
             if self._changes_form(call.y, rows):

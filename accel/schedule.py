@@ -74,6 +74,34 @@ class ProductCall(OneCall):
 
 
 @dataclass(frozen=True)
+class MatMulCall(OneCall):
+    """A product of two activations on our kernels: y = scale * (x @ other).
+
+    Attributes
+    ----------
+    other : name of the second factor.
+    x_perm, other_perm, y_perm : axes of the values in the order (..., M, K), (..., K, N) and
+        (..., M, N), whose leading ones broadcast.
+    window : along K, of both factors.
+    signed : whether `x` needs a sign; `other` has one.
+    macs : multiplications per batch.
+    """
+
+    other: str
+    x_perm: tuple[int, ...]
+    other_perm: tuple[int, ...]
+    y_perm: tuple[int, ...]
+    window: int
+    signed: bool
+    scale: float
+    macs: int
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.x, self.other)
+
+
+@dataclass(frozen=True)
 class PoolCall(OneCall):
     """A maximum or average pooling of an image (N, C, H, W) on our kernels."""
 
@@ -147,7 +175,7 @@ class HostGroup:
         return self.nodes[0][0]
 
 
-OwnCall = ProductCall | PoolCall | SampleCall | JoinCall | ViewCall
+OwnCall = ProductCall | MatMulCall | PoolCall | SampleCall | JoinCall | ViewCall
 Call = OwnCall | HostGroup
 
 

@@ -22,7 +22,8 @@ class Layer:
         ``oh = 1`` and ``ow = M / n``.
     ic, kh, kw : input channels of the whole tensor (K of a matrix product) and kernel size.
     macs : multiplications, padding counted.
-    weight_bytes, input_bytes, output_bytes : in int8, without scales.
+    weight_bytes, input_bytes, output_bytes : in int8, without scales; both factors of a product of
+        two activations are input.
     """
 
     name: str
@@ -91,19 +92,30 @@ def _matmul(
     node: ir.Node, x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...], k: int
 ) -> Layer:
     n = y[0] if len(y) > 1 else 1
+    rows = max(prod(y[:-1]) // max(n, 1), 1)
+    made = _is_made(node.inputs[1])
+    heads = prod(y[1:-2]) if made and len(y) > 2 else 1
     return Layer(
         name=node.name or node.outputs[0].name or "",
         op=node.op_type,
         n=n,
-        oh=1,
-        ow=max(prod(y[:-1]) // max(n, 1), 1),
+        oh=heads,
+        ow=rows // max(heads, 1),
         oc=y[-1] if y else 1,
         ic=k,
         kh=1,
         kw=1,
         groups=1,
         macs=prod(y) * k,
-        weight_bytes=prod(w),
-        input_bytes=prod(x),
+        weight_bytes=0 if made else prod(w),
+        input_bytes=prod(x) + (prod(w) if made else 0),
         output_bytes=prod(y),
     )
+
+
+def _is_made(value: ir.Value | None) -> bool:
+    """Whether other nodes compute a factor: it is no weight, stored or given as an input."""
+    node = value.producer() if value is not None else None
+    if node is None or g.constant(value) is not None:
+        return False
+    return not (g.is_op(node, "DequantizeLinear") and g.constant(node.inputs[0]) is not None)

@@ -4,7 +4,7 @@
     python bench/networks.py --only resnet50,squeeze --batches 1,8 --json networks.json
     python bench/networks.py --only resnet20 --layers # where our time goes, node by node
 
-Every engine takes the same float32 images on the same number of threads. ONNX Runtime and OpenVINO
+Every engine takes the same float32 input on the same number of threads. ONNX Runtime and OpenVINO
 run the fp32 network and its static int8 form, whose ranges were measured on images; ours runs
 int8 with local windows at the default setting, and needs none. The bound is what the dot
 instruction alone would need for the multiplications. In each round every engine runs in turn for a
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from encoders import ENCODERS
 from topologies import TOPOLOGIES
 
 import accel
@@ -70,7 +71,7 @@ class Result:
 
 def networks(only: str) -> dict[str, Callable[[], accel.Model]]:
     """Makers by name: topologies with seeded weights, and trained models where they are."""
-    found = dict(TOPOLOGIES)
+    found = TOPOLOGIES | ENCODERS
     for name in TRAINED:
         for path in MODELS.glob(f"{name}.onnx*"):
             found[name] = lambda path=path: accel.load(path)

@@ -24,7 +24,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def resnet50() -> accel.Model:
     """ResNet-50, float32 (N, 3, 224, 224) to (N, 1000): 25.5 M weights, 4.1 G multiplications."""
-    net = _Net()
+    net = Net()
     x = net.op("MaxPool", net.conv("image", 3, 64, 7, 2), kernel_shape=[3, 3], strides=[2, 2],
                pads=[1] * 4)  # fmt: skip
     channels = 64
@@ -41,7 +41,7 @@ def resnet50() -> accel.Model:
 
 def mobilenet_v1(width: float = 0.25) -> accel.Model:
     """MobileNetV1 of this width, float32 (N, 3, 224, 224) to (N, 1000); 0.25: 41 M products."""
-    net = _Net()
+    net = Net()
     channels = int(32 * width)
     x = net.conv("image", 3, channels, 3, 2)
     layers = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5,
@@ -54,7 +54,7 @@ def mobilenet_v1(width: float = 0.25) -> accel.Model:
 
 def mobilenet_v2() -> accel.Model:
     """MobileNetV2, float32 (N, 3, 224, 224) to (N, 1000): 300 M multiplications."""
-    net = _Net()
+    net = Net()
     x, channels = net.conv("image", 3, 32, 3, 2), 32
     steps = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
              (6, 160, 3, 2), (6, 320, 1, 1)]  # fmt: skip
@@ -71,7 +71,7 @@ def mobilenet_v2() -> accel.Model:
 
 def squeezenet() -> accel.Model:
     """SqueezeNet 1.1, float32 (N, 3, 227, 227) to (N, 1000): 352 M multiplications."""
-    net = _Net()
+    net = Net()
     x, channels = net.pool(net.conv("image", 3, 64, 3, 2, pad=0)), 64
     for index, squeeze in enumerate((16, 16, 32, 32, 48, 48, 64, 64)):
         x = net.pool(x) if index in (2, 4) else x
@@ -84,7 +84,7 @@ def squeezenet() -> accel.Model:
 
 def vgg(depths: Sequence[int], name: str) -> accel.Model:
     """VGG, float32 (N, 3, 224, 224) to (N, 1000); VGG16: 138 M weights, 15.5 G multiplications."""
-    net = _Net()
+    net = Net()
     x, channels = net.trunk(depths)
     x = net.op("Flatten", net.pool(x, 2))
     for width, k in ((4096, 49 * channels), (4096, 4096)):
@@ -94,7 +94,7 @@ def vgg(depths: Sequence[int], name: str) -> accel.Model:
 
 def ssd300() -> accel.Model:
     """SSD300 on VGG16, float32 (N, 3, 300, 300) to boxes (N, 8732, 4) and (N, 8732, 21)."""
-    net = _Net()
+    net = Net()
     x, _ = net.trunk((2, 2, 3), ceil=True)
     fourth = net.convs(net.pool(x, 2, ceil=True), (256, 512, 512, 512))
     x = net.convs(net.pool(fourth, 2), (512, 512, 512, 512))
@@ -127,7 +127,7 @@ TOPOLOGIES: dict[str, Callable[[], accel.Model]] = {
 }
 
 
-class _Net:
+class Net:
     """Nodes and weights of one network; every method returns the name of its output."""
 
     def __init__(self) -> None:
@@ -147,13 +147,13 @@ class _Net:
         """A convolution that keeps the size but for its stride; relu=6: with ReLU6."""
         shape = (oc, ic // groups, kernel, kernel)
         gain = 1.4 if relu else 0.5  # the sums of a residual network then stay bounded
-        weights = self._normal(shape, gain / np.sqrt(np.prod(shape[1:])))
+        weights = self.normal(shape, gain / np.sqrt(np.prod(shape[1:])))
         pads = [kernel // 2 if pad is None else pad] * 4
-        y = self.op("Conv", x, weights, self._normal((oc,), 0.1), kernel_shape=[kernel] * 2,
+        y = self.op("Conv", x, weights, self.normal((oc,), 0.1), kernel_shape=[kernel] * 2,
                     strides=[stride] * 2, pads=pads, group=groups,
                     dilations=[dilation] * 2)  # fmt: skip
         if relu is not True and relu:
-            return self.op("Clip", y, self._scalar(0.0), self._scalar(relu))
+            return self.op("Clip", y, self.scalar(0.0), self.scalar(relu))
         return self.op("Relu", y) if relu else y
 
     def convs(self, x: str, channels: Sequence[int]) -> str:
@@ -179,14 +179,14 @@ class _Net:
 
     def dense(self, x: str, ic: int, oc: int) -> str:
         """A fully connected layer."""
-        return self.op("Gemm", x, self._normal((ic, oc), 1 / np.sqrt(ic)), self._normal((oc,), 0.1))
+        return self.op("Gemm", x, self.normal((ic, oc), 1 / np.sqrt(ic)), self.normal((oc,), 0.1))
 
     def integers(self, values: list[int]) -> str:
         """A constant of int64."""
-        return self._constant(np.array(values, np.int64))
+        return self.constant(np.array(values, np.int64))
 
-    def _scalar(self, value: float) -> str:
-        return self._constant(np.array(value, np.float32))
+    def scalar(self, value: float) -> str:
+        return self.constant(np.array(value, np.float32))
 
     def model(self, x: str, channels: int, name: str) -> accel.Model:
         """Close with the average over the image and 1,000 classes."""
@@ -195,8 +195,13 @@ class _Net:
 
     def close(self, y: dict[str, list[str | int]], size: int, name: str) -> accel.Model:
         """The model of square images with these outputs."""
-        shape = ["N", 3, size, size]
-        inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)]
+        return self.close_over("image", ["N", 3, size, size], y, name)
+
+    def close_over(
+        self, x: str, shape: list[str | int], y: dict[str, list[str | int]], name: str
+    ) -> accel.Model:
+        """The model of one float32 input with these outputs."""
+        inputs = [helper.make_tensor_value_info(x, TensorProto.FLOAT, shape)]
         outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in y.items()]
         graph = helper.make_graph(self._nodes, name, inputs, outputs, self._weights)
         opset = [helper.make_opsetid("", 17)]
@@ -204,10 +209,10 @@ class _Net:
             helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
         )
 
-    def _normal(self, shape: tuple[int, ...], scale: float) -> str:
-        return self._constant(self._rng.standard_normal(shape, np.float32) * np.float32(scale))
+    def normal(self, shape: tuple[int, ...], scale: float) -> str:
+        return self.constant(self._rng.standard_normal(shape, np.float32) * np.float32(scale))
 
-    def _constant(self, array: np.ndarray[Any, Any]) -> str:
+    def constant(self, array: np.ndarray[Any, Any]) -> str:
         name = f"weights_{len(self._weights)}"
         self._weights.append(numpy_helper.from_array(array, name))
         return name

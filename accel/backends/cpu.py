@@ -22,7 +22,7 @@ from accel.program import Arrays, Program
 from accel.program_file import SavedProgram, write_program
 from accel.readers import Readers
 from accel.saved import SavedModel
-from accel.schedule import Call, HostGroup, PoolCall, ProductCall, Schedule
+from accel.schedule import Call, HostGroup, MatMulCall, PoolCall, ProductCall, Schedule
 
 if TYPE_CHECKING:
     from accel.model import Model
@@ -138,6 +138,14 @@ def _rows(call: Call, where: str, kernel: str, readers: Readers) -> list[Row]:
         ]
     if isinstance(call, ProductCall):
         return [_product_row(call, where, kernel)]
+    if isinstance(call, MatMulCall):
+        note = "two activations, both quantized here"
+        return [
+            Row(
+                call.name, call.op, where, f"{kernel}, AW", call.window, call.macs, own=True,
+                note=note,
+            )
+        ]  # fmt: skip
     if isinstance(call, PoolCall) and (reader := readers.pool(call.x)) is not None:
         return [Row(call.name, call.op, where, "windows", reader.window)]
     return [Row(call.name, call.op, where, "float32")]

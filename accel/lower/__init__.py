@@ -8,6 +8,7 @@ import onnx_ir as ir
 from accel import graph as g
 from accel.lower.host import needed_nodes, ordered
 from accel.lower.images import channels_last_call, join_call, pool_call, view_call
+from accel.lower.matmuls import matmul_calls
 from accel.lower.products import product_call
 from accel.lower.samples import sample_call
 from accel.passes.find_nonnegative import find_nonnegative
@@ -39,10 +40,11 @@ def lower(model: ir.Model) -> Schedule:
 def _own_calls(model: ir.Model, claimed: set[ir.Node]) -> list[OwnCall]:
     """Products wherever our kernels can run them; what moves images only between own calls."""
     nonnegative = find_nonnegative(model)
+    matmuls = matmul_calls(model.graph, nonnegative, claimed)  # first: they take transpositions
     calls: list[OwnCall] = []
     images: set[str] = set()  # values that our kernels make, channels last
     for node in model.graph:
-        call: OwnCall | None = None
+        call: OwnCall | None = matmuls.get(node)
         if node not in claimed:
             call = (
                 product_call(node, nonnegative, claimed)

@@ -31,6 +31,7 @@ CANDIDATES = (32, 64, 128)
 TOLERANCE = 1.25  # noise power, 1.25 = 1 dB
 MANY_CHANNELS, TOLERANCE_OF_MANY = 256, 3.0  # where a short window costs most and gains least
 SAMPLES = 64
+WINDOW_OF_TWO = 64  # of a product of two activations, along K
 WHOLE_IMAGE = 0
 MAX_IMAGE_CHANNELS = 3
 WINDOW_KEY = "lwaccel.window"
@@ -69,7 +70,21 @@ def choose_windows(model: ir.Model, window: int | None) -> ir.Model:
             chosen = _choose(nodes, power.get(name), joints.get(name, 0))
         for node in nodes:
             node.metadata_props[WINDOW_KEY] = str(chosen)
+    for node in model.graph:
+        if is_activation_product(node):
+            node.metadata_props[WINDOW_KEY] = str(window or WINDOW_OF_TWO)
     return model
+
+
+def is_activation_product(node: ir.Node) -> bool:
+    """Whether a node multiplies two activations, neither of which is stored in the model."""
+    factors = node.inputs[:2]
+    if not g.is_op(node, "MatMul", "Gemm") or len(factors) < 2 or len(node.inputs) > 2:
+        return False
+    return all(
+        v is not None and g.constant(v) is None and not g.is_op(v.producer(), "DequantizeLinear")
+        for v in factors
+    )
 
 
 def window_of(node: ir.Node) -> int | None:

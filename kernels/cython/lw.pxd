@@ -88,3 +88,22 @@ cdef extern from "lw.h" nogil:
     lw_conv *lw_conv_create(const lw_conv_args *, int, lw_status *)
     lw_status lw_conv_run(lw_conv *, lw_pool *)
     void lw_conv_destroy(lw_conv *)
+    ctypedef struct lw_matmul_args:
+        int64_t items, packs, m, n, k, window
+        const float *a
+        const float *b
+        float *y
+        const int64_t *a_at
+        const int64_t *y_at
+        const int64_t *pack
+        const int64_t *b_at
+        int64_t a_stride[2]
+        int64_t b_stride[2]
+        int64_t y_stride
+        int zero_point
+        float scale
+        lw_gemm *gemm
+    ctypedef struct lw_matmul
+    lw_matmul *lw_matmul_create(const lw_isa *, const lw_matmul_args *, int, lw_status *)
+    lw_status lw_matmul_run(lw_matmul *, lw_pool *)
+    void lw_matmul_destroy(lw_matmul *)

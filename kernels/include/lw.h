@@ -183,8 +183,8 @@ typedef struct lw_weights_args {
 /* Packs the numbers of args, or, where a blob is given, takes them from it as they are: it came from
  * lw_weights_blob of the same instruction set and the same args but for qw and scale, which are not
  * read; it is aligned to LW_ALIGN and outlives the weights. Any bytes of the right number are safe.
- * Copies everything else that it needs. NULL and *status on failure: LW_INVALID also for a blob of
- * another length. */
+ * With neither a blob nor qw, all numbers are 0. Copies everything else that it needs. NULL and
+ * *status on failure: LW_INVALID also for a blob of another length. */
 lw_weights *lw_weights_create(const lw_isa *isa, const lw_weights_args *args, const void *blob,
                               size_t blob_bytes, lw_status *status);
 const void *lw_weights_blob(const lw_weights *w); /* lw_weights_bytes(w) of them, read only */
@@ -228,6 +228,38 @@ int lw_residual_shift(const lw_tensor *t);
 lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status);
 lw_status lw_conv_run(lw_conv *conv, lw_pool *pool);
 void lw_conv_destroy(lw_conv *conv);
+
+/* ---- product of two activations ---------------------------------------------------------- */
+
+/* y = scale * a b for every item i, as in mode AW: both factors are quantized at every run, the rows
+ * of a and the columns of b into windows along K, as lw_quantize_rows has it. From f = +0 and in the
+ * order of K, f = fma((float)acc * sb[n, window], sa[m, window], f); then y = fma(f, scale, +0).
+ * a : f32 (m, k), its first element a_at[i] floats from a, a_stride floats from row to row and from
+ *     column to column; zero_point is that of its levels.
+ * b : f32 (k, n), number pack[i] of the `packs` matrices that begin b_at floats from b; signed.
+ * y : f32 (m, n), columns adjacent, y_stride floats from row to row; no two items share an element,
+ *     none an element of a or b.
+ * The caller owns the memory; a_at, y_at and pack, (items), and b_at, (packs), are copied.
+ * window <= LW_MAX_CHUNK. */
+typedef struct lw_matmul_args {
+    int64_t items, packs, m, n, k, window;
+    const float *a, *b;
+    float *y;
+    const int64_t *a_at, *y_at, *pack, *b_at;
+    int64_t a_stride[2], b_stride[2], y_stride;
+    int zero_point;
+    float scale;
+    lw_gemm *gemm; /* NULL: our own product */
+} lw_matmul_args;
+
+typedef struct lw_matmul lw_matmul;
+
+/* All memory is allocated here. NULL and *status on failure. lw_matmul_run gives LW_NONFINITE if a
+ * or b holds NaN or infinity. */
+lw_matmul *lw_matmul_create(const lw_isa *isa, const lw_matmul_args *args, int threads,
+                            lw_status *status);
+lw_status lw_matmul_run(lw_matmul *matmul, lw_pool *pool);
+void lw_matmul_destroy(lw_matmul *matmul);
 
 /* ---- pooling ---------------------------------------------------------------------------- */
 

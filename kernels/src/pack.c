@@ -186,6 +186,44 @@ static void pack_depthwise(lw_weights *w, const source *s) {
             for (int64_t t = 0; t < s->taps; t++) w->dw[t * w->ldw + c] = s->qw[c * s->taps + t];
 }
 
+/* Up to four bytes of levels; those that are missing are levels of 0. */
+static uint32_t load_levels(const uint8_t *q, size_t bytes) {
+    uint32_t levels = 0x80808080;
+    memcpy(&levels, q, bytes);
+    return levels;
+}
+
+/* Four levels into a lane. Returns their sum in two halves: 16 bits hold half of the sum of
+ * LW_MAX_CHUNK bytes. */
+static uint32_t place_levels(uint32_t levels, uint32_t *to) {
+    *to = levels ^ 0x80808080;
+    return (levels & 0x00ff00ff) + (levels >> 8 & 0x00ff00ff);
+}
+
+/* One row of levels into its lane of one chunk. */
+static void pack_levels(const lw_weights *w, const lw_chunk *chunk, const uint8_t *q, float scale,
+                        int64_t lane, uint8_t *panel) {
+    int64_t nr = w->isa->nr, len = chunk->len;
+    int32_t *head = (int32_t *)(void *)(panel + chunk->b_off);
+    uint32_t *to = (uint32_t *)head + 2 * nr + lane, sums = 0;
+    q += chunk->c0;
+    for (int64_t k = 0; k + 4 <= len; k += 4, to += nr)
+        sums += place_levels(load_levels(q + k, 4), to);
+    if (len % 4) sums += place_levels(load_levels(q + len / 4 * 4, (size_t)(len % 4)), to);
+    int32_t sum = (int32_t)((sums & 0xffff) + (sums >> 16) - 128 * 4 * ceil_div(len, 4));
+    head[lane] = (w->isa->a_offset - w->zero_point) * sum;
+    memcpy(head + nr + lane, &scale, sizeof scale);
+}
+
+void lw_weights_pack_rows(const lw_weights *w, int64_t first, int64_t rows, const uint8_t *q,
+                          int64_t ldq, const float *scale, int64_t lds, uint8_t *data) {
+    const lw_panel *panel = w->panels + first / w->isa->nr;
+    for (int64_t n = first; n < first + rows; panel++)
+        for (int64_t lane = 0; lane < panel->n; lane++, n++, q += ldq, scale += lds)
+            for (const lw_chunk *c = w->chunks; c < w->chunks + w->chunk_count; c++)
+                pack_levels(w, c, q, scale[c->win], lane, data + panel->offset);
+}
+
 lw_weights *lw_weights_create(const lw_isa *isa, const lw_weights_args *a, const void *blob,
                               size_t blob_bytes, lw_status *status) {
     lw_weights *w = lw_alloc(sizeof *w);
@@ -220,7 +258,7 @@ lw_weights *lw_weights_create(const lw_isa *isa, const lw_weights_args *a, const
         lw_weights_destroy(w);
         return NULL;
     }
-    if (blob) return w;
+    if (blob || !a->qw) return w;
     if (w->depthwise)
         pack_depthwise(w, &s);
     else

@@ -13,7 +13,7 @@ import pytest
 
 from accel import kernels
 from accel.errors import KernelError
-from accel.kernels import Conv, Pixels, Pool, Pooling, QTensor, Quantize, ToNHWC
+from accel.kernels import Conv, MatMul, Pixels, Pool, Pooling, QTensor, Quantize, ToNHWC
 
 F32 = np.float32
 X = np.ones((2, 8), F32)
@@ -50,6 +50,18 @@ def conv(**more: Any) -> Conv:
     return Conv(args.pop("src"), args.pop("weights"), **args)
 
 
+def matmul(**more: Any) -> MatMul:
+    args: dict[str, Any] = {
+        "a": np.ones((2, 3, 8), F32),
+        "b": np.ones((2, 8, 4), F32),
+        "y": np.empty((2, 3, 4), F32),
+        "window": 4,
+        "pool": Pool(1),
+        **more,
+    }
+    return MatMul(args.pop("a"), args.pop("b"), args.pop("y"), **args)
+
+
 def pooling(src: Any, **more: Any) -> Pooling:
     return Pooling(src, "max", kernel=(1, 1), out_shape=(5, 5), pool=Pool(1), **more)
 
@@ -71,6 +83,33 @@ def floats_of(tensor: QTensor) -> np.ndarray:
 
 
 KERNEL_ERRORS: dict[str, Callable[[], Any]] = {
+    "matmul depths differ": lambda: matmul(b=np.ones((2, 7, 4), F32)),
+    "matmul leading axes": lambda: matmul(b=np.ones((3, 8, 4), F32)),
+    "matmul y shape": lambda: matmul(y=np.empty((2, 4, 3), F32)),
+    "matmul y of fewer axes": lambda: matmul(y=np.empty((3, 4), F32)),
+    "matmul y of columns apart": lambda: matmul(y=np.empty((2, 4, 3), F32).swapaxes(1, 2)),
+    "matmul y is broadcast": lambda: matmul(
+        y=np.lib.stride_tricks.as_strided(np.empty((3, 4), F32), (2, 3, 4), (0, 16, 4))
+    ),
+    "matmul y is read-only": lambda: matmul(y=read_only((2, 3, 4))),
+    "matmul in place": lambda: kernels.MatMul(
+        IMAGE[0], np.ones((8, 8), F32), IMAGE[0], window=4, pool=Pool(1)
+    ),
+    "matmul float64": lambda: matmul(a=np.ones((2, 3, 8))),
+    "matmul vector": lambda: matmul(a=np.ones(8, F32)),
+    "matmul empty": lambda: matmul(a=np.ones((2, 0, 8), F32), y=np.empty((2, 0, 4), F32)),
+    "matmul unaligned": lambda: kernels.qmatmul(
+        unaligned(8).reshape(1, 8), np.ones((8, 4), F32), 4
+    ),
+    "matmul window 0": lambda: matmul(window=0),
+    "matmul window 513": lambda: matmul(window=513),
+    "matmul scale": lambda: matmul(scale=np.inf),
+    "matmul scale beyond float32": lambda: matmul(scale=1e300),
+    "matmul gemm": lambda: matmul(gemm=0),
+    "qmatmul leading axes": lambda: kernels.qmatmul(
+        np.ones((2, 3, 8), F32), np.ones((3, 8, 4), F32), 4
+    ),
+    "qmatmul threads": lambda: kernels.qmatmul(X, X.T, 4, threads=0),
     "quantize float64": lambda: kernels.quantize_windows(X.astype(np.float64), 4),
     "quantize big endian": lambda: kernels.quantize_windows(X.astype(">f4"), 4),
     "quantize strided": lambda: kernels.quantize_windows(X[:, ::2], 4),
