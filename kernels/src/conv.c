@@ -107,16 +107,16 @@ static lw_status run_block(const lw_conv *p, const lw_block *b, const area *a, i
     return p->plain ? LW_OK : p->isa->finish(&post, c, (lw_step){a->count * p->ldc, p->ldc});
 }
 
-/* Tasks go through all pixels of one block of channels before the next, whose weights then stay in
- * L2; where all weights fit there, through all channels of one area. */
+/* Tasks go through a group of areas for one block of channels before the next, whose weights then
+ * stay in L2 and the pixels in L3; where all weights fit L2, through all blocks for one area. */
 static void conv_task(void *context, int64_t index, int worker) {
     lw_conv *p = context;
-    uint32_t inner = (uint32_t)(p->together ? p->block_count : p->areas), i = (uint32_t)index;
-    uint32_t outer = i / inner, rest = i - outer * inner;
+    uint32_t blocks = (uint32_t)p->block_count, size = (uint32_t)p->group, i = (uint32_t)index;
+    uint32_t first = i / (size * blocks) * size, count = (uint32_t)min64(size, p->areas - first);
+    uint32_t rest = i - first * blocks, block = rest / count;
     area a;
-    lw_conv_area(p, p->together ? outer : rest, &a);
-    if (run_block(p, p->blocks + (p->together ? rest : outer), &a, worker))
-        atomic_store(&p->failed, 1);
+    lw_conv_area(p, first + rest - block * count, &a);
+    if (run_block(p, p->blocks + block, &a, worker)) atomic_store(&p->failed, 1);
 }
 
 static void depthwise_task(void *context, int64_t index, int worker) {

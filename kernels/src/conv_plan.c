@@ -12,6 +12,7 @@ enum {
     PIECE = 64, /* steps of four channels after which tiles of mode C fetch what comes next */
     FOREIGN_PIXELS = 256,        /* pixels of an area when a foreign product does the work */
     RESIDENT_BYTES = 512 * 1024, /* of weights that stay in L2 beside activations */
+    GROUP_BYTES = 4 << 20,       /* of pixels that stay in L3 while blocks take turns at them */
     PAGE_FLOATS = 1024
 };
 
@@ -141,6 +142,14 @@ static lw_tiles cut_line(int64_t count, int mr) {
     return (lw_tiles){(int)tile, (int)large, (int)(tiles - large)};
 }
 
+/* Areas at which all blocks of channels take turns: as many as L3 holds beside other things. */
+static int64_t group_areas(const lw_conv *p) {
+    const lw_tensor *src = p->args.src;
+    int64_t bytes = src->n * pixel_step(src, AXIS_N) * src->pixel_bytes;
+    if (lw_weights_bytes(p->args.weights) <= RESIDENT_BYTES) return 1;
+    return max64(1, p->areas / max64(1, bytes / GROUP_BYTES));
+}
+
 /* A line that is little longer than an area stays whole. */
 static void plan_areas(lw_conv *p) {
     int64_t tiles = p->args.weights->oc <= FEW_CHANNELS ? NARROW_TILES : TILES;
@@ -159,6 +168,7 @@ static void plan_areas(lw_conv *p) {
         if (p->isa->narrow[p->args.weights->mode][cut.tile - 1]) p->narrow[last] = cut;
     }
     p->areas = p->area_strips * p->area_lines * extent(p, p->other_axis);
+    p->group = group_areas(p);
 }
 
 void lw_conv_area(const lw_conv *p, int64_t index, area *a) {
@@ -250,7 +260,6 @@ lw_status lw_conv_plan(lw_conv *p) {
     if (status == LW_OK) status = plan_blocks(p);
     if (status == LW_OK) status = plan_channels(p);
     if (status != LW_OK) return status;
-    p->together = lw_weights_bytes(g->weights) <= RESIDENT_BYTES;
     p->plain = !g->gemm && g->dst && !g->dst_q && !g->residual && !g->residual_q &&
                g->activation == LW_NONE;
     plan_axes(p);

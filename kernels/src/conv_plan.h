@@ -27,7 +27,7 @@ typedef struct lw_foreign lw_foreign;
 struct lw_conv {
     lw_conv_args args;
     const lw_isa *isa;
-    float *sb, *bias; /* (oc); sb is 1 in mode AW: fma(f, 1, bias) = f + bias */
+    float *sb, *bias; /* (oc); sb is 1 in mode AW, whose tiles take f + bias */
     lw_win *win;      /* one per chunk or run of chunks */
     lw_list *lists;   /* into win */
     lw_block *blocks;
@@ -35,11 +35,11 @@ struct lw_conv {
     int line_axis, pixel_axis, other_axis;
     int64_t lines, count;                   /* of an area, at most */
     int64_t area_lines, area_strips, areas; /* areas along each axis; all of them */
+    int64_t group;                          /* areas at which all blocks take turns */
     lw_post post;                           /* of any area */
     lw_tiles wide[2], narrow[2]; /* of a line; of the last, which may be shorter; tile 0: none */
     int64_t ldc, apart;          /* floats from row to row, from worker to worker */
     float *scratch;              /* per worker: (lines * count, ldc) */
-    int together; /* whether all weights fit L2: then blocks take turns at one area */
     int plain;    /* whether tiles give what the caller asks for: no scratch, no second pass */
     int workers, skips; /* skips: whether taps that lie above or below the image are left out */
     lw_depthwise_plan *depthwise; /* or NULL; then it needs nothing of the rest */

@@ -42,6 +42,7 @@ INLINE void dot_steps(const int mr, const int nv, ptrdiff_t k4, const uint8_t *a
                       const uint8_t *w, vi acc[ROWS][NV]) {
     const uint8_t *p[ROWS];
     ptrdiff_t k = 0;
+    RELOAD(a); /* or the compiler makes a sum of every offset, more than there are registers */
     UNROLLED (i, mr) p[i] = a + i * step;
 #ifdef LW_FOUR_STEPS
     for (; k + 16 <= 4 * k4; k += 16) {
@@ -109,6 +110,7 @@ INLINE int prefetch_rows(const int mr, const lw_pixels *from, const lw_out *out,
     for (int end = row + out->ahead; row < end && row < mr; row++) {
         __builtin_prefetch(t.a + (mr + row) * from->a_step.pixel);
         for (int j = 0; j < NR; j += 16) __builtin_prefetch(t.y + row * out->step.pixel + j, 1);
+        __builtin_prefetch(t.y + row * out->step.pixel + NR - 1, 1); /* may begin another line */
     }
     return row;
 }
@@ -151,7 +153,7 @@ INLINE void dot_tile(const int mr, const int nv, const lw_mode mode, int windows
     }
     UNROLLED (j, nv) {
         vf sb = vf_load(out->sb + j * VW), bias = vf_load(out->bias + j * VW);
-        UNROLLED (i, mr) f[i][j] = vf_fma(f[i][j], sb, bias);
+        UNROLLED (i, mr) f[i][j] = mode == LW_AW ? vf_add(f[i][j], bias) : vf_fma(f[i][j], sb, bias);
     }
     store_tile(mr, nv, out, t.y, f);
 }
