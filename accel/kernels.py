@@ -10,6 +10,7 @@ from __future__ import annotations
 try:
     from accel._kernels import (
         Conv,
+        Nearest,
         PackedWeights,
         Pixels,
         Pool,
@@ -46,6 +47,7 @@ except ImportError as error:
 
 __all__ = [
     "Conv",
+    "Nearest",
     "PackedWeights",
     "Pixels",
     "Pool",

@@ -10,11 +10,20 @@ import numpy as np
 
 from accel import kernels
 from accel.arena import Arena
-from accel.forms import Form
+from accel.forms import Form, Windows
 from accel.host import HostCall, open_session
 from accel.joins import place_joins
 from accel.packed import PackedFor
-from accel.schedule import Call, HostGroup, JoinCall, PoolCall, ProductCall, SampleCall, Schedule
+from accel.schedule import (
+    Call,
+    HostGroup,
+    JoinCall,
+    NearestCall,
+    PoolCall,
+    ProductCall,
+    SampleCall,
+    Schedule,
+)
 from accel.steps import Run, Step
 from accel.values import Values
 
@@ -145,6 +154,8 @@ class Plan:
             self._add_pool(call)
         elif isinstance(call, SampleCall):
             self._add_sample(call)
+        elif isinstance(call, NearestCall):
+            self._add_nearest(call)
         elif isinstance(call, JoinCall):
             self._values.join(call)
         elif isinstance(call, HostGroup):
@@ -223,6 +234,16 @@ class Plan:
 
         self._values.add((source, target), bind)
         self._values.convert_floats(call.y)
+
+    def _add_nearest(self, call: NearestCall) -> None:
+        source, target = self._values.copied(call)
+
+        def bind() -> Run:
+            return kernels.Nearest(source.held, target.held, call.rows, call.columns, self._pool)
+
+        self._values.add((source, target), bind)
+        if not isinstance(target, Windows):
+            self._values.convert_floats(call.y)
 
     def _add_host(self, group: HostGroup) -> None:
         for name in group.writes:

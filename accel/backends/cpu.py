@@ -22,7 +22,7 @@ from accel.program import Arrays, Program
 from accel.program_file import SavedProgram, write_program
 from accel.readers import Readers
 from accel.saved import SavedModel
-from accel.schedule import Call, HostGroup, PoolCall, ProductCall, Schedule
+from accel.schedule import Call, HostGroup, NearestCall, PoolCall, ProductCall, Schedule
 
 if TYPE_CHECKING:
     from accel.model import Model
@@ -139,6 +139,8 @@ def _rows(call: Call, where: str, kernel: str, readers: Readers) -> list[Row]:
     if isinstance(call, ProductCall):
         return [_product_row(call, where, kernel)]
     if isinstance(call, PoolCall) and (reader := readers.pool(call.x)) is not None:
+        return [Row(call.name, call.op, where, "windows", reader.window)]
+    if isinstance(call, NearestCall) and (reader := readers.copied(call.y)) is not None:
         return [Row(call.name, call.op, where, "windows", reader.window)]
     return [Row(call.name, call.op, where, "float32")]
 
