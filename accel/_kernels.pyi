@@ -140,6 +140,17 @@ class Pooling:
     ) -> None: ...
     def __call__(self) -> None: ...
 
+class Nearest:
+    def __init__(
+        self,
+        src: NDArray[np.float32] | QTensor,
+        dst: NDArray[np.float32] | QTensor,
+        rows: Sequence[int],
+        columns: Sequence[int],
+        pool: Pool,
+    ) -> None: ...
+    def __call__(self) -> None: ...
+
 class QTensor:
     def __init__(
         self,

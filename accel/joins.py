@@ -5,7 +5,7 @@ from __future__ import annotations
 from accel.arena import Arena
 from accel.forms import Floats
 from accel.readers import windows_key
-from accel.schedule import JoinCall, PoolCall, ProductCall, Schedule
+from accel.schedule import JoinCall, NearestCall, PoolCall, ProductCall, Schedule
 from accel.values import Values, nhwc_shape
 
 
@@ -13,13 +13,14 @@ def place_joins(schedule: Schedule, values: Values, arena: Arena) -> None:
     """Give each concatenation its memory and let the parts be slices of it, outer first."""
     made = {c.y for c in schedule.calls if isinstance(c, PoolCall | JoinCall)}
     made |= {c.y for c in schedule.calls if isinstance(c, ProductCall) and not c.rows}
+    floats = made | {c.y for c in schedule.calls if isinstance(c, NearestCall)}
     readers = values.readers
     for call in reversed(schedule.calls):
         if not isinstance(call, JoinCall):
             continue
         sliced = _slice_windows(call, made, values)
         if not sliced or call.y in readers.floats or call.y in readers.plain:
-            _slice_floats(call, made, values, arena)
+            _slice_floats(call, floats, values, arena)
         if call.y in readers.plain:
             values.make_plain(call.y)
 

@@ -11,6 +11,7 @@ try:
     from accel._kernels import (
         Conv,
         MatMul,
+        Nearest,
         PackedWeights,
         Pixels,
         Pool,
@@ -49,6 +50,7 @@ except ImportError as error:
 __all__ = [
     "Conv",
     "MatMul",
+    "Nearest",
     "PackedWeights",
     "Pixels",
     "Pool",

@@ -10,7 +10,7 @@ import numpy as np
 
 from accel import kernels
 from accel.arena import Arena
-from accel.forms import Form
+from accel.forms import Form, Windows
 from accel.host import HostCall, open_session
 from accel.joins import place_joins
 from accel.packed import PackedFor
@@ -19,6 +19,7 @@ from accel.schedule import (
     HostGroup,
     JoinCall,
     MatMulCall,
+    NearestCall,
     PoolCall,
     ProductCall,
     SampleCall,
@@ -156,6 +157,8 @@ class Plan:
             self._add_pool(call)
         elif isinstance(call, SampleCall):
             self._add_sample(call)
+        elif isinstance(call, NearestCall):
+            self._add_nearest(call)
         elif isinstance(call, JoinCall):
             self._values.join(call)
         elif isinstance(call, HostGroup):
@@ -253,6 +256,16 @@ class Plan:
 
         self._values.add((source, target), bind)
         self._values.convert_floats(call.y)
+
+    def _add_nearest(self, call: NearestCall) -> None:
+        source, target = self._values.copied(call)
+
+        def bind() -> Run:
+            return kernels.Nearest(source.held, target.held, call.rows, call.columns, self._pool)
+
+        self._values.add((source, target), bind)
+        if not isinstance(target, Windows):
+            self._values.convert_floats(call.y)
 
     def _add_host(self, group: HostGroup) -> None:
         for name in group.writes:

@@ -8,6 +8,7 @@ from math import prod
 from accel.schedule import (
     HostGroup,
     MatMulCall,
+    NearestCall,
     PoolCall,
     ProductCall,
     SampleCall,
@@ -50,6 +51,7 @@ class Readers:
                 self.floats[call.x] = False
         self._pooled = self._choose_pools(schedule)
         self._quantized = self._choose_residuals(schedule)
+        self._copied = self._choose_copies(schedule)
         for call in schedule.calls:
             if isinstance(call, HostGroup | MatMulCall | ViewCall):
                 continue
@@ -72,6 +74,10 @@ class Readers:
     def pool(self, name: str) -> ProductCall | None:
         """Whose windows a pooling of the value reads; None: it reads floats."""
         return self._pooled.get(name)
+
+    def copied(self, name: str) -> ProductCall | None:
+        """Whose windows a resize that makes the value copies; None: it copies floats."""
+        return self._copied.get(name)
 
     def halo(self, key: Key) -> tuple[int, int, int, int]:
         """The widest padding of the products that read these windows."""
@@ -111,6 +117,22 @@ class Readers:
                 found[name] = reader
             else:
                 self.floats[name] = calls[0].rows
+        return found
+
+    def _choose_copies(self, schedule: Schedule) -> dict[str, ProductCall]:
+        """Windows are copied where nothing else is wanted of the larger image."""
+        found = {}
+        for call in reversed(schedule.calls):
+            if not isinstance(call, NearestCall):
+                continue
+            reader, kept = self.direct(call.y, rows=False), call.y in {*self.floats, *self.plain}
+            alone = len({windows_key(call.y, r) for r in self.products(call.y)}) == 1
+            if reader is not None and reader.window is not None and alone and not kept:
+                found[call.y] = reader
+                own = replace(reader, x=call.x, pads=(0, 0, 0, 0))
+                self._products.setdefault(call.x, []).append(own)
+            else:
+                self.floats[call.x] = False
         return found
 
     def _changes_form(self, name: str, rows: bool) -> bool:

@@ -129,6 +129,19 @@ class SampleCall(OneCall):
 
 
 @dataclass(frozen=True)
+class NearestCall(OneCall):
+    """A larger image (N, C, H, W) whose pixels are copies of nearest ones.
+
+    Attributes
+    ----------
+    rows, columns : of `x`, for each row and each column of `y`.
+    """
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class ViewCall(OneCall):
     """The same bytes under another shape: Flatten, Reshape, Squeeze and the like.
 
@@ -175,7 +188,9 @@ class HostGroup:
         return self.nodes[0][0]
 
 
-OwnCall = ProductCall | MatMulCall | PoolCall | SampleCall | JoinCall | ViewCall
+OwnCall = (
+    ProductCall | MatMulCall | PoolCall | SampleCall | NearestCall | JoinCall | ViewCall
+)
 Call = OwnCall | HostGroup
 
 

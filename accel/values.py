@@ -8,7 +8,7 @@ it; where layouts coincide they share memory, and the parts of a concatenation a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from accel import kernels
 from accel.arena import Arena
 from accel.forms import Floats, Form, Windows
 from accel.readers import Key, Readers, windows_key
-from accel.schedule import JoinCall, ProductCall, Schedule, ViewCall
+from accel.schedule import JoinCall, NearestCall, ProductCall, Schedule, ViewCall
 from accel.steps import Run, Step
 
 
@@ -124,6 +124,14 @@ class Values:
         """What a pooling reads."""
         reader = self.readers.pool(name)
         return self.nhwc(name) if reader is None else self.make_windows(name, reader)
+
+    def copied(self, call: NearestCall) -> tuple[Form, Form]:
+        """What a nearest-neighbour resize reads and writes: windows alike, or floats."""
+        reader = self.readers.copied(call.y)
+        if reader is None:
+            return self.nhwc(call.x), self.make_floats(call.y)
+        target = self.slices.get(call.y) or self.make_windows(call.y, reader)
+        return self.make_windows(call.x, replace(reader, x=call.x)), target
 
     def make_windows(self, name: str, reader: ProductCall) -> Windows:
         """Room for a value in the windows of a reader."""

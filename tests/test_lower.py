@@ -13,7 +13,7 @@ import accel
 from accel.errors import ModelError
 from accel.lower import lower
 from accel.readers import Readers
-from accel.schedule import HostGroup, ProductCall, SampleCall, Schedule
+from accel.schedule import HostGroup, NearestCall, ProductCall, SampleCall, Schedule
 
 Array = np.ndarray[Any, Any]
 CLOSE = 0.02  # relative norm of the int8 error on seeded normal data
@@ -367,3 +367,62 @@ def test_silu_is_fused_where_nothing_else_reads_the_sigmoid(
     operators = [c.op for c in kernel_calls(data)]
     assert operators == (["Conv", "Conv"] if shared_sigmoid else ["Conv+Sigmoid+Mul", "Conv"])
     check_values(data, {"x": rng.standard_normal((2, 3, 8, 8)).astype(np.float32)})
+
+
+@pytest.mark.parametrize("mode", ["half_pixel", "asymmetric", "pytorch_half_pixel"])
+@pytest.mark.parametrize("rounding", ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+def test_nearest_resize_by_whole_factors_equals_onnxruntime(
+    mode: str, rounding: str, rng: np.random.Generator
+) -> None:
+    """Once read by a product alone, once also as an output, once by size instead of scales."""
+    net = Net()
+    how = {"coordinate_transformation_mode": mode, "nearest_mode": rounding}
+    scales = net.constant("scales", np.array([1, 1, 2, 3], np.float32))
+    sizes = net.constant("sizes", np.array([2, 16, 24, 36]))
+    a = net.op("Relu", net.conv("x", 16, 3, pads=[1] * 4))
+    b = net.op("Resize", a, "", scales, **how)
+    c = net.op("Relu", net.conv(b, 16, 16, pads=[1] * 4))
+    d = net.op("Resize", a, "", "", sizes, **how)
+    e = net.conv(d, 8, 16)
+    outputs = {c: [2, 16, 12, 18], d: [2, 16, 24, 36], e: [2, 8, 22, 34]}
+    data = net.model({"x": [2, 3, 6, 6]}, outputs)
+    calls = schedule(data).calls
+    assert sum(isinstance(call, NearestCall) for call in calls) == 2
+    assert not any(isinstance(call, HostGroup) for call in calls)
+    check_values(data, {"x": rng.standard_normal((2, 3, 6, 6)).astype(np.float32)})
+
+
+def test_nearest_resize_of_a_part_and_of_a_residual(rng: np.random.Generator) -> None:
+    net = Net()
+    how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    scales = net.constant("scales", np.array([1, 1, 2, 2], np.float32))
+    a = net.op("Relu", net.conv("x", 16, 3, pads=[1] * 4))
+    b = net.op("Relu", net.conv(a, 16, 16, strides=[2, 2], pads=[1] * 4))
+    c = net.op("Resize", b, "", scales, **how)
+    d = net.op("Add", net.conv(a, 16, 16, k=1), c)
+    e = net.conv(net.op("Concat", c, a, axis=1), 8, 32, k=1)
+    f = net.conv(net.op("Resize", net.op("Resize", b, "", scales, **how), "", scales, **how), 8, 16)
+    outputs = {d: ["N", 16, 8, 8], e: ["N", 8, 8, 8], f: ["N", 8, 14, 14]}
+    data = net.model({"x": ["N", 3, 8, 8]}, outputs)
+    assert not any(isinstance(call, HostGroup) for call in schedule(data).calls)
+    check_values(data, {"x": rng.standard_normal((2, 3, 8, 8)).astype(np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("factor", "how"),
+    [
+        (1.5, {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}),
+        (2.1, {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}),
+        (2.0, {"mode": "linear"}),
+        (2.0, {"coordinate_transformation_mode": "align_corners"}),
+    ],
+)
+def test_other_resizes_run_on_the_host(
+    factor: float, how: dict[str, Any], rng: np.random.Generator
+) -> None:
+    net = Net()
+    scales = net.constant("scales", np.array([1, 1, factor, factor], np.float32))
+    a = net.op("Resize", net.conv("x", 8, 3), "", scales, **how)
+    data = net.model({"x": ["N", 3, 6, 6]}, {net.conv(a, 4, 8, k=1): ["N", 4, "h", "w"]})
+    assert any(isinstance(call, HostGroup) for call in schedule(data).calls)
+    check_values(data, {"x": rng.standard_normal((2, 3, 6, 6)).astype(np.float32)})

@@ -74,6 +74,18 @@ def test_rows_of_any_size_keep_their_own_scale(rng: np.random.Generator) -> None
     np.testing.assert_array_equal(found[7], 0)
 
 
+def test_even_short_rows_share_scales_and_keep_the_first_exact(rng: np.random.Generator) -> None:
+    table = rng.standard_normal((1000, 16)).astype(np.float32)
+    table[:, 3] *= 1000
+    model = gather(table)
+    quantized = model.quantize()
+    found = run("cpu", quantized, np.arange(1000), batch_size=1000)
+    peak = np.abs(table).max(axis=0)
+    assert (np.abs(found - table) <= 0.501 / (127 - 0.5) * peak).all()
+    np.testing.assert_allclose(found[0], table[0], rtol=0, atol=1e-6 * peak.max())
+    assert len(quantized.to_bytes()) <= 0.26 * len(model.to_bytes()) + 500
+
+
 def test_negative_and_repeated_rows_are_looked_up(rng: np.random.Generator) -> None:
     table = rng.standard_normal((MIN_ROWS, MIN_COLUMNS)).astype(np.float32)
     model = gather(table)

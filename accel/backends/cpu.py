@@ -22,7 +22,15 @@ from accel.program import Arrays, Program
 from accel.program_file import SavedProgram, write_program
 from accel.readers import Readers
 from accel.saved import SavedModel
-from accel.schedule import Call, HostGroup, MatMulCall, PoolCall, ProductCall, Schedule
+from accel.schedule import (
+    Call,
+    HostGroup,
+    MatMulCall,
+    NearestCall,
+    PoolCall,
+    ProductCall,
+    Schedule,
+)
 
 if TYPE_CHECKING:
     from accel.model import Model
@@ -147,6 +155,8 @@ def _rows(call: Call, where: str, kernel: str, readers: Readers) -> list[Row]:
             )
         ]  # fmt: skip
     if isinstance(call, PoolCall) and (reader := readers.pool(call.x)) is not None:
+        return [Row(call.name, call.op, where, "windows", reader.window)]
+    if isinstance(call, NearestCall) and (reader := readers.copied(call.y)) is not None:
         return [Row(call.name, call.op, where, "windows", reader.window)]
     return [Row(call.name, call.op, where, "float32")]
 

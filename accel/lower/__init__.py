@@ -9,6 +9,7 @@ from accel import graph as g
 from accel.lower.host import needed_nodes, ordered
 from accel.lower.images import channels_last_call, join_call, pool_call, view_call
 from accel.lower.matmuls import matmul_calls
+from accel.lower.nearest import nearest_call
 from accel.lower.products import product_call
 from accel.lower.samples import sample_call
 from accel.passes.find_nonnegative import find_nonnegative
@@ -50,6 +51,7 @@ def _own_calls(model: ir.Model, claimed: set[ir.Node]) -> list[OwnCall]:
                 product_call(node, nonnegative, claimed)
                 or pool_call(node, images)
                 or sample_call(node, images, claimed)
+                or nearest_call(node, images)
                 or join_call(node, images)
                 or view_call(node, images)
                 or channels_last_call(node, images)

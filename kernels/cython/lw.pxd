@@ -85,6 +85,17 @@ cdef extern from "lw.h" nogil:
                                        int)
     lw_status lw_pooling_run(lw_pooling_plan *, lw_pool *)
     void lw_pooling_destroy(lw_pooling_plan *)
+    ctypedef struct lw_nearest_args:
+        const float *src
+        int64_t src_stride[3]
+        const lw_tensor *src_q
+        int64_t n, c, oh, ow
+        const int32_t *rows
+        const int32_t *columns
+        float *dst
+        int64_t dst_stride[3]
+        const lw_tensor *dst_q
+    void lw_nearest(lw_pool *, const lw_nearest_args *)
     lw_conv *lw_conv_create(const lw_conv_args *, int, lw_status *)
     lw_status lw_conv_run(lw_conv *, lw_pool *)
     void lw_conv_destroy(lw_conv *)

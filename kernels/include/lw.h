@@ -290,6 +290,25 @@ lw_pooling_plan *lw_pooling_create(const lw_isa *isa, const lw_pooling_args *arg
 lw_status lw_pooling_run(lw_pooling_plan *plan, lw_pool *pool);
 void lw_pooling_destroy(lw_pooling_plan *plan);
 
+/* ---- nearest neighbours ----------------------------------------------------------------- */
+
+/* Pixel (y, x) of the output is a copy of pixel (rows[y], columns[x]) of the image.
+ * src, src_q : the image, f32 (n, h, w, c) with channels adjacent, or quantized; one is NULL.
+ * dst, dst_q : the output (n, oh, ow, c) of the same kind; windows and zero point are those of src_q.
+ * rows       : oh of 0..h - 1. columns : ow of 0..w - 1. */
+typedef struct lw_nearest_args {
+    const float *src;
+    int64_t src_stride[3]; /* floats between n, h, w */
+    const lw_tensor *src_q;
+    int64_t n, c, oh, ow;
+    const int32_t *rows, *columns;
+    float *dst;
+    int64_t dst_stride[3];
+    const lw_tensor *dst_q;
+} lw_nearest_args;
+
+void lw_nearest(lw_pool *pool, const lw_nearest_args *args);
+
 #ifdef __cplusplus
 }
 #endif
