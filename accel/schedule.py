@@ -188,9 +188,7 @@ class HostGroup:
         return self.nodes[0][0]
 
 
-OwnCall = (
-    ProductCall | MatMulCall | PoolCall | SampleCall | NearestCall | JoinCall | ViewCall
-)
+OwnCall = ProductCall | MatMulCall | PoolCall | SampleCall | NearestCall | JoinCall | ViewCall
 Call = OwnCall | HostGroup
 
 

@@ -153,7 +153,7 @@ INLINE void dot_tile(const int mr, const int nv, const lw_mode mode, int windows
     }
     UNROLLED (j, nv) {
         vf sb = vf_load(out->sb + j * VW), bias = vf_load(out->bias + j * VW);
-        UNROLLED (i, mr) f[i][j] = mode == LW_AW ? vf_add(f[i][j], bias) : vf_fma(f[i][j], sb, bias);
+        UNROLLED (i, mr) f[i][j] = vf_fma(f[i][j], sb, bias);
     }
     store_tile(mr, nv, out, t.y, f);
 }
