@@ -272,7 +272,7 @@ def extract(
         proto.opset_import.add(domain=domain, version=version)
     proto.graph.node.extend(ir.to_proto(n) for n in nodes)
     read = set().union(*(names_read(n) for n in nodes))
-    for name in sorted(read & set(graph.initializers)):
+    for name in sorted(n for n in read if n in graph.initializers):
         tensor = graph.initializers[name].const_value
         if tensor is not None:
             proto.graph.initializer.append(ir.to_proto(tensor))
