@@ -4,6 +4,7 @@ lie at the same place."""
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -38,11 +39,45 @@ class Buffer:
         self.first = step if self.first is None else min(self.first, step)
         self.last = max(self.last, step)
 
-    def meets(self, other: Buffer) -> bool:
-        """Whether both are in use at some step."""
-        if self.first is None or other.first is None:
-            return False
-        return self.first <= other.last and other.first <= self.last
+
+class Lives:
+    """Buffers by the steps in which they are in use: a segment tree over the steps.
+
+    Parameters
+    ----------
+    first, last : the steps that there are.
+    """
+
+    def __init__(self, first: int, last: int) -> None:
+        self._first, self._count = first, last - first + 1
+        self._alive: list[list[Buffer]] = [[] for _ in range(2 * self._count)]
+        self._begun: list[list[Buffer]] = [[] for _ in range(self._count)]
+
+    def add(self, buffer: Buffer) -> None:
+        """Take in a buffer that is used."""
+        assert buffer.first is not None
+        low, high = buffer.first - self._first, buffer.last - self._first
+        self._begun[low].append(buffer)
+        low, high = low + self._count, high + self._count + 1
+        while low < high:  # the few nodes that together are these steps
+            if low % 2:
+                self._alive[low].append(buffer)
+                low += 1
+            if high % 2:
+                high -= 1
+                self._alive[high].append(buffer)
+            low, high = low // 2, high // 2
+
+    def meeting(self, buffer: Buffer) -> Iterator[Buffer]:
+        """Those that are in use at some step of a buffer: at its first, or from a later one on."""
+        assert buffer.first is not None
+        start = buffer.first - self._first
+        node = start + self._count
+        while node:
+            yield from self._alive[node]
+            node //= 2
+        for begun in self._begun[start + 1 : buffer.last - self._first + 1]:
+            yield from begun
 
 
 class Arena:
@@ -61,20 +96,22 @@ class Arena:
     def place(self) -> None:
         """Give every buffer its bytes, zeroed: largest first, each into the tightest gap left by
         those it meets."""
-        placed: list[Buffer] = []
+        firsts = [b.first for b in self.buffers if b.first is not None]
+        lives = Lives(min(firsts, default=0), max((b.last for b in self.buffers), default=0))
         for buffer in sorted(self.buffers, key=lambda b: -b.nbytes):
-            buffer.offset = _tightest_gap(buffer, placed)
-            placed.append(buffer)
-        self.nbytes = max((b.offset + b.nbytes for b in placed), default=0)
+            if buffer.first is not None:
+                buffer.offset = _tightest_gap(buffer, lives.meeting(buffer))
+                lives.add(buffer)
+        self.nbytes = max((b.offset + b.nbytes for b in self.buffers), default=0)
         block = _zeroed(self.nbytes)
-        for buffer in placed:
+        for buffer in self.buffers:
             buffer.memory = block[buffer.offset : buffer.offset + buffer.nbytes]
 
 
-def _tightest_gap(buffer: Buffer, placed: list[Buffer]) -> int:
+def _tightest_gap(buffer: Buffer, met: Iterable[Buffer]) -> int:
     """The offset of the smallest gap that holds the buffer, else the end of all it meets."""
     best, tightest, end = -1, 0, 0
-    for other in sorted((b for b in placed if b.meets(buffer)), key=lambda b: b.offset):
+    for other in sorted(met, key=lambda b: b.offset):
         gap = other.offset - end
         if gap >= buffer.nbytes and (best < 0 or gap < tightest):
             best, tightest = end, gap

@@ -17,6 +17,7 @@ from accel.tensor_spec import TensorSpec
 OPSET = 21  # first opset whose DequantizeLinear has block_size
 LARGE_BYTES = 1 << 12  # constants above this are weights, never shapes
 MAX_SHAPE_VALUES = 1 << 20  # numbers in all vectors of a graph; more are no shapes
+NAMES_KEY = "lwaccel.names"
 IR_VERSION = 10  # first IR version whose nodes carry metadata
 
 
@@ -115,10 +116,11 @@ def only_consumer(value: ir.Value) -> ir.Node | None:
 
 def add_initializer(graph: ir.Graph, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
     """Register a constant under a name that is made unique."""
-    taken = names(graph)
+    taken = _taken(graph)
     unique, n = name, 1
     while unique in taken:
         unique, n = f"{name}_{n}", n + 1
+    taken.add(unique)
     value = ir.Value(name=unique, const_value=ir.tensor(array, name=unique))
     value.shape = ir.Shape(array.shape)
     value.dtype = ir.DataType.from_numpy(array.dtype)
@@ -132,6 +134,14 @@ def names(graph: ir.Graph) -> set[str]:
     for node in graph:
         found.update(o.name for o in node.outputs)
     return {n for n in found if n}
+
+
+def _taken(graph: ir.Graph) -> set[str]:
+    """Names that were used in the graph so far: looked up once, since that takes all nodes."""
+    if NAMES_KEY not in graph.meta:
+        graph.meta[NAMES_KEY] = names(graph)
+    taken: set[str] = graph.meta[NAMES_KEY]
+    return taken
 
 
 def drop_unused(graph_model: ir.Model) -> ir.Model:
@@ -218,6 +228,7 @@ def insert_node(
     made = ir.node(op_type, list(inputs), attributes=attributes or {}, num_outputs=1)
     made.outputs[0].name = output
     made.name = output
+    _taken(graph).add(output)
     graph.insert_before(before, made)
     return made.outputs[0]
 
@@ -272,7 +283,7 @@ def extract(
         proto.opset_import.add(domain=domain, version=version)
     proto.graph.node.extend(ir.to_proto(n) for n in nodes)
     read = set().union(*(names_read(n) for n in nodes))
-    for name in sorted(read & set(graph.initializers)):
+    for name in sorted(n for n in read if n in graph.initializers):
         tensor = graph.initializers[name].const_value
         if tensor is not None:
             proto.graph.initializer.append(ir.to_proto(tensor))

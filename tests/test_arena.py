@@ -7,9 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import accel
-from accel.arena import ALIGN, Arena
+from accel.arena import ALIGN, Arena, Buffer, Lives
 from accel.backends.cpu import PlanProgram
 from tests.networks import small_cnn
+
+
+def steps(buffer: Buffer) -> range:
+    """Those in which it is in use."""
+    assert buffer.first is not None
+    return range(buffer.first, buffer.last + 1)
+
 
 LIVES = st.tuples(st.integers(0, 5000), st.integers(-1, 20), st.integers(0, 20))
 
@@ -27,7 +34,19 @@ def test_buffers_that_live_at_once_do_not_overlap(lives: list[tuple[int, int, in
         assert a.memory is not None and a.memory.nbytes == a.nbytes >= lives[i][0]
         for b in arena.buffers[:i]:
             apart = a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
-            assert apart or not a.meets(b)
+            assert apart or not set(steps(a)) & set(steps(b))
+
+
+@given(st.lists(st.tuples(st.integers(-1, 9), st.integers(0, 12)), min_size=1, max_size=20))
+def test_lives_finds_each_buffer_of_common_steps_once(spans: list[tuple[int, int]]) -> None:
+    arena, lives = Arena(), Lives(-1, 21)
+    for first, length in spans:
+        buffer = arena.reserve(1)
+        buffer.use(first)
+        buffer.use(first + length)
+        met = [b for b in arena.buffers[:-1] if set(steps(b)) & set(steps(buffer))]
+        assert sorted(map(id, lives.meeting(buffer))) == sorted(map(id, met))
+        lives.add(buffer)
 
 
 def test_a_chain_needs_room_for_its_two_largest_neighbours() -> None:

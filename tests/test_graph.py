@@ -35,3 +35,17 @@ def test_values_of_vectors_are_followed_unless_they_are_too_many(
     assert seen == followed
     lengths = {o.name: g.shape_of(o) for node in fixed.graph for o in node.outputs}
     assert (2 << times,) in lengths.values()
+
+
+def test_initializers_never_take_a_name_of_the_graph() -> None:
+    net = Net()
+    y = net.op("Relu", net.op("Neg", "x"))
+    graph = g.from_bytes(net.model({"x": ["N", 3]}, {y: ["N", 3]})).graph
+    taken = g.names(graph)
+    first = next(iter(graph))
+    g.insert_node(graph, first, "Identity", [graph.inputs[0]], "extra")
+    for name in (*sorted(taken), "extra", "extra"):
+        made = g.add_initializer(graph, name, np.zeros(1, np.float32)).name
+        assert made not in taken
+        taken.add(str(made))
+    assert g.names(graph) == taken | {"extra"}
