@@ -198,10 +198,29 @@ class Pixels:
     def __init__(self, src: NDArray[np.uint8], dst: QTensor, pool: Pool) -> None: ...
     def __call__(self) -> None: ...
 
-class Conv:
+class Dense:
     def __init__(
         self,
         src: QTensor,
+        weights: PackedWeights,
+        *,
+        strides: Sequence[int] = (1, 1),
+        pads: Sequence[int] = (0, 0, 0, 0),
+        dilations: Sequence[int] = (1, 1),
+        bias: NDArray[np.float32] | None = None,
+        activation: str = "none",
+        alpha: float = 0.0,
+        lo: float = ...,
+        hi: float = ...,
+        gemm: int | None = None,
+    ) -> None: ...
+    @property
+    def shape(self) -> tuple[int, int, int, int]: ...
+
+class Conv:
+    def __init__(
+        self,
+        src: QTensor | Dense,
         weights: PackedWeights,
         *,
         pool: Pool,

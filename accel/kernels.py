@@ -10,6 +10,7 @@ from __future__ import annotations
 try:
     from accel._kernels import (
         Conv,
+        Dense,
         MatMul,
         Nearest,
         PackedWeights,
@@ -49,6 +50,7 @@ except ImportError as error:
 
 __all__ = [
     "Conv",
+    "Dense",
     "MatMul",
     "Nearest",
     "PackedWeights",

@@ -13,6 +13,7 @@ import numpy as np
 from accel.errors import KernelError
 
 cimport numpy as cnp
+from libc.string cimport memset
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
 
 from lw cimport *

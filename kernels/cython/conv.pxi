@@ -1,5 +1,47 @@
 # Convolution: the bound operator and the plain functions.
 
+cdef class Dense:
+    """A convolution y = activation(conv(src, weights) + bias) that a depthwise `Conv` reads: not run
+    by itself, and its result, in 16 bits, never exists as a whole.
+
+    Parameters
+    ----------
+    src, weights, strides, pads, dilations, bias, activation, alpha, lo, hi, gemm
+        As in `Conv`; one group, and a result that is wider than one pixel. "clip" from 0 to
+        2**-100..2**100 is fastest: the values have a bound.
+
+    Attributes
+    ----------
+    shape : (N, OH, OW, OC)
+
+    Raises
+    ------
+    KernelError
+        For a wrong dtype, shape, layout or value.
+    """
+    cdef lw_conv_args a
+    cdef QTensor src
+    cdef PackedWeights weights
+    cdef object bias
+    cdef readonly tuple shape
+
+    def __init__(self, QTensor src not None, PackedWeights weights not None, *, strides=(1, 1),
+                 pads=(0, 0, 0, 0), dilations=(1, 1), bias=None, activation="none", alpha=0.0,
+                 lo=-np.inf, hi=np.inf, gemm=None):
+        _check_unbound(self.src is None)
+        _check_source(src, weights, pads)
+        self.shape = _geometry(&self.a, src.shape, weights, strides, pads, dilations)
+        if weights.groups != 1 or self.shape[2] < 2:
+            raise KernelError(f"a dense convolution ahead of a depthwise one has {weights.groups} "
+                              f"groups and a result of shape {self.shape}; expected one group and "
+                              "several columns")
+        self.a.src = &src.t
+        _set_bias(&self.a, bias, self.shape)
+        _set_gemm(&self.a, gemm)
+        _set_activation(&self.a, activation, alpha, lo, hi)
+        self.src, self.weights, self.bias = src, weights, bias
+
+
 cdef class Conv:
     """Bound operator: convolution or matrix product, with everything that follows it in one pass.
 
@@ -9,8 +51,9 @@ cdef class Conv:
 
     Parameters
     ----------
-    src : QTensor
-        Its window and signedness are those that the weights were packed for.
+    src : QTensor or Dense
+        The window and signedness of a tensor are those that the weights were packed for. What a
+        `Dense` makes has none; weights are depthwise then, strides 1 or 2 and dilations 1.
     weights : PackedWeights
     strides, dilations : (int, int)
     pads : (top, left, bottom, right)
@@ -40,7 +83,8 @@ cdef class Conv:
         quantized is NaN or infinite.
     """
     cdef lw_conv *p
-    cdef QTensor src, dst_q
+    cdef QTensor dst_q
+    cdef object src
     cdef PackedWeights weights
     cdef Pool pool
     cdef object residual, dst
@@ -49,27 +93,24 @@ cdef class Conv:
     def __dealloc__(self):
         lw_conv_destroy(self.p)
 
-    def __init__(self, QTensor src not None, PackedWeights weights not None, *, strides=(1, 1),
+    def __init__(self, src not None, PackedWeights weights not None, *, strides=(1, 1),
                  pads=(0, 0, 0, 0), dilations=(1, 1), bias=None, residual=None,
                  activation="none", alpha=0.0, lo=-np.inf, hi=np.inf, dst=None,
                  QTensor dst_q=None, Pool pool not None, gemm=None):
         _check_unbound(self.p == NULL)
         cdef lw_conv_args a
         cdef lw_status status
-        strides, dilations = _ints("strides", strides, 2, 1), _ints("dilations", dilations, 2, 1)
-        pads = _ints("pads", pads, 4, 0)
-        self.shape = _conv_shape(src, weights, strides, pads, dilations)
-        a.src, a.weights = &src.t, weights.p
-        a.oh, a.ow = self.shape[1], self.shape[2]
-        a.stride_h, a.stride_w = strides
-        a.pad_top, a.pad_left = pads[0], pads[1]
-        a.dilation_h, a.dilation_w = dilations
-        a.bias = a.residual = a.dst = NULL
-        a.residual_q = NULL
-        a.dst_q, a.gemm = NULL, NULL
-        if bias is not None:
-            _shaped("bias", bias, np.float32, (self.shape[3],))
-            a.bias = <const float *>cnp.PyArray_DATA(bias)
+        memset(&a, 0, sizeof(a))
+        self.shape = _geometry(&a, src.shape, weights, strides, pads, dilations)
+        if isinstance(src, Dense):
+            _check_fusable(&a, weights, pads)
+            a.producer = &(<Dense>src).a
+            inner = (<Dense>src).src
+        else:
+            _check_source(src, weights, pads)
+            a.src = &(<QTensor>src).t
+            inner = src
+        _set_bias(&a, bias, self.shape)
         if isinstance(residual, QTensor):
             a.residual_q = _residual(residual, self.shape)
         elif residual is not None:
@@ -89,15 +130,11 @@ cdef class Conv:
                 raise KernelError(f"dst_q has shape {dst_q.shape}; expected {self.shape}")
             _windowed("dst_q", dst_q)
             a.dst_q = &dst_q.t
-        _check_overlap(src, dst, dst_q)
+        _check_overlap(inner, dst, dst_q)
         if a.residual_q != NULL:
             _check_overlap(residual, dst, dst_q)
-        if activation not in _ACTIVATIONS:
-            raise KernelError(f"activation is {activation!r}; expected one of {_ACTIVATIONS}")
-        a.activation = <lw_activation><int>_ACTIVATIONS.index(activation)
-        a.alpha, a.lo, a.hi = alpha, lo, hi
-        if gemm is not None:
-            a.gemm = <lw_gemm *><uintptr_t>_int("gemm", gemm, 1, 2**63 - 1)
+        _set_activation(&a, activation, alpha, lo, hi)
+        _set_gemm(&a, gemm)
         self.src, self.weights, self.pool = src, weights, pool
         self.residual, self.dst, self.dst_q = residual, dst, dst_q
         self.p = lw_conv_create(&a, lw_pool_threads(pool.p), &status)
@@ -132,24 +169,69 @@ def _check_overlap(QTensor src, dst, QTensor dst_q):
         raise KernelError("src, dst and dst_q overlap in memory; expected separate arrays")
 
 
-def _conv_shape(QTensor src, PackedWeights weights, strides, pads, dilations):
-    oc, kh, kw, icg = weights.shape if len(weights.shape) == 4 else (
-        weights.shape[0], 1, 1, weights.shape[1])
-    if src.t.c != icg * weights.groups:
-        raise KernelError(f"src has {src.t.c} channels; expected {icg * weights.groups} for "
-                          f"weights of shape {weights.shape} in {weights.groups} groups")
+def _check_source(QTensor src not None, PackedWeights weights, pads):
     if src.window != weights.window or src.signed != weights.signed:
         raise KernelError(
             f"src has window {src.window}, signed={src.signed}; expected window "
             f"{weights.window}, signed={weights.signed} as the weights were packed")
     if any(p > h for p, h in zip(pads, src.halo)):
         raise KernelError(f"pads {pads} exceed the halo {src.halo} of src; make a larger halo")
-    high = src.t.h + pads[0] + pads[2] - (kh - 1) * dilations[0]
-    wide = src.t.w + pads[1] + pads[3] - (kw - 1) * dilations[1]
+
+
+cdef _check_fusable(const lw_conv_args *a, PackedWeights weights, pads):
+    strides, dilations = (a.stride_h, a.stride_w), (a.dilation_h, a.dilation_w)
+    if not lw_weights_is_depthwise(weights.p) or max(strides) > 2 or max(dilations) > 1 or max(
+            pads) >= min(weights.shape[1:3]):
+        raise KernelError(
+            f"a convolution behind a dense one has weights {weights.shape} in {weights.groups} "
+            f"groups, strides {strides}, dilations {dilations} and pads {pads}; expected "
+            "depthwise weights, strides of 1 or 2, dilations of 1 and pads below the kernel's size")
+
+
+cdef tuple _geometry(lw_conv_args *a, tuple source, PackedWeights weights, strides, pads, dilations):
+    """Sets the fields of weights and geometry; returns the shape of the result."""
+    strides, dilations = _ints("strides", strides, 2, 1), _ints("dilations", dilations, 2, 1)
+    pads = _ints("pads", pads, 4, 0)
+    shape = _conv_shape(source, weights, strides, pads, dilations)
+    a.weights = weights.p
+    a.oh, a.ow = shape[1], shape[2]
+    a.stride_h, a.stride_w = strides
+    a.pad_top, a.pad_left = pads[0], pads[1]
+    a.dilation_h, a.dilation_w = dilations
+    return shape
+
+
+cdef _set_bias(lw_conv_args *a, bias, tuple shape):
+    if bias is not None:
+        _shaped("bias", bias, np.float32, (shape[3],))
+        a.bias = <const float *>cnp.PyArray_DATA(bias)
+
+
+cdef _set_activation(lw_conv_args *a, activation, alpha, lo, hi):
+    if activation not in _ACTIVATIONS:
+        raise KernelError(f"activation is {activation!r}; expected one of {_ACTIVATIONS}")
+    a.activation = <lw_activation><int>_ACTIVATIONS.index(activation)
+    a.alpha, a.lo, a.hi = alpha, lo, hi
+
+
+cdef _set_gemm(lw_conv_args *a, gemm):
+    if gemm is not None:
+        a.gemm = <lw_gemm *><uintptr_t>_int("gemm", gemm, 1, 2**63 - 1)
+
+
+cdef tuple _conv_shape(tuple source, PackedWeights weights, strides, pads, dilations):
+    oc, kh, kw, icg = weights.shape if len(weights.shape) == 4 else (
+        weights.shape[0], 1, 1, weights.shape[1])
+    n, h, w, c = source
+    if c != icg * weights.groups:
+        raise KernelError(f"src has {c} channels; expected {icg * weights.groups} for "
+                          f"weights of shape {weights.shape} in {weights.groups} groups")
+    high = h + pads[0] + pads[2] - (kh - 1) * dilations[0]
+    wide = w + pads[1] + pads[3] - (kw - 1) * dilations[1]
     if high < 1 or wide < 1:
-        raise KernelError(f"kernel {kh}x{kw} with dilations {dilations} exceeds src {src.shape} "
+        raise KernelError(f"kernel {kh}x{kw} with dilations {dilations} exceeds src {source} "
                           f"with pads {pads}")
-    return src.t.n, (high - 1) // strides[0] + 1, (wide - 1) // strides[1] + 1, oc
+    return n, (high - 1) // strides[0] + 1, (wide - 1) // strides[1] + 1, oc
 
 
 def qconv2d(q, scale, PackedWeights weights not None, bias=None, *, strides=(1, 1),
@@ -198,7 +280,7 @@ def qconv2d(q, scale, PackedWeights weights not None, bias=None, *, strides=(1, 
             raise KernelError("scale holds negative or non-finite numbers; expected scale >= 0")
         src.scale[...] = scale
     if out is None:
-        out = np.empty(_conv_shape(src, weights, _ints("strides", strides, 2, 1), pads,
+        out = np.empty(_conv_shape(src.shape, weights, _ints("strides", strides, 2, 1), pads,
                                    _ints("dilations", dilations, 2, 1)), np.float32)
     Conv(src, weights, strides=strides, pads=pads, dilations=dilations, bias=bias,
          residual=residual, activation=activation, alpha=alpha, lo=lo, hi=hi, dst=out,

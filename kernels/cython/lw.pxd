@@ -42,6 +42,7 @@ cdef extern from "lw.h" nogil:
         int64_t dst_stride[3]
         const lw_tensor *dst_q
         lw_gemm *gemm
+        const lw_conv_args *producer
     int lw_residual_shift(const lw_tensor *)
     const lw_isa *lw_isa_find(const char *)
     const lw_isa *lw_isa_best()

@@ -30,6 +30,18 @@
  * qd = rint(qw * (scale * (m / T))), or both 0 if T < 2^-112. So a pixel keeps its eight bits where
  * its scale is at least S / 64.
  *
+ * A depthwise layer of dilation 1 and strides 1 or 2 may name a producer: a dense convolution of one
+ * group and several columns, whose y, after its activation, it reads in 16 bits without windows of
+ * bytes between them. With T the largest |y| of a row and LW_FUSED_WINDOW channels, or hi where the
+ * activation is a clip from 0 to an hi of 2^-100..2^100, and k the largest integer with
+ * T * 2^k <= LW_DEPTHWISE_LEVELS / 2:
+ *
+ *   v = rint(y * 2^k), ties to even, or 0 if T < 2^-100
+ *
+ * The sums of an output row, those of 3x3 at stride 1 of rows 2j and 2j + 1 together, take the least
+ * k of their source rows that are not 0 throughout, K, as their own: acc = 2 * sum (v >> min(k - K,
+ * 15)) * qd and U = 2^(-K - 1).
+ *
  * Overflow: a chunk holds at most LW_MAX_CHUNK = 512 products of at most 255 * 127 < 2^24 / 512,
  * hence acc fits in int32 and (float)acc is exact. In mode C, K <= LW_MAX_DEPTH keeps acc in int32;
  * (float)acc rounds to nearest, ties to even.
@@ -54,6 +66,7 @@ enum {
     LW_DEPTHWISE_TILE = 14,
     LW_DEPTHWISE_LEVELS = 255 << 7, /* the most that 2 * |v| is */
     LW_DEPTHWISE_TAPS = 518, /* INT32_MAX / (LW_DEPTHWISE_LEVELS * 127) */
+    LW_FUSED_WINDOW = 64, /* a multiple of all nr */
     LW_SLACK = 64,
     LW_ALIGN = 64
 };
@@ -214,6 +227,9 @@ typedef struct lw_conv_args {
     int64_t dst_stride[3];
     const lw_tensor *dst_q; /* or NULL */
     lw_gemm *gemm;          /* NULL: our own product */
+    /* NULL, or of a depthwise layer instead of src: a convolution without residual, dst and dst_q,
+     * which is not read after lw_conv_create. LW_INVALID if the two cannot be one layer. */
+    const struct lw_conv_args *producer;
 } lw_conv_args;
 
 typedef struct lw_conv lw_conv;

@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+enum { BLOCK_CHANNELS = 128 /* output channels of a block, at least, unless the layer has fewer */ };
+
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
@@ -95,6 +97,23 @@ static lw_status finish_area(const lw_conv *p, const lw_block *b, const area *a,
     return status;
 }
 
+void lw_conv_sum(const lw_conv *p, const lw_block *b, const area *a, float *c, int worker) {
+    if (!p->foreign) {
+        sum_dense(p, b, a, NULL, c, worker);
+        return;
+    }
+    lw_foreign_sum(p, a, c, worker);
+    if (p->args.weights->mode == LW_C) return;
+    lw_post post = {.lines = 1, .activation = LW_NONE, .n = b->n, .sb = p->sb, .bias = p->bias};
+    for (int64_t rest = a->lines * a->count; rest > 0; rest -= post.count) {
+        post.count = (int)min64(rest, LW_FINISH_ROWS);
+        post.dst = c;
+        post.dst_step.pixel = p->ldc;
+        p->isa->finish(&post, c, post.dst_step);
+        c += post.count * p->ldc;
+    }
+}
+
 static lw_status run_block(const lw_conv *p, const lw_block *b, const area *a, int worker) {
     float *c = p->scratch + worker * p->apart;
     if (p->foreign) {
@@ -134,15 +153,54 @@ static void border_task(void *context, int64_t index, int worker) {
     lw_tensor_fill_border(((lw_conv *)context)->args.dst_q, index);
 }
 
+static void fused_task(void *context, int64_t index, int worker) {
+    lw_conv *p = context;
+    if (lw_fused_run(p->depthwise, index, worker)) atomic_store(&p->failed, 1);
+}
+
 /* ---- public ------------------------------------------------------------------------------- */
 
-lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status) {
+static lw_conv *conv_of(const lw_conv_args *args, int threads) {
     lw_conv *p = lw_alloc(sizeof *p);
-    *status = LW_NOMEM;
     if (!p) return NULL;
     p->args = *args;
     p->isa = args->weights->isa;
     p->workers = threads;
+    p->block_channels = BLOCK_CHANNELS;
+    return p;
+}
+
+lw_conv *lw_conv_create_rows(const lw_conv_args *args, int64_t block_channels, int whole,
+                             int workers, lw_status *status) {
+    lw_conv *p = conv_of(args, workers);
+    *status = LW_NOMEM;
+    if (!p) return NULL;
+    p->block_channels = block_channels;
+    p->rows = whole ? 2 : 1;
+    *status = lw_conv_plan(p);
+    if (*status == LW_OK) return p;
+    lw_conv_destroy(p);
+    return NULL;
+}
+
+/* Whether fused.c can take the layers. */
+static int is_fusable(const lw_conv_args *g) {
+    const lw_conv_args *first = g->producer;
+    return g->weights->depthwise && g->dilation_h == 1 && g->dilation_w == 1 && g->stride_h <= 2 &&
+           g->stride_w <= 2 && first->weights->groups == 1 && first->ow > 1 && !first->dst &&
+           !first->dst_q && !first->residual && !first->residual_q;
+}
+
+lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status) {
+    *status = LW_INVALID;
+    if (args->producer && !is_fusable(args)) return NULL;
+    lw_conv *p = conv_of(args, threads);
+    *status = LW_NOMEM;
+    if (!p) return NULL;
+    if (args->producer) {
+        p->producer = *args->producer;
+        p->args.producer = &p->producer;
+    }
     if (args->weights->depthwise)
         p->depthwise = lw_depthwise_create(&p->args, threads, status);
     else if (lw_first_takes(&p->args))
@@ -158,7 +216,9 @@ lw_status lw_conv_run(lw_conv *p, lw_pool *pool) {
     const lw_tensor *q = p->args.dst_q;
     if (q && q->shared && q->top + q->left + q->bottom + q->right)
         lw_pool_run(pool, q->n, border_task, p);
-    if (p->depthwise)
+    if (p->args.producer)
+        lw_pool_run(pool, lw_fused_tasks(p->depthwise), fused_task, p);
+    else if (p->depthwise)
         lw_pool_run(pool, lw_depthwise_tasks(p->depthwise), depthwise_task, p);
     else if (p->first)
         lw_pool_run(pool, lw_first_tasks(p->first), first_task, p);

@@ -8,7 +8,7 @@ enum {
     TILES = 4,
     NARROW_TILES = 8, /* register tiles of pixels in an area; where channels are few */
     FEW_CHANNELS = 48,
-    BLOCK_CHANNELS = 128, /* output channels of a block, at least, unless the layer has fewer */
+    ROW_PIXELS = 112, /* where another layer takes the sums: a call costs more than it keeps near */
     PIECE = 64, /* steps of four channels after which tiles of mode C fetch what comes next */
     FOREIGN_PIXELS = 256,        /* pixels of an area when a foreign product does the work */
     RESIDENT_BYTES = 512 * 1024, /* of weights that stay in L2 beside activations */
@@ -84,7 +84,7 @@ static lw_status plan_windows(lw_conv *p) {
 static int is_block_end(const lw_conv *p, int64_t channels, int64_t end) {
     const lw_tensor *q = p->args.dst_q, *r = p->args.residual_q;
     if (end == p->args.weights->oc) return 1;
-    return channels >= BLOCK_CHANNELS && (!q || end % q->window == 0) &&
+    return channels >= p->block_channels && (!q || end % q->window == 0) &&
            (!r || end % r->window == 0);
 }
 
@@ -153,10 +153,12 @@ static int64_t group_areas(const lw_conv *p) {
 /* A line that is little longer than an area stays whole. */
 static void plan_areas(lw_conv *p) {
     int64_t tiles = p->args.weights->oc <= FEW_CHANNELS ? NARROW_TILES : TILES;
-    int64_t usual = p->args.gemm ? FOREIGN_PIXELS : min64(tiles * p->isa->mr, LW_FINISH_ROWS);
+    int64_t usual = p->args.gemm ? FOREIGN_PIXELS
+                    : p->rows    ? ROW_PIXELS
+                                 : min64(tiles * p->isa->mr, LW_FINISH_ROWS);
     int64_t most = p->args.gemm ? FOREIGN_PIXELS : usual + usual / 7;
     int64_t wide = extent(p, p->pixel_axis), high = extent(p, p->line_axis);
-    p->count = wide <= most ? wide : usual;
+    p->count = wide <= most || p->rows == 2 ? wide : usual;
     p->lines = min64(high, max64(1, usual / p->count));
     p->area_strips = ceil_div(wide, p->count);
     p->area_lines = ceil_div(high, p->lines);

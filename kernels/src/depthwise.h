@@ -8,7 +8,7 @@
 
 #include "finish.h"
 
-/* ---- source rows --------------------------------------------------------------------------- */
+/* ---- source rows from bytes ---------------------------------------------------------------- */
 
 INLINE void pairs_of(const int vectors, const int zero_point, const lw_pairs *pairs) {
     const lw_pairs p = *pairs; /* stores may alias *pairs */
@@ -45,6 +45,61 @@ static void ratios(int64_t n, const float *scale, float factor, int32_t *ratio) 
     for (int64_t i = 0; i < n; i += VW) /* both are padded to whole vectors */
         vi_store(ratio + i, vi_add(vf_round(vf_mul(vf_load(scale + i), by)),
                                    vi_shl16(vf_round(vf_mul(vf_load(scale + i + 1), by)))));
+}
+
+/* ---- source rows from sums ----------------------------------------------------------------- */
+
+INLINE vi half(const int limited, const float *y, vf limit, vf factor) {
+    if (!limited) return vf_round(vf_mul(vf_load(y), factor));
+    return vf_round(vf_min(vf_max(vf_load(y), vf_set(0.0f)), limit));
+}
+
+/* In one lane; the value of a limited one is never negative. */
+INLINE vi both(const int limited, vi lower, vi upper) {
+    return vi_add(limited ? lower : vi_and(lower, vi_set(0xffff)), vi_shl16(upper));
+}
+
+INLINE void halves_of(const int limited, const int vectors, const lw_halves *halves) {
+    const lw_halves h = *halves; /* stores may alias *halves */
+    const float *y = h.y;
+    vf limit = vf_set(h.limit), factor = vf_set(h.factor);
+    int32_t *out = h.out;
+    int64_t n = h.n;
+    if (h.upper && n > 0) {
+        UNROLLED (v, vectors) {
+            vi upper = half(limited, y + v * VW, limit, factor);
+            vi_store(out + v * VW, both(0, vi_load(out + v * VW), upper));
+        }
+        y += h.ldy, out += vectors * VW, n--;
+    }
+    for (; n > 1; n -= 2, y += 2 * h.ldy, out += vectors * VW)
+        UNROLLED (v, vectors) {
+            vi lower = half(limited, y + v * VW, limit, factor);
+            vi upper = half(limited, y + h.ldy + v * VW, limit, factor);
+            vi_store(out + v * VW, both(limited, lower, upper));
+        }
+    if (n)
+        UNROLLED (v, vectors) {
+            vi lower = half(limited, y + v * VW, limit, factor);
+            vi_store(out + v * VW, both(limited, lower, vi_set(0)));
+        }
+}
+
+static void halves(const lw_halves *h) {
+    switch (h->vectors * 2 + (h->limit > 0)) { /* each case compiles to its own loop */
+    case 2: halves_of(0, 1, h); break;
+    case 3: halves_of(1, 1, h); break;
+    case 4: halves_of(0, 2, h); break;
+    case 5: halves_of(1, 2, h); break;
+    case 6: halves_of(0, 3, h); break;
+    case 7: halves_of(1, 3, h); break;
+    case 8: halves_of(0, 4, h); break;
+    default: halves_of(1, 4, h);
+    }
+}
+
+static void shift_halves(int64_t n, const int32_t *x, int shift, int32_t *out) {
+    for (int64_t i = 0; i < n; i += VW) vi_store(out + i, v16_shift(vi_load(x + i), shift));
 }
 
 /* ---- sums ---------------------------------------------------------------------------------- */

@@ -93,6 +93,28 @@ typedef struct lw_pairs {
 
 typedef void lw_pair_pixels(const lw_pairs *pairs);
 
+/* n pixels of sums as 16-bit values, rounded, ties to even: out as that of lw_pairs. With a limit,
+ * min(max(y, 0), limit), 0 for NaN; else y * factor, which must fit. y : (n, vectors * vw), ldy
+ * apart. */
+typedef struct lw_halves {
+    int64_t n;
+    int upper; /* whether the first pixel is the second one of the first pair */
+    const float *y;
+    ptrdiff_t ldy;
+    float limit, factor;
+    int vectors;
+    int32_t *out;
+} lw_halves;
+
+typedef void lw_put_halves(const lw_halves *halves);
+
+/* Both 16-bit values of n lanes, shifted right; n is a multiple of vw, shift < 16. */
+typedef void lw_shift_halves(int64_t n, const int32_t *x, int shift, int32_t *out);
+
+/* The activation of post's n channels of `count` pixels, in place; bits as those of lw_largest.
+ * Writes up to one vector beyond n. */
+typedef int32_t lw_activate(const lw_post *post, float *f, ptrdiff_t ldf);
+
 /* Vectors of channels, side by side in all that is named, of output pixels side by side. */
 typedef struct lw_depthwise_args {
     int vectors;
@@ -206,6 +228,9 @@ struct lw_isa {
     int depthwise_columns;
     lw_ratios *ratios;
     lw_pair_pixels *pairs;
+    lw_put_halves *halves;
+    lw_shift_halves *shift_halves;
+    lw_activate *activate;
     /* [outputs of a pair - 1][taps, adjacent as columns are; 0: any taps] */
     lw_depthwise *depthwise[2][LW_DEPTHWISE_ROW + 1];
     lw_depthwise *depthwise_3x3, *depthwise_winograd;

@@ -121,6 +121,7 @@ static inline void vi_store4_u8_parts(const int parts, uint8_t *p, ptrdiff_t ste
 
 static inline vi v16_add(vi a, vi b) { return _mm256_add_epi16(a, b); }
 static inline vi v16_sub(vi a, vi b) { return _mm256_sub_epi16(a, b); }
+static inline vi v16_shift(vi a, int n) { return _mm256_sra_epi16(a, _mm_cvtsi32_si128(n)); }
 /* (x * by) >> 16 */
 static inline vi v16_scaled(vi x, vi by) { return _mm256_mulhi_epi16(x, by); }
 static inline vi v16_scaled_unsigned(vi x, vi by) { return _mm256_mulhi_epu16(x, by); }

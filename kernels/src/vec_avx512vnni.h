@@ -135,6 +135,7 @@ static inline vi vi_dot2(vi c, vi a, vi w) { /* two s16 * s16 products per lane 
 }
 static inline vi v16_add(vi a, vi b) { return _mm512_add_epi16(a, b); }
 static inline vi v16_sub(vi a, vi b) { return _mm512_sub_epi16(a, b); }
+static inline vi v16_shift(vi a, int n) { return _mm512_sra_epi16(a, _mm_cvtsi32_si128(n)); }
 /* (x * by) >> 16 */
 static inline vi v16_scaled(vi x, vi by) { return _mm512_mulhi_epi16(x, by); }
 static inline vi v16_scaled_unsigned(vi x, vi by) { return _mm512_mulhi_epu16(x, by); }

@@ -113,6 +113,9 @@ static inline vi v16_add(vi a, vi b) {
 static inline vi v16_sub(vi a, vi b) {
     return vreinterpretq_s32_s16(vsubq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)));
 }
+static inline vi v16_shift(vi a, int n) {
+    return vreinterpretq_s32_s16(vshlq_s16(vreinterpretq_s16_s32(a), vdupq_n_s16((int16_t)-n)));
+}
 /* (x * by) >> 16 */
 static inline vi v16_scaled(vi x, vi by) {
     int16x8_t a = vreinterpretq_s16_s32(x), b = vreinterpretq_s16_s32(by);

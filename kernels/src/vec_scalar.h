@@ -84,6 +84,7 @@ static inline vi v16_add(vi a, vi b) {
 static inline vi v16_sub(vi a, vi b) {
     return pair_of((int16_t)a - (int16_t)b, (a >> 16) - (b >> 16));
 }
+static inline vi v16_shift(vi a, int n) { return pair_of((int16_t)a >> n, a >> 16 >> n); }
 /* (x * by) >> 16 */
 static inline vi v16_scaled(vi x, vi by) {
     return pair_of((int16_t)x * (int16_t)by >> 16, (x >> 16) * (by >> 16) >> 16);

@@ -1,0 +1,213 @@
+/* fused.c - a dense convolution and the depthwise one that reads it, as one layer whose tensor
+ * between them never exists as a whole.
+ *
+ * A task makes the source rows of its band and block of channels as it needs them, in 16 bits, into
+ * a ring that stays in the nearest caches, adds up two output rows from it, and finishes them. */
+#include "conv_plan.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { NOTHING = 200 /* k of a row of zeros, above all others */, LARGEST_SHIFT = 15 };
+
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* One task: output rows [y0, y1) of a block of channels of image n. */
+typedef struct band {
+    const block *b;
+    int64_t n, y0, y1;
+} band;
+
+int64_t lw_fused_tasks(const lw_depthwise_plan *p) {
+    return p->g->producer->src->n * p->bands * p->block_count;
+}
+
+static band find_band(const lw_depthwise_plan *p, int64_t index) {
+    int64_t i = index / p->block_count, y0 = i % p->bands * p->band;
+    return (band){p->blocks + index % p->block_count, i / p->bands, y0,
+                  min64(y0 + p->band, p->g->oh)};
+}
+
+/* Where the ring holds a source row, counted from the top of the padding. */
+static int32_t *line_of(const lw_depthwise_plan *p, const worker_state *s, int64_t row) {
+    return s->ring + row % p->slots * p->most_vectors * p->pairs * p->isa->vw;
+}
+
+/* k of each of its windows; NULL: all have the same. */
+static int *exponents_of(const lw_depthwise_plan *p, const worker_state *s, int64_t row) {
+    return p->limit > 0 ? NULL : s->exponent + row % p->slots * p->most_windows;
+}
+
+int lw_fused_exponent(float top) {
+    const float most = LW_DEPTHWISE_LEVELS / 2 * 0x1p-14f;
+    int exponent;
+    float part = frexpf(top, &exponent); /* of [0.5, 1) */
+    return (part <= most ? 14 : 13) - exponent;
+}
+
+/* Zeros to the pairs [first, end) of a line. */
+static void clear(const lw_depthwise_plan *p, const band *t, int32_t *line, int64_t first,
+                  int64_t end) {
+    int64_t vw = p->isa->vw;
+    for (const granule *g = p->granules + t->b->first; g < p->granules + t->b->last; g++) {
+        int32_t *to = line + ((g->at - t->b->v0) * p->pairs + first * g->vectors) * vw;
+        memset(to, 0, (size_t)((end - first) * g->vectors * vw) * sizeof *to);
+    }
+}
+
+/* n pixels from column x of the padded row on, whose sums lie in c, to a row of the ring. */
+static void put_pixels(const lw_depthwise_plan *p, const worker_state *s, const band *t,
+                       const float *c, int64_t row, int64_t x, int64_t n) {
+    int64_t vw = p->isa->vw;
+    const int *exponent = exponents_of(p, s, row);
+    int32_t *line = line_of(p, s, row);
+    for (const granule *g = p->granules + t->b->first; g < p->granules + t->b->last; g++) {
+        const lw_halves halves = {
+            .n = n,
+            .upper = x % 2,
+            .y = c + g->c0 - t->b->c0,
+            .ldy = p->dense->ldc,
+            .limit = p->limit,
+            .factor = exponent ? ldexpf(1.0f, exponent[g->window - t->b->w0]) : 1.0f,
+            .vectors = g->vectors,
+            .out = line + ((g->at - t->b->v0) * p->pairs + x / 2 * g->vectors) * vw};
+        p->isa->halves(&halves);
+    }
+}
+
+/* Sums of a whole row become values; finds k of each window. Nonzero if one is NaN or infinite. */
+static int find_exponents(const lw_depthwise_plan *p, const worker_state *s, const band *t,
+                          float *c, int64_t row) {
+    const lw_conv_args *g = &p->dense->args;
+    int *exponent = exponents_of(p, s, row), bad = 0;
+    lw_post post = {.count = (int)g->ow,
+                    .activation = g->activation,
+                    .alpha = g->alpha,
+                    .lo = g->lo,
+                    .hi = g->hi};
+    for (int64_t w = 0; w < t->b->w1 - t->b->w0; w++) {
+        float top;
+        post.n = min64(LW_FUSED_WINDOW, t->b->n - w * LW_FUSED_WINDOW);
+        int32_t bits = p->isa->activate(&post, c + w * LW_FUSED_WINDOW, p->dense->ldc);
+        memcpy(&top, &bits, sizeof top);
+        bad |= !(top < INFINITY);
+        exponent[w] = !(top >= LW_FUSED_LEAST) ? NOTHING : lw_fused_exponent(top);
+    }
+    return bad;
+}
+
+/* `lines` rows of the dense convolution from y on. Nonzero if a value is NaN or infinite. */
+static int make_lines(const lw_depthwise_plan *p, worker_state *s, const band *t, int64_t y,
+                      int64_t lines, int worker) {
+    const lw_conv *dense = p->dense;
+    int64_t row = y + p->g->pad_top, left = p->g->pad_left, wide = dense->args.ow;
+    float *c = dense->scratch + worker * dense->apart;
+    int bad = 0;
+    for (int64_t l = 0; l < lines; l++) {
+        clear(p, t, line_of(p, s, row + l), 0, min64(left / 2 + 1, p->pairs));
+        clear(p, t, line_of(p, s, row + l), (left + wide) / 2, p->pairs);
+    }
+    for (int64_t x = 0; x < wide; x += dense->count) {
+        area a = {{{t->n, y, x}}, AXIS_Y, AXIS_X, lines, min64(dense->count, wide - x)};
+        lw_conv_sum(dense, dense->blocks + (t->b - p->blocks), &a, c, worker);
+        for (int64_t l = 0; l < lines; l++) {
+            float *sums = c + l * a.count * dense->ldc;
+            if (p->limit == 0) bad |= find_exponents(p, s, t, sums, row + l);
+            put_pixels(p, s, t, sums, row + l, left + x, a.count);
+        }
+    }
+    return bad;
+}
+
+/* Source rows [row, end). Nonzero if a value is NaN or infinite. */
+static int make_rows(const lw_depthwise_plan *p, worker_state *s, const band *t, int64_t row,
+                     int64_t end, int worker) {
+    int64_t high = p->dense->args.oh;
+    int bad = 0;
+    while (row < end) {
+        int64_t y = row - p->g->pad_top, lines = 1;
+        if (y < 0 || y >= high) {
+            clear(p, t, line_of(p, s, row), 0, p->pairs);
+            for (int64_t w = 0; p->limit == 0 && w < p->most_windows; w++)
+                exponents_of(p, s, row)[w] = NOTHING;
+        } else {
+            lines = min64(p->dense->lines, min64(end - row, high - y));
+            bad |= make_lines(p, s, t, y, lines, worker);
+        }
+        row += lines;
+    }
+    return bad;
+}
+
+/* The smallest k of window w in `rows` source rows. */
+static int common_exponent(const lw_depthwise_plan *p, const worker_state *s, int64_t row,
+                           int64_t rows, int64_t w) {
+    int least = NOTHING;
+    for (int64_t k = 0; k < rows; k++) {
+        int exponent = exponents_of(p, s, row + k)[w];
+        least = exponent < least ? exponent : least;
+    }
+    return least;
+}
+
+/* A source row whose k differ from the common ones is shifted into a place beside the ring. */
+static const int32_t *aligned(const lw_depthwise_plan *p, const worker_state *s, const band *t,
+                              int64_t row, const int *common, int64_t place) {
+    int64_t vw = p->isa->vw, shifted = 0;
+    const int *exponent = exponents_of(p, s, row);
+    const int32_t *line = line_of(p, s, row);
+    int32_t *to = s->spare + place * p->most_vectors * p->pairs * vw;
+    for (int64_t w = 0; w < t->b->w1 - t->b->w0; w++)
+        shifted |= exponent[w] != common[w] && exponent[w] != NOTHING;
+    if (!shifted) return line;
+    for (const granule *g = p->granules + t->b->first; g < p->granules + t->b->last; g++) {
+        int64_t w = g->window - t->b->w0, at = (g->at - t->b->v0) * p->pairs * vw;
+        int64_t shift = min64(exponent[w] - common[w], LARGEST_SHIFT);
+        p->isa->shift_halves(p->pairs * g->vectors * vw, line + at, (int)shift, to + at);
+    }
+    return to;
+}
+
+/* The lines that output row r of a group sees from source row `row` on, `rows` of which are there,
+ * and U * sb of every channel. */
+static const float *find_lines(const lw_depthwise_plan *p, const worker_state *s, const band *t,
+                               int64_t r, int64_t row, int64_t rows) {
+    int64_t vw = p->isa->vw;
+    const int32_t **line = s->line + r * p->lines;
+    for (int64_t k = 0; k < p->lines; k++) line[k] = line_of(p, s, row + k);
+    if (p->limit > 0) return p->sb + t->b->v0 * vw;
+    float *scale = s->scale + r * p->most_vectors * vw;
+    int *common = s->common;
+    for (int64_t w = 0; w < t->b->w1 - t->b->w0; w++)
+        common[w] = common_exponent(p, s, row, rows, w);
+    for (int64_t k = 0; k < rows; k++)
+        line[k] = aligned(p, s, t, row + k, common, r * p->lines + k);
+    for (const granule *g = p->granules + t->b->first; g < p->granules + t->b->last; g++) {
+        float unit = ldexpf(1.0f, -1 - common[g->window - t->b->w0]);
+        for (int64_t i = 0; i < g->vectors * vw; i++)
+            scale[(g->at - t->b->v0) * vw + i] = unit * p->sb[g->at * vw + i];
+    }
+    return scale;
+}
+
+lw_status lw_fused_run(lw_depthwise_plan *p, int64_t index, int worker) {
+    worker_state *s = p->workers + worker;
+    band t = find_band(p, index);
+    int64_t kh = p->g->weights->kh, stride = p->g->stride_h, made = t.y0 * stride;
+    int bad = 0;
+    for (int64_t y = t.y0; y < t.y1; y += LW_GROUP_ROWS) {
+        const float *scale[LW_GROUP_ROWS];
+        int rows = (int)min64(LW_GROUP_ROWS, t.y1 - y), sums = p->winograd ? 1 : rows;
+        int64_t first = y * stride, end = first + (rows - 1) * stride + kh;
+        bad |= make_rows(p, s, &t, made, end, worker);
+        made = end;
+        for (int r = 0; r < sums; r++)
+            scale[r] = find_lines(p, s, &t, r, first + r * stride, p->winograd ? end - first : kh);
+        for (int64_t x = 0; x < p->g->ow; x += p->strip) {
+            int columns = (int)min64(p->strip, p->g->ow - x);
+            for (int r = 0; r < sums; r++) lw_depthwise_sum(p, s, t.b, r, x, columns, scale[r]);
+            bad |= lw_depthwise_finish(p, s, t.b, (position){{t.n, y, x}}, rows, columns);
+        }
+    }
+    return bad ? LW_NONFINITE : LW_OK;
+}
