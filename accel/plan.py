@@ -59,6 +59,7 @@ class Plan:
     Attributes
     ----------
     arena : the memory of all values.
+    pairs : two products each that are one step.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Plan:
     ) -> None:
         self.schedule = schedule
         self.arena = Arena()
+        self.pairs: list[tuple[ProductCall, ProductCall]] = []
         self._packed = packed
         self._name = name
         self._threads = threads
@@ -102,7 +104,9 @@ class Plan:
         return found
 
     def seconds(self, inputs: dict[str, Array], repeats: int) -> dict[str, float]:
-        """Median time of every node over `repeats` runs, in s, its conversions included."""
+        """Median time of every node over `repeats` runs, in s, its conversions included; that of a
+        pair shared out by multiplications.
+        """
         times = np.empty((repeats, len(self._runs)))
         for row in times:
             self._take(inputs)
@@ -113,6 +117,10 @@ class Plan:
         found: dict[str, float] = {}
         for step, median in zip(self._steps, np.median(times, axis=0), strict=True):
             found[step.node] = found.get(step.node, 0.0) + float(median)
+        for dense, call in self.pairs:
+            share = found[call.name] * dense.macs / (dense.macs + call.macs)
+            found[dense.name] = share
+            found[call.name] -= share
         return found
 
     def moved(self) -> dict[str, int]:
@@ -149,8 +157,10 @@ class Plan:
         self.arena.place()
 
     def _add(self, call: Call) -> None:
+        pairs = self._values.readers.pairs
         if isinstance(call, ProductCall):
-            self._add_product(call)
+            if call.y not in pairs:
+                self._add_product(call, pairs.get(call.x))
         elif isinstance(call, MatMulCall):
             self._add_matmul(call)
         elif isinstance(call, PoolCall):
@@ -166,17 +176,18 @@ class Plan:
         else:
             self._values.view(call)
 
-    def _add_product(self, call: ProductCall) -> None:
+    def _add_product(self, call: ProductCall, dense: ProductCall | None) -> None:
+        """`dense`: what the step makes first, instead of reading it."""
         e, values = call.epilogue, self._values
-        source, target = values.windows(call), values.target(call.y, call.rows)
+        source, target = values.windows(dense or call), values.target(call.y, call.rows)
+        if dense is not None:
+            self.pairs.append((dense, call))
         residual = values.residual(call)
 
         def bind() -> Run:
-            weights = self._packed(call)
-            self._weight_bytes[call.name] = weights.nbytes
             return kernels.Conv(
-                source.tensor,
-                weights,
+                source.tensor if dense is None else self._dense(dense, source),
+                self._weights(call),
                 strides=call.strides,
                 pads=call.pads,
                 dilations=call.dilations,
@@ -195,6 +206,28 @@ class Plan:
         reads: tuple[Form, ...] = (source,) if residual is None else (source, residual)
         values.add((*reads, *target.forms), bind)
         values.convert(call.y, call.rows)
+
+    def _weights(self, call: ProductCall) -> kernels.PackedWeights:
+        weights = self._packed(call)
+        self._weight_bytes[call.name] = weights.nbytes
+        return weights
+
+    def _dense(self, call: ProductCall, source: Windows) -> kernels.Dense:
+        """What the first of a pair makes for the second."""
+        e = call.epilogue
+        return kernels.Dense(
+            source.tensor,
+            self._weights(call),
+            strides=call.strides,
+            pads=call.pads,
+            dilations=call.dilations,
+            bias=call.bias,
+            activation=e.activation,
+            alpha=e.alpha,
+            lo=e.lo,
+            hi=e.hi,
+            gemm=self._gemm,
+        )
 
     def _add_matmul(self, call: MatMulCall) -> None:
         self._values.make_plain(call.y)

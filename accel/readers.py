@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
+from accel.pairs import find_pairs
 from accel.schedule import (
     HostGroup,
     MatMulCall,
@@ -28,11 +29,13 @@ class Readers:
     ----------
     plain : values wanted in the model's own layout.
     floats : values wanted channels last; True: as a matrix.
+    pairs : products whose results nobody reads, because their reader makes them.
     """
 
     def __init__(self, schedule: Schedule) -> None:
         self.plain: set[str] = set(schedule.outputs)
         self.floats: dict[str, bool] = {}
+        self.pairs = find_pairs(schedule)
         self._products: dict[str, list[ProductCall]] = {}
         self._residuals: dict[str, list[ProductCall]] = {}
         for call in schedule.calls:
@@ -41,7 +44,8 @@ class Readers:
             elif isinstance(call, HostGroup | MatMulCall | ViewCall):
                 self.plain.update(call.reads)
             elif isinstance(call, ProductCall):
-                self._products.setdefault(call.x, []).append(call)
+                if call.x not in self.pairs:
+                    self._products.setdefault(call.x, []).append(call)
                 if call.window is None:  # read plane by plane, or as raw pixels
                     self.plain.add(call.x)
                 residual = call.epilogue.residual

@@ -116,8 +116,12 @@ class PlanProgram(Program):
         where, moved = self.device.name, self._plan.moved()
         rows: list[Row] = []
         readers = Readers(self.schedule)
+        pairs = self._plan.pairs
+        partners = {a.name: b.name for a, b in pairs} | {b.name: a.name for a, b in pairs}
         for call in self.schedule.calls:
             first, *others = _rows(call, where, self._kernel, readers)
+            if call.name in partners:
+                first = replace(first, note=f"one step with {partners[call.name]!r}")
             rows += [replace(first, bytes=moved.get(call.name, 0)), *others]
         arena = f"{self._plan.arena.nbytes / 1e6:.2f} MB hold all values of a run"
         return Explanation(

@@ -27,7 +27,7 @@ typedef struct lw_foreign lw_foreign;
 struct lw_conv {
     lw_conv_args args, producer; /* args.producer is &producer, or NULL */
     const lw_isa *isa;
-    float *sb, *bias; /* (oc); sb is 1 in mode AW, whose tiles take f + bias */
+    float *sb, *bias; /* (oc); sb is 1 in mode AW: fma(f, 1, bias) = f + bias */
     lw_win *win;      /* one per chunk or run of chunks */
     lw_list *lists;   /* into win */
     lw_block *blocks;

@@ -1,0 +1,36 @@
+"""Pairs of products that run as one step: a dense convolution, and the depthwise one that alone
+reads it. Found in a schedule, whatever the batch, threads and instruction set: they give the same
+bits. Says which, not how (that is `kernels.Dense`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from accel.schedule import ProductCall, Schedule
+
+MAX_KERNEL = 7
+
+
+def find_pairs(schedule: Schedule) -> dict[str, ProductCall]:
+    """Dense convolutions that the next layer makes row by row, by the name of their result."""
+    readers = Counter(name for call in schedule.calls for name in call.reads)
+    readers.update(schedule.outputs)
+    products = [c for c in schedule.calls if isinstance(c, ProductCall) and not c.rows]
+    wide = {c.y: c for c in products if _is_dense(c, schedule.shapes[c.y])}
+    return {
+        c.x: wide[c.x] for c in products if c.x in wide and readers[c.x] == 1 and _takes_rows(c)
+    }
+
+
+def _is_dense(call: ProductCall, shape: tuple[int, ...] | None) -> bool:
+    """Whether a convolution gives several values in a row, all of its own."""
+    wide = shape is not None and len(shape) == 4 and shape[3] > 1
+    return wide and call.groups == 1 and call.epilogue.residual is None
+
+
+def _takes_rows(call: ProductCall) -> bool:
+    """Whether a convolution is a depthwise one of a usual kind."""
+    oc, high, wide, each = call.shape
+    depthwise = call.groups == oc > 1 and each == 1 and call.window is not None
+    usual = max(call.strides) <= 2 and max(call.dilations) == 1 and max(high, wide) <= MAX_KERNEL
+    return depthwise and usual and max(call.pads) < min(high, wide)

@@ -1,0 +1,112 @@
+"""A dense convolution and the depthwise one that alone reads it are one step of a plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from networks import Net
+
+import accel
+from accel import kernels
+from accel.lower import lower
+from accel.pairs import find_pairs
+
+SHAPE = (3, 8, 15, 20)
+CLOSE = 0.02
+
+
+def block(
+    activation: str = "Clip", kept: bool = False, depthwise: dict[str, Any] | None = None
+) -> bytes:
+    """1x1 to 24 channels, the activation, 3x3 of each channel, and 1x1 to 6; `kept`: what lies
+    between the first two is an output as well."""
+    net = Net()
+    x = net.conv("x", 24, 8, k=1)
+    if activation == "Clip":
+        low, high = (net.constant(n, np.float32(v)) for n, v in (("low", 0), ("high", 2)))
+        x = net.op("Clip", x, low, high)
+    elif activation:
+        x = net.op(activation, x)
+    options = {"pads": [1, 1, 1, 1], "group": 24, **(depthwise or {})}
+    y = net.op("Relu", net.conv(x, 24, 24, k=3, **options))
+    y = net.conv(y, 6, 24, k=1)
+    outputs: dict[str, list[Any]] = {y: ["N", 6, "h", "w"]}
+    if kept:
+        outputs[x] = ["N", 24, 15, 20]
+    return net.model({"x": ["N", *SHAPE[1:]]}, outputs)
+
+
+def pairs_of(data: bytes) -> int:
+    return len(find_pairs(lower(accel.load(data).quantize().with_shapes(1))))
+
+
+@pytest.mark.parametrize("activation", ["Clip", "Relu", "LeakyRelu", "HardSwish", ""])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pair_gives_the_values_of_the_network(
+    activation: str, stride: int, rng: np.random.Generator
+) -> None:
+    data = block(activation, depthwise={"strides": [stride, stride]})
+    x = rng.standard_normal(SHAPE).astype(np.float32)
+    want = accel.device("onnxruntime").compile(accel.load(data), 3).run(x)
+    got = accel.device("cpu").compile(accel.load(data).quantize(), 3).run(x)
+    assert pairs_of(data) == 1
+    assert np.linalg.norm(got - want) <= CLOSE * np.linalg.norm(want)
+
+
+@pytest.mark.parametrize("activation", ["Clip", "LeakyRelu"])
+def test_pair_has_the_same_bits_on_every_device_batch_and_thread(
+    activation: str, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    model = accel.load(block(activation)).quantize()
+    x = rng.standard_normal(SHAPE).astype(np.float32)
+    program = accel.device("cpu").compile(model, 3, threads=2)
+    want = program.run(x)
+    for device, batch, threads in (("cpu", 1, 1), ("mkl", 3, 2), ("fpga", 2, 1)):
+        got = accel.device(device).compile(model, batch, threads=threads).run(x)
+        np.testing.assert_array_equal(got, want, err_msg=device)
+    for isa in kernels.isas():
+        with kernels.use_isa(isa):
+            np.testing.assert_array_equal(accel.device("cpu").compile(model, 3).run(x), want)
+    saved = accel.load_program(program.save(tmp_path / "pair.lwprog"))
+    np.testing.assert_array_equal(saved.run(x), want)
+
+
+@pytest.mark.parametrize(
+    ("kept", "depthwise"),
+    [
+        (True, {}),
+        (False, {"strides": [3, 3]}),
+        (False, {"dilations": [2, 2]}),
+        (False, {"pads": [3, 3, 3, 3]}),
+    ],
+    ids=["output", "stride", "dilation", "pads"],
+)
+def test_pair_is_none_where_the_kernels_or_a_reader_want_the_value(
+    kept: bool, depthwise: dict[str, Any], rng: np.random.Generator
+) -> None:
+    data = block(kept=kept, depthwise=depthwise)
+    assert pairs_of(data) == 0
+    x = rng.standard_normal(SHAPE).astype(np.float32)
+    got: Any = accel.device("cpu").compile(accel.load(data).quantize(), 3).run(x)
+    want: Any = accel.device("onnxruntime").compile(accel.load(data), 3).run(x)
+    for name in want if kept else ():
+        assert np.linalg.norm(got[name] - want[name]) <= CLOSE * np.linalg.norm(want[name])
+
+
+def test_pair_shows_both_layers_with_their_shares() -> None:
+    program = accel.device("cpu").compile(accel.load(block()).quantize())
+    dense, depthwise, last = (row for row in program.explain().rows if row.own)
+    assert dense.macs == 15 * 20 * 24 * 8 and depthwise.macs == 15 * 20 * 24 * 9
+    assert depthwise.node in dense.note and dense.node in depthwise.note and not last.note
+    first, second, _ = (row for row in program.profile(repeats=2).rows if row.own)
+    assert first.seconds and second.seconds
+    np.testing.assert_allclose(first.seconds / second.seconds, 8 / 9)
+
+
+def test_pair_needs_no_memory_for_what_lies_between() -> None:
+    nodes = {kept: accel.device("cpu").compile(accel.load(block(kept=kept)).quantize()).lives()
+             for kept in (False, True)}  # fmt: skip
+    assert sum(n.nbytes for n in nodes[False]) < sum(n.nbytes for n in nodes[True])
