@@ -5,6 +5,7 @@
 #include "first_plan.h"
 #include "rows.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 struct lw_first_plan {
@@ -56,6 +57,7 @@ lw_first_plan *lw_first_create(const lw_conv_args *g, int workers, lw_status *st
     if (!p) return NULL;
     const lw_weights *w = g->weights;
     int64_t nr = w->isa->nr, padded = (w->panel_count + 1) * nr;
+    int relu = g->activation == LW_RELU; /* a clip to infinity */
     p->g = g;
     lw_patches patches = lw_patches_of(g);
     p->piece = (int32_t *)patches.piece;
@@ -80,10 +82,10 @@ lw_first_plan *lw_first_create(const lw_conv_args *g, int workers, lw_status *st
                               .oc = w->oc,
                               .sb = p->sb,
                               .bias = p->bias,
-                              .activation = g->activation,
+                              .activation = relu ? LW_CLIP : g->activation,
                               .alpha = g->alpha,
-                              .lo = g->lo,
-                              .hi = g->hi,
+                              .lo = relu ? 0.0f : g->lo,
+                              .hi = relu ? INFINITY : g->hi,
                               .window = g->dst_q->window,
                               .zero_point = g->dst_q->zero_point,
                               .q_step = g->dst_q->pixel_bytes,

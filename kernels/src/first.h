@@ -5,6 +5,8 @@
 
 #include "finish.h"
 
+#include <math.h>
+
 #ifndef LW_FIRST
 #define LW_FIRST LW_MR
 #endif
@@ -22,8 +24,22 @@ INLINE void gather_fixed(const lw_patches *g, const int pieces, const size_t len
         UNROLLED (p, pieces) memcpy(to + p * one.bytes, src + from[p], length);
 }
 
-static void gather(const lw_patches *g, const uint8_t *src, int64_t n, uint8_t *to) {
-    if (g->pieces == 3 && g->bytes <= 16)
+#ifdef LW_MERGE
+INLINE void gather_merged(const lw_patches *g, const uint8_t *src, int64_t n, uint8_t *to) {
+    const lw_patches one = *g;
+    const uint8_t *a = src + one.piece[0], *b = src + one.piece[1], *c = src + one.piece[2];
+    for (; n > 0; n--, a += one.step, b += one.step, c += one.step, to += one.ld)
+        store_merged(to, one.bytes, a, b, c);
+}
+#else
+enum { LW_MERGE = 0 };
+#define gather_merged(g, src, n, to) ((void)0)
+#endif
+
+INLINE void gather_pixels(const lw_patches *g, const uint8_t *src, int64_t n, uint8_t *to) {
+    if (g->pieces == 3 && g->bytes <= LW_MERGE)
+        gather_merged(g, src, n, to);
+    else if (g->pieces == 3 && g->bytes <= 16)
         gather_fixed(g, 3, 16, src, n, to);
     else if (g->pieces == 5 && g->bytes <= 16)
         gather_fixed(g, 5, 16, src, n, to);
@@ -36,23 +52,37 @@ static void gather(const lw_patches *g, const uint8_t *src, int64_t n, uint8_t *
                        (size_t)g->bytes);
 }
 
+static void gather(const lw_patches *g, const uint8_t *src, int64_t n, uint8_t *to) {
+    gather_pixels(g, src, n, to);
+}
+
 /* ---- tiles -------------------------------------------------------------------------------- */
 
-/* What becomes of the maxima of mr pixels: scales, and factors that give levels. */
-INLINE int first_scales(const int mr, const vi *top, int zero_point, float *factor, float *s,
-                        ptrdiff_t step) {
+/* What becomes of the maxima of mr pixels: scales, and factors that give levels. Maxima above the
+ * limit become the limit. Returns the bits of the largest one before. */
+INLINE int32_t first_scales(const int mr, const vi *top, int zero_point, float limit, float *factor,
+                            float *s, ptrdiff_t step) {
     float found[FIRST + VW];
-    vi any = vi_set(0), rows[VW];
+    vi any = vi_set(0), most = vf_bits(vf_set(limit)), rows[VW];
     for (int r = 0; r < mr; r += VW) {
         UNROLLED (i, VW) rows[i] = top[(r + i) % mr]; /* those beyond do not count */
         vi largest = vi_hmax_rows(rows);
         any = vi_max(any, largest);
-        scales_of(largest, zero_point, found + r, factor + r);
+        scales_of(vi_min(largest, most), zero_point, found + r, factor + r);
     }
     HIDE(factor); /* read from memory, one by one */
     HIDE(found);
     UNROLLED (i, mr) s[i * step] = found[i];
-    return is_bad(any);
+    return vi_hmax(any);
+}
+
+/* Whether a value is so large that it is no int32 when it is rounded to a level; others above the
+ * limit become the largest level, as those below 0 become 0. */
+INLINE int is_far(int32_t largest, float limit) {
+    float far = limit * 0x1p20f; /* times the factor it still is one */
+    int32_t bits;
+    memcpy(&bits, &far, sizeof bits);
+    return largest > bits;
 }
 
 /* The levels of mr pixels of nv vectors; stores are a floor of their own. */
@@ -74,11 +104,19 @@ INLINE void first_levels(const int mr, const int nv, const int zero_point, vf f[
     }
 }
 
+/* Pixels to be gathered. */
+typedef struct first_next {
+    const uint8_t *src;
+    int64_t count;
+    uint8_t *to;
+} first_next;
+
 /* A window of mr pixels: the channels of np panels from `first` on. Everything stays in registers
- * until it is levels. Channels that fill up the last panel are 0 by sb and bias. */
+ * until it is levels. Channels that fill up the last panel are 0 by sb and bias. The pixels of the
+ * next tile are gathered while dots wait in the queue, and are in the cache when they are read. */
 INLINE int first_tile(const int mr, const int np, const lw_activation activation, const range range,
-                      const lw_first_args *a, const uint8_t *p, int64_t first, uint8_t *q,
-                      float *s) {
+                      const lw_first_args *a, const uint8_t *p, int64_t first, uint8_t *q, float *s,
+                      const first_next *next) {
     const int nv = np * NV;
     const int64_t n = a->oc - first < a->window ? a->oc - first : a->window;
     const int64_t apart = n > NR ? a->panel_bytes : 0; /* without a second panel: any bytes */
@@ -97,6 +135,7 @@ INLINE int first_tile(const int mr, const int np, const lw_activation activation
             UNROLLED (j, nv) acc[i][j] = v_dot4(acc[i][j], ai, bj[j]);
         }
     }
+    gather_pixels(&a->patches, next->src, next->count, next->to);
     UNROLLED (i, mr) top[i] = vi_set(0);
     UNROLLED (j, nv) {
         vf sb = vf_load(a->scaled + first + j * VW), bias = vf_load(a->bias + first + j * VW);
@@ -111,8 +150,14 @@ INLINE int first_tile(const int mr, const int np, const lw_activation activation
     uint8_t bytes[FIRST * NR], *to = q + first;
     const int zero_point = range == SIGNED ? 128 : 0;
     const int whole = n == nv * VW;
-    int bad = first_scales(mr, top, zero_point, factor, s + first / a->window, a->s_step);
+    const float limit = range == NONNEGATIVE ? a->hi : INFINITY;
+    int32_t largest =
+        first_scales(mr, top, zero_point, limit, factor, s + first / a->window, a->s_step);
+    int bad = largest >= INFINITY_BITS && limit == INFINITY;
     if (range == CLAMPED) bad |= is_bad(vi_and(any, vi_set(0x7fffffff)));
+    if (range == NONNEGATIVE && is_far(largest, limit))
+        UNROLLED (i, mr)
+            UNROLLED (j, nv) f[i][j] = vf_min(f[i][j], vf_set(limit));
     first_levels(mr, nv, zero_point, f, factor, whole ? to : bytes, whole ? a->q_step : nv * VW);
     if (!whole)
         for (int i = 0; i < mr; i++) memcpy(to + i * a->q_step, bytes + i * nv * VW, (size_t)n);
@@ -130,31 +175,29 @@ INLINE int tile_pixels(const int many, const int few, int64_t n, int64_t *at) {
     return count;
 }
 
-/* The pixels of the next tile are gathered before this one is summed up: the moves overlap with the
- * dots that wait in the queue, and are in the cache when they are read. */
 INLINE lw_status first_row(const int np, const lw_activation activation, const range range,
                            const lw_first_args *a, int64_t n, const uint8_t *src, uint8_t *q,
                            float *s) {
     const int many = FIRST / np, few = FIRST / np >= 7 ? 4 / np : 1;
-    uint8_t *now = a->patch, *next = now + FIRST * LW_PATCH;
+    uint8_t *now = a->patch;
+    first_next next = {src, 0, now + FIRST * LW_PATCH};
     int64_t at = 0, window = a->window < a->oc ? a->window : a->oc;
     int bad = 0, count = tile_pixels(many, few, n, &at);
     gather(&a->patches, src, count, now);
     while (at < n) {
         int64_t then = at + count;
-        int more = 0;
-        if (then < n) {
-            more = tile_pixels(many, few, n, &then);
-            gather(&a->patches, src + then * a->patches.step, more, next);
-        }
+        int more = then < n ? tile_pixels(many, few, n, &then) : 0;
+        next.src = src + then * a->patches.step, next.count = more;
         for (int64_t c = 0; c < a->oc; c += window) {
             uint8_t *to = q + at * a->q_step;
             float *scales = s + at * a->s_step;
-            bad |= count == many ? first_tile(many, np, activation, range, a, now, c, to, scales)
-                                 : first_tile(few, np, activation, range, a, now, c, to, scales);
+            bad |= count == many
+                       ? first_tile(many, np, activation, range, a, now, c, to, scales, &next)
+                       : first_tile(few, np, activation, range, a, now, c, to, scales, &next);
+            next.count = 0;
         }
         uint8_t *swap = now;
-        now = next, next = swap, at = then, count = more;
+        now = next.to, next.to = swap, at = then, count = more;
     }
     return bad ? LW_NONFINITE : LW_OK;
 }
@@ -167,11 +210,9 @@ INLINE lw_status first_row(const int np, const lw_activation activation, const r
     }
 FIRST_OF(LW_NONE, SIGNED)
 FIRST_OF(LW_NONE, CLAMPED)
-FIRST_OF(LW_RELU, SIGNED)
-FIRST_OF(LW_RELU, NONNEGATIVE)
+FIRST_OF(LW_NONE, NONNEGATIVE)
 FIRST_OF(LW_CLIP, SIGNED)
 FIRST_OF(LW_CLIP, CLAMPED)
-FIRST_OF(LW_CLIP, NONNEGATIVE)
 FIRST_OF(LW_LEAKY, SIGNED)
 FIRST_OF(LW_LEAKY, CLAMPED)
 FIRST_OF(LW_HARDSWISH, SIGNED)
@@ -182,10 +223,9 @@ FIRST_OF(LW_SILU, CLAMPED)
 static lw_status first(const lw_first_args *a, int64_t n, const uint8_t *src, float scale,
                        uint8_t *q, float *s) {
     typedef lw_status rows(const lw_first_args *, int64_t, const uint8_t *, uint8_t *, float *);
-    static rows *const of[][3] = {
+    static rows *const of[][3] = { /* levels have a floor and a limit of their own */
         [LW_NONE] = {first_LW_NONE_SIGNED, first_LW_NONE_CLAMPED, NULL},
-        [LW_RELU] = {first_LW_RELU_SIGNED, NULL, first_LW_RELU_NONNEGATIVE},
-        [LW_CLIP] = {first_LW_CLIP_SIGNED, first_LW_CLIP_CLAMPED, first_LW_CLIP_NONNEGATIVE},
+        [LW_CLIP] = {first_LW_CLIP_SIGNED, first_LW_CLIP_CLAMPED, first_LW_NONE_NONNEGATIVE},
         [LW_LEAKY] = {first_LW_LEAKY_SIGNED, first_LW_LEAKY_CLAMPED, NULL},
         [LW_HARDSWISH] = {first_LW_HARDSWISH_SIGNED, first_LW_HARDSWISH_CLAMPED, NULL},
         [LW_SILU] = {first_LW_SILU_SIGNED, first_LW_SILU_CLAMPED, NULL}};

@@ -129,6 +129,18 @@ static inline va va_set(const uint8_t *p) {
 }
 static inline vb vb_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
 
+/* `bytes` of a, b and c each, at most 10, behind each other: one store of 32 bytes, where three would
+ * cross borders of vectors. */
+#define LW_MERGE 10
+static inline void store_merged(uint8_t *to, int bytes, const uint8_t *a, const uint8_t *b,
+                                const uint8_t *c) {
+    const __mmask32 second = ((1u << bytes) - 1) << bytes, third = second << bytes;
+    __m256i x = _mm256_loadu_si256((const void *)a);
+    x = _mm256_mask_loadu_epi8(x, second, b - bytes);
+    x = _mm256_mask_loadu_epi8(x, third, c - 2 * bytes);
+    _mm256_storeu_si256((void *)to, x);
+}
+
 static inline vi vi_dot2(vi c, vi a, vi w) { /* two s16 * s16 products per lane */
     __asm__("vpdpwssd %2, %1, %0" : "+v"(c) : "v"(a), "v"(w));
     return c;
