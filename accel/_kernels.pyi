@@ -91,6 +91,8 @@ def qmatmul(
     *,
     signed: bool = True,
     scale: float = 1.0,
+    softmax: bool = False,
+    mask: NDArray[np.float32] | None = None,
     threads: int = 1,
     gemm: int | None = None,
 ) -> NDArray[np.float32]: ...
@@ -251,6 +253,8 @@ class MatMul:
         window: int,
         signed: bool = True,
         scale: float = 1.0,
+        softmax: bool = False,
+        mask: NDArray[np.float32] | None = None,
         pool: Pool,
         gemm: int | None = None,
     ) -> None: ...

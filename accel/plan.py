@@ -231,7 +231,9 @@ class Plan:
 
     def _add_matmul(self, call: MatMulCall) -> None:
         self._values.make_plain(call.y)
-        a, b, y = (self._values.plain[name] for name in (call.x, call.other, call.y))
+        plain = self._values.plain
+        a, b, y = plain[call.x], plain[call.other], plain[call.y]
+        mask = None if call.mask is None else plain[call.mask]
 
         def bind() -> Run:
             return kernels.MatMul(
@@ -241,11 +243,13 @@ class Plan:
                 window=call.window,
                 signed=call.signed,
                 scale=call.scale,
+                softmax=call.softmax,
+                mask=None if mask is None else mask.array,
                 pool=self._pool,
                 gemm=self._gemm,
             )
 
-        self._values.add((a, b, y), bind)
+        self._values.add((a, b, y) if mask is None else (a, b, mask, y), bind)
         self._values.convert(call.y)
 
     def _add_pool(self, call: PoolCall) -> None:

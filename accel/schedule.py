@@ -77,6 +77,8 @@ class ProductCall(OneCall):
 class MatMulCall(OneCall):
     """A product of two activations on our kernels: y = scale * (x @ other).
 
+    Or of the softmax of one: y = scale * (softmax(x + mask) @ other).
+
     Attributes
     ----------
     other : name of the second factor.
@@ -84,6 +86,7 @@ class MatMulCall(OneCall):
         (..., M, N), whose leading ones broadcast.
     window : along K, of both factors.
     signed : whether `x` needs a sign; `other` has one.
+    mask : name of the mask of a softmax, which broadcasts to (..., M, K); None: none.
     macs : multiplications per batch.
     """
 
@@ -94,11 +97,13 @@ class MatMulCall(OneCall):
     window: int
     signed: bool
     scale: float
+    softmax: bool
+    mask: str | None
     macs: int
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return (self.x, self.other)
+        return (self.x, self.other) if self.mask is None else (self.x, self.other, self.mask)
 
 
 @dataclass(frozen=True)

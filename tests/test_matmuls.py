@@ -122,8 +122,40 @@ def test_softmax_needs_no_sign(rng: np.random.Generator) -> None:
     y = net.op("MatMul", shares, "other")
     data = net.model({"x": ["N", 40, 9], "other": ["N", 40, 20]}, {y: ["N", 9, 20]})
     (call,) = matmuls(data)
-    assert not call.signed
+    assert not call.signed and not call.softmax  # its rows are not those of the product
     check_values(data, {"x": normal(rng, 2, 40, 9), "other": normal(rng, 2, 40, 20)})
+
+
+@pytest.mark.parametrize("mask", [None, (2, 1, 1, 40), (2, 3, 9, 40), (9, 40)])
+def test_softmax_and_mask_are_folded_in(mask: Any, rng: np.random.Generator) -> None:
+    net = Net()
+    scores = "x" if mask is None else net.op("Add", net.op("Neg", "mask"), "x")
+    y = net.op("MatMul", net.op("Softmax", scores, axis=3), "other")
+    inputs = {"x": normal(rng, 2, 3, 9, 40), "other": normal(rng, 2, 3, 40, 20)}
+    if mask is not None:
+        inputs["mask"] = 100.0 * (rng.random(mask) < 0.3).astype(np.float32)
+    data = net.model({n: list(v.shape) for n, v in inputs.items()}, {y: [2, 3, 9, 20]})
+    (call,) = matmuls(data)
+    assert call.softmax and (call.mask is None) == (mask is None)
+    assert "x" in (call.x, call.mask)
+    program = accel.device("cpu").compile(accel.load(data).quantize())
+    want = accel.device("onnxruntime").compile(accel.load(data))._execute(inputs)[y]
+    assert np.linalg.norm(program._execute(inputs)[y] - want) <= 0.02 * np.linalg.norm(want)
+
+
+@pytest.mark.parametrize("name", ["read", "constant", "axis"])
+def test_other_softmaxes_stay(name: str, rng: np.random.Generator) -> None:
+    net = Net()
+    scores = "x"
+    if name == "constant":
+        scores = net.op("Add", "x", net.constant("mask", normal(rng, 9, 40)))
+    shares = net.op("Softmax", scores, axis=1 if name == "axis" else -1)
+    y = net.op("MatMul", shares, "other")
+    outputs = {y: ["N", 9, 20]} | ({shares: ["N", 9, 40]} if name == "read" else {})
+    data = net.model({"x": ["N", 9, 40], "other": ["N", 40, 20]}, outputs)
+    (call,) = matmuls(data)
+    assert call.softmax == (name == "constant") and call.mask is None
+    check_values(data, {"x": normal(rng, 2, 9, 40), "other": normal(rng, 2, 40, 20)})
 
 
 def test_product_of_a_convolution_with_itself(rng: np.random.Generator) -> None:

@@ -1,7 +1,8 @@
 """Lower products of two activations, as attention has them, to calls of our kernels.
 
 A transposition of either factor or of the result is another order of strides, and a constant factor
-on any of the three another scale: nodes that are no more than that are folded in.
+on any of the three another scale: nodes that are no more than that are folded in. So is a softmax
+of the first factor with the addition of a mask: its sum is one more factor of the scales of a row.
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ class _Side(NamedTuple):
     nodes: tuple[ir.Node, ...]
 
 
+class _Softmax(NamedTuple):
+    """A factor that is a softmax: of what, and the mask that is added before."""
+
+    scores: _Side
+    mask: ir.Value | None
+
+
 def matmul_calls(
     graph: ir.Graph, nonnegative: set[str], claimed: set[ir.Node]
 ) -> dict[ir.Node, MatMulCall]:
@@ -45,6 +53,10 @@ def matmul_calls(
         scale = float(np.float32(a.scale * b.scale * y.scale))
         if not np.isfinite(scale):
             continue
+        softmax = _softmax(a)
+        mask = None if softmax is None else softmax.mask
+        if softmax is not None:
+            a = softmax.scores
         calls[node] = MatMulCall(
             name=node.name or node.outputs[0].name or "",
             op="+".join(n.op_type for n in (*b.nodes, *a.nodes, node, *y.nodes)),
@@ -57,6 +69,8 @@ def matmul_calls(
             window=window,
             signed=a.value.name not in nonnegative,
             scale=scale,
+            softmax=softmax is not None,
+            mask=None if mask is None else mask.name,
             macs=node_macs(node),
         )
         claimed.update([node, *y.nodes])
@@ -91,6 +105,44 @@ def _sides(node: ir.Node) -> tuple[_Side, _Side, _Side] | None:
         return None
     depth = (shapes[0] or ())[a.perm[-1]]
     return (a, b, y) if depth >= MIN_DEPTH else None
+
+
+def _softmax(side: _Side) -> _Softmax | None:
+    """The softmax along K that a factor is, where nothing else reads it."""
+    node = side.value.producer()
+    rank = len(side.perm)
+    if node is None or not g.is_op(node, "Softmax") or side.perm[-1] != rank - 1:
+        return None
+    scores = node.inputs[0]
+    last = g.attribute(node, "axis", -1) in (-1, rank - 1)
+    if not last or scores is None or g.only_consumer(side.value) is None:
+        return None
+    added = _added(scores, side.perm)
+    if added is None:
+        return _Softmax(side._replace(value=scores, nodes=(node, *side.nodes)), None)
+    adder, source, mask = added
+    return _Softmax(side._replace(value=source, nodes=(adder, node, *side.nodes)), mask)
+
+
+def _added(scores: ir.Value, perm: tuple[int, ...]) -> tuple[ir.Node, ir.Value, ir.Value] | None:
+    """The Add behind scores, what it adds to, and a mask that is computed."""
+    node = scores.producer()
+    if node is None or not g.is_op(node, "Add") or g.only_consumer(scores) is None:
+        return None
+    if perm != tuple(range(len(perm))):
+        return None
+    x, mask = node.inputs
+    shape = g.known_shape(scores)
+    if x is None or mask is None or shape is None:
+        return None
+    if g.known_shape(x) != shape:
+        x, mask = mask, x
+    size = g.known_shape(mask)
+    if g.known_shape(x) != shape or size is None or len(size) < 2 or size[-1] != shape[-1]:
+        return None
+    if g.constant(x) is not None or g.constant(mask) is not None:
+        return None
+    return node, x, mask
 
 
 def _axes(node: ir.Node, value: ir.Value, flag: str) -> tuple[int, ...]:

@@ -104,15 +104,19 @@ cdef extern from "lw.h" nogil:
         int64_t items, packs, m, n, k, window
         const float *a
         const float *b
+        const float *mask
         float *y
         const int64_t *a_at
+        const int64_t *mask_at
         const int64_t *y_at
         const int64_t *pack
         const int64_t *b_at
         int64_t a_stride[2]
         int64_t b_stride[2]
+        int64_t mask_stride
         int64_t y_stride
         int zero_point
+        int softmax
         float scale
         lw_gemm *gemm
     ctypedef struct lw_matmul

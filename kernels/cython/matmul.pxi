@@ -19,6 +19,11 @@ cdef class MatMul:
         False for an `a` known to be >= 0; b is signed.
     scale : float
         Finite.
+    softmax : bool
+        The first factor is softmax(a + mask) along K instead of a; it needs no sign.
+    mask : float32, optional
+        Broadcasts to the leading axes of y, M and K; adjacent along K. May hold -inf, but not
+        throughout a row.
     pool : Pool
     gemm : int, optional
         As in `Conv`.
@@ -26,18 +31,18 @@ cdef class MatMul:
     Raises
     ------
     KernelError
-        When bound, for a wrong dtype, shape, layout or value; when called, if a or b holds NaN or
-        infinity.
+        When bound, for a wrong dtype, shape, layout or value; when called, if a + mask or b holds NaN
+        or infinity, but for -inf under a softmax.
     """
     cdef lw_matmul *p
     cdef Pool pool
-    cdef object a, b, y
+    cdef object a, b, y, mask
 
     def __dealloc__(self):
         lw_matmul_destroy(self.p)
 
-    def __init__(self, a, b, y, *, window, object signed=True, scale=1.0, Pool pool not None,
-                 gemm=None):
+    def __init__(self, a, b, y, *, window, object signed=True, scale=1.0,
+                 bint softmax=False, mask=None, Pool pool not None, gemm=None):
         _check_unbound(self.p == NULL)
         cdef lw_matmul_args g
         cdef lw_status status
@@ -52,8 +57,8 @@ cdef class MatMul:
         if (n > 1 and y.strides[y.ndim - 1] != 4) or _shares_elements(y):
             raise KernelError(f"y has byte strides {y.strides}; expected adjacent columns, and "
                               "elements of their own")
-        if np.may_share_memory(a, y) or np.may_share_memory(b, y):
-            raise KernelError("y overlaps a or b in memory; expected separate arrays")
+        if any(x is not None and np.may_share_memory(x, y) for x in (a, b, mask)):
+            raise KernelError("y overlaps a, b or mask in memory; expected separate arrays")
         g.m, g.n, g.k = _ints("M, N, K", (m, n, k), 3, 1)
         g.window = _int("window", window, 1, LW_MAX_CHUNK)
         g.scale = scale
@@ -71,10 +76,17 @@ cdef class MatMul:
             g.a_stride[i] = a.strides[a.ndim - 2 + i] // 4
             g.b_stride[i] = b.strides[b.ndim - 2 + i] // 4
         g.y_stride = y.strides[y.ndim - 2] // 4
-        g.zero_point, g.gemm = 128 if signed else 0, NULL
+        g.zero_point, g.gemm = 128 if signed and not softmax else 0, NULL
+        g.softmax, g.mask, g.mask_at, g.mask_stride = softmax, NULL, NULL, 0
+        if mask is not None:
+            mask = _mask(mask, (*lead, m, k), softmax)
+            mask_at = _starts(mask, lead)
+            g.mask = <const float *>cnp.PyArray_DATA(mask)
+            g.mask_at = <int64_t *>cnp.PyArray_DATA(mask_at)
+            g.mask_stride = mask.strides[mask.ndim - 2] // 4
         if gemm is not None:
             g.gemm = <lw_gemm *><uintptr_t>_int("gemm", gemm, 1, 2**63 - 1)
-        self.a, self.b, self.y, self.pool = a, b, y, pool
+        self.a, self.b, self.y, self.mask, self.pool = a, b, y, mask, pool
         self.p = lw_matmul_create(_current, &g, lw_pool_threads(pool.p), &status)
         if self.p == NULL:
             _raise(status, f"product of {a.shape} and {b.shape}")
@@ -85,8 +97,11 @@ cdef class MatMul:
         with nogil:
             status = lw_matmul_run(self.p, self.pool.p)
         if status != LW_OK:
-            name = "b" if np.isfinite(self.a).all() else "a"
-            raise _where_nonfinite(name, self.b if name == "b" else self.a)
+            for name, x in (("b", self.b), ("a", self.a)):
+                if not np.isfinite(x).all():
+                    raise _where_nonfinite(name, x)
+            raise KernelError("a + mask holds NaN or infinity, or -inf throughout a row, which has "
+                              "no softmax; expected a finite number in every row")
 
 
 cdef _matrices(name, x):
@@ -98,6 +113,21 @@ cdef _matrices(name, x):
                           "(..., rows, columns), no dimension of size 0")
     if not x.flags.aligned or any(s % 4 for s in x.strides):
         raise KernelError(f"{name} has byte strides {x.strides}; expected multiples of 4, aligned")
+
+
+cdef _mask(mask, shape, bint softmax):
+    """A mask as a view of the shape of the first factor."""
+    if not softmax:
+        raise KernelError("mask is given without softmax=True; expected both")
+    _matrices("mask", mask)
+    try:
+        mask = np.broadcast_to(mask, shape)
+    except ValueError:
+        raise KernelError(f"mask has shape {mask.shape}; expected one that broadcasts to "
+                          f"{shape}") from None
+    if shape[len(shape) - 1] > 1 and mask.strides[mask.ndim - 1] != 4:
+        raise KernelError(f"mask has byte strides {mask.strides}; expected adjacent columns")
+    return mask
 
 
 cdef _lead(a, b):
@@ -130,14 +160,15 @@ cdef _starts(x, lead):
     return starts
 
 
-def qmatmul(a, b, window, *, object signed=True, scale=1.0, threads=1, gemm=None):
+def qmatmul(a, b, window, *, object signed=True, scale=1.0, bint softmax=False, mask=None,
+            threads=1, gemm=None):
     """scale * (a @ b) with both factors in int8 windows; see `MatMul`.
 
     Parameters
     ----------
     a : (..., M, K) float32
     b : (..., K, N) float32
-    window, signed, scale, threads, gemm
+    window, signed, scale, softmax, mask, threads, gemm
 
     Returns
     -------
@@ -151,5 +182,6 @@ def qmatmul(a, b, window, *, object signed=True, scale=1.0, threads=1, gemm=None
     _matrices("a", a)
     _matrices("b", b)
     y = np.empty((*_lead(a, b), a.shape[a.ndim - 2], b.shape[b.ndim - 1]), np.float32)
-    MatMul(a, b, y, window=window, signed=signed, scale=scale, pool=_pool(threads), gemm=gemm)()
+    MatMul(a, b, y, window=window, signed=signed, scale=scale, softmax=softmax, mask=mask,
+           pool=_pool(threads), gemm=gemm)()
     return y

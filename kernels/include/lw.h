@@ -253,17 +253,23 @@ void lw_conv_destroy(lw_conv *conv);
  * a : f32 (m, k), its first element a_at[i] floats from a, a_stride floats from row to row and from
  *     column to column; zero_point is that of its levels.
  * b : f32 (k, n), number pack[i] of the `packs` matrices that begin b_at floats from b; signed.
+ * softmax : a is softmax(a + mask) along K instead; zero_point is 0 then. With t = a + mask, e is
+ *     exp(t - max t), exp as in LW_SILU; the windows are those of e, their scales times 1 / sum e. The
+ *     sum has 16 lanes, one for each k mod 16, of which the upper half is added to the lower one
+ *     until one is left.
+ * mask : f32 (m, k) at mask_at[i], columns adjacent, mask_stride floats (or none) from row to row;
+ *     NULL: none.
  * y : f32 (m, n), columns adjacent, y_stride floats from row to row; no two items share an element,
  *     none an element of a or b.
- * The caller owns the memory; a_at, y_at and pack, (items), and b_at, (packs), are copied.
+ * The caller owns the memory; a_at, mask_at, y_at and pack, (items), and b_at, (packs), are copied.
  * window <= LW_MAX_CHUNK. */
 typedef struct lw_matmul_args {
     int64_t items, packs, m, n, k, window;
-    const float *a, *b;
+    const float *a, *b, *mask;
     float *y;
-    const int64_t *a_at, *y_at, *pack, *b_at;
-    int64_t a_stride[2], b_stride[2], y_stride;
-    int zero_point;
+    const int64_t *a_at, *mask_at, *y_at, *pack, *b_at;
+    int64_t a_stride[2], b_stride[2], mask_stride, y_stride;
+    int zero_point, softmax;
     float scale;
     lw_gemm *gemm; /* NULL: our own product */
 } lw_matmul_args;
@@ -271,7 +277,7 @@ typedef struct lw_matmul_args {
 typedef struct lw_matmul lw_matmul;
 
 /* All memory is allocated here. NULL and *status on failure. lw_matmul_run gives LW_NONFINITE if a
- * or b holds NaN or infinity. */
+ * or b holds NaN or infinity; with softmax, if a + mask does, but for single -inf in a row. */
 lw_matmul *lw_matmul_create(const lw_isa *isa, const lw_matmul_args *args, int threads,
                             lw_status *status);
 lw_status lw_matmul_run(lw_matmul *matmul, lw_pool *pool);

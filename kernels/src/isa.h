@@ -139,6 +139,11 @@ typedef lw_status lw_quantize(int64_t rows, const float *x, ptrdiff_t ldx, int64
                               int64_t window, int zero_point, uint8_t *q, ptrdiff_t ldq,
                               float *scale, ptrdiff_t lds);
 
+/* Rows of n scores, ldx apart, and what is added to them (NULL: nothing), ldmask apart, to
+ * y (rows, n) = exp(x + mask - the largest) and factor (rows) = 1 / sum. x may be y. */
+typedef lw_status lw_softmax(int64_t rows, const float *x, ptrdiff_t ldx, const float *mask,
+                             ptrdiff_t ldmask, int64_t n, float *y, float *factor);
+
 /* Bits of the largest |x|, which order as the numbers do; those of infinity or NaN if one is in x.
  */
 typedef int32_t lw_largest(const float *x, int64_t n);
@@ -236,6 +241,7 @@ struct lw_isa {
     lw_depthwise *depthwise_3x3, *depthwise_winograd;
     lw_finish *finish;
     lw_quantize *quantize;
+    lw_softmax *softmax;
     lw_largest *largest;
     lw_planes *planes;
     lw_gather *gather;

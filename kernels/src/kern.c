@@ -226,6 +226,7 @@ _Static_assert((int)MR <= (int)LW_MR_MAX, "the tables hold every tile");
 #include "first.h"
 #include "probe.h"
 #include "pooling.h"
+#include "softmax.h"
 
 /* ---- planes of an input image -------------------------------------------------------------- */
 
@@ -349,6 +350,7 @@ const lw_isa TABLE(LW_ISA) = {
     .depthwise_winograd = depthwise_winograd,
     .finish = finish,
     .quantize = quantize,
+    .softmax = softmax,
     .largest = largest,
     .planes = planes,
     .gather = gather,

@@ -17,7 +17,7 @@ enum {
 /* What one worker fills: floats that were not adjacent, their levels and scales; for a foreign
  * product also integer sums and float sums, ldn apart. */
 typedef struct workspace {
-    float *x, *scale, *f;
+    float *x, *scale, *factor, *f; /* factor: of a softmax, of each row */
     uint8_t *q;
     int32_t *acc;
 } workspace;
@@ -39,7 +39,7 @@ struct lw_matmul {
     int64_t block, blocks;          /* rows of a block; blocks of an item */
     int64_t pack_tasks, pack_bytes; /* of one b */
     uint8_t *packs;                 /* all b */
-    int64_t *a_at, *y_at, *pack, *b_at;
+    int64_t *a_at, *mask_at, *y_at, *pack, *b_at;
     float *scale, *zero; /* (ldn) */
     workspace *work;     /* of each worker */
     int workers;
@@ -88,6 +88,7 @@ static int64_t *copied(const int64_t *x, int64_t count) {
 static lw_status plan_items(lw_matmul *p) {
     const lw_matmul_args *g = &p->args;
     p->a_at = copied(g->a_at, g->items);
+    p->mask_at = copied(g->mask ? g->mask_at : g->a_at, g->items);
     p->y_at = copied(g->y_at, g->items);
     p->pack = copied(g->pack, g->items);
     p->b_at = copied(g->b_at, g->packs);
@@ -95,7 +96,7 @@ static lw_status plan_items(lw_matmul *p) {
     p->pack_bytes = round_up((int64_t)p->shape->bytes, LW_ALIGN);
     if (g->gemm) p->pack_bytes = round_up((g->k + 8 * p->windows) * p->ldn, LW_ALIGN);
     p->packs = lw_alloc((size_t)(g->packs * p->pack_bytes));
-    return p->a_at && p->y_at && p->pack && p->b_at && p->packs ? LW_OK : LW_NOMEM;
+    return p->a_at && p->mask_at && p->y_at && p->pack && p->b_at && p->packs ? LW_OK : LW_NOMEM;
 }
 
 /* Blocks of whole tiles, as equal as possible. */
@@ -111,11 +112,12 @@ static int plan_workspace(const lw_matmul *p, workspace *w) {
     w->x = lw_alloc(rows * (size_t)p->args.k * sizeof *w->x);
     w->q = lw_alloc(rows * (size_t)p->ldq);
     w->scale = lw_alloc(rows * (size_t)p->windows * sizeof *w->scale);
+    w->factor = lw_alloc(rows * sizeof *w->factor);
     if (p->args.gemm) {
         w->acc = lw_alloc(sums * sizeof *w->acc);
         w->f = lw_alloc(sums * sizeof *w->f);
     }
-    return w->x && w->q && w->scale && (!p->args.gemm || (w->acc && w->f));
+    return w->x && w->q && w->scale && w->factor && (!p->args.gemm || (w->acc && w->f));
 }
 
 static lw_status plan(lw_matmul *p) {
@@ -132,17 +134,39 @@ static lw_status plan(lw_matmul *p) {
 
 /* ---- quantize ------------------------------------------------------------------------------ */
 
+/* `rows` rows of K floats, `row` apart and their elements `step`, side by side. */
+static void gather_rows(const lw_matmul *p, const workspace *w, const float *x, int64_t rows,
+                        int64_t row, int64_t step) {
+    int64_t k = p->args.k;
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t r = 0; r < rows; r++) w->x[r * k + i] = x[r * row + i * step];
+}
+
 /* `rows` rows of K floats, `row` apart and their elements `step`, as levels. */
 static lw_status take_rows(const lw_matmul *p, const workspace *w, const float *x, int64_t rows,
                            int64_t row, int64_t step, int zero_point) {
-    int64_t k = p->args.k;
     if (step != 1) {
-        for (int64_t i = 0; i < k; i++)
-            for (int64_t r = 0; r < rows; r++) w->x[r * k + i] = x[r * row + i * step];
-        x = w->x, row = k;
+        gather_rows(p, w, x, rows, row, step);
+        x = w->x, row = p->args.k;
     }
-    return p->isa->quantize(rows, x, row, k, p->args.window, zero_point, w->q, p->ldq, w->scale,
-                            p->windows);
+    return p->isa->quantize(rows, x, row, p->args.k, p->args.window, zero_point, w->q, p->ldq,
+                            w->scale, p->windows);
+}
+
+/* The same of their softmax: the scales take the factors of the rows. */
+static lw_status take_shares(const lw_matmul *p, const workspace *w, const float *x,
+                             const float *mask, int64_t rows) {
+    const lw_matmul_args *g = &p->args;
+    int64_t row = g->a_stride[0];
+    if (g->a_stride[1] != 1) {
+        gather_rows(p, w, x, rows, row, g->a_stride[1]);
+        x = w->x, row = g->k;
+    }
+    lw_status status = p->isa->softmax(rows, x, row, mask, g->mask_stride, g->k, w->x, w->factor);
+    if (take_rows(p, w, w->x, rows, g->k, 1, 0)) status = LW_NONFINITE;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < p->windows; i++) w->scale[r * p->windows + i] *= w->factor[r];
+    return status;
 }
 
 static plain_b plain_at(const lw_matmul *p, int64_t pack) {
@@ -239,7 +263,10 @@ static void multiply_task(void *context, int64_t index, int worker) {
     int64_t rows = min64(p->block, g->m - first), pack = p->pack[item];
     const float *a = g->a + p->a_at[item] + first * g->a_stride[0];
     float *y = g->y + p->y_at[item] + first * g->y_stride;
-    if (take_rows(p, w, a, rows, g->a_stride[0], g->a_stride[1], g->zero_point))
+    const float *mask = g->mask;
+    if (mask) mask += p->mask_at[item] + first * g->mask_stride;
+    if (g->softmax ? take_shares(p, w, a, mask, rows)
+                   : take_rows(p, w, a, rows, g->a_stride[0], g->a_stride[1], g->zero_point))
         atomic_store(&p->failed, 1);
     if (g->gemm)
         multiply_foreign(p, w, rows, plain_at(p, pack), y);
@@ -273,6 +300,7 @@ void lw_matmul_destroy(lw_matmul *p) {
         free(p->work[i].x);
         free(p->work[i].q);
         free(p->work[i].scale);
+        free(p->work[i].factor);
         free(p->work[i].acc);
         free(p->work[i].f);
     }
@@ -280,6 +308,7 @@ void lw_matmul_destroy(lw_matmul *p) {
     free(p->win);
     free(p->packs);
     free(p->a_at);
+    free(p->mask_at);
     free(p->y_at);
     free(p->b_at);
     free(p->pack);

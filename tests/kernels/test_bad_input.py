@@ -105,6 +105,12 @@ KERNEL_ERRORS: dict[str, Callable[[], Any]] = {
     "matmul window 513": lambda: matmul(window=513),
     "matmul scale": lambda: matmul(scale=np.inf),
     "matmul scale beyond float32": lambda: matmul(scale=1e300),
+    "matmul mask without softmax": lambda: matmul(mask=np.zeros((3, 8), F32)),
+    "matmul mask shape": lambda: matmul(softmax=True, mask=np.zeros((2, 8), F32)),
+    "matmul mask of more axes": lambda: matmul(softmax=True, mask=np.zeros((4, 2, 3, 8), F32)),
+    "matmul mask of one column": lambda: matmul(softmax=True, mask=np.zeros((3, 1), F32)),
+    "matmul mask float64": lambda: matmul(softmax=True, mask=np.zeros((3, 8))),
+    "matmul mask vector": lambda: matmul(softmax=True, mask=np.zeros(8, F32)),
     "matmul gemm": lambda: matmul(gemm=0),
     "qmatmul leading axes": lambda: kernels.qmatmul(
         np.ones((2, 3, 8), F32), np.ones((3, 8, 4), F32), 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ class Case:
     scale: float = 0.5
     turned: tuple[bool, bool] = (False, False)
     spread: float = 0.0
+    softmax: bool = False
+    mask: tuple[int, ...] | None = None  # its shape
 
     def factors(self) -> tuple[Array, Array]:
         rng = np.random.default_rng(self.seed)
@@ -45,10 +47,20 @@ class Case:
         x = (x * (rng.random(shape) < 0.9)).astype(np.float32)
         return x.swapaxes(-1, -2) if turn else x
 
+    def added(self) -> Array | None:
+        """What a softmax adds to a: rows like those of attention, of which some places are shut."""
+        if self.mask is None:
+            return None
+        rng = np.random.default_rng(self.seed + 1)
+        mask = np.where(rng.random(self.mask) < 0.3, np.float32(-np.inf), np.float32(0.5))
+        mask[..., 0] = 0
+        return mask.astype(np.float32)
+
     def run(self, isa: str, threads: int = 1, gemm: int | None = None) -> Array:
         with kernels.use_isa(isa):
             return kernels.qmatmul(*self.factors(), self.window, signed=self.signed,
-                                   scale=self.scale, threads=threads, gemm=gemm)  # fmt: skip
+                                   scale=self.scale, softmax=self.softmax, mask=self.added(),
+                                   threads=threads, gemm=gemm)  # fmt: skip
 
 
 @st.composite
@@ -70,6 +82,14 @@ def cases(draw: st.DrawFn) -> Case:
         turned=(draw(st.booleans()), draw(st.booleans())),
         spread=draw(st.sampled_from([0.0, 3.0, 10.0])),
     )
+
+
+@st.composite
+def softmax_cases(draw: st.DrawFn) -> Case:
+    case = draw(cases())
+    lead = np.broadcast_shapes(case.lead, case.other)
+    masks = [None, (1, case.k), (case.m, case.k), (*lead, 1, case.k)]
+    return replace(case, softmax=True, spread=0.0, mask=draw(st.sampled_from(masks)))
 
 
 def levels(x: Array, window: int, signed: bool) -> tuple[Array, Array]:
@@ -117,6 +137,60 @@ def test_matmul_isas_and_threads_agree_bit_for_bit(case: Case) -> None:
 def test_matmul_foreign_product_same_bytes(mkl_gemm: int, case: Case) -> None:
     for isa in kernels.isas():
         assert case.run(isa, 2, mkl_gemm).tobytes() == case.run("scalar").tobytes(), isa
+
+
+@given(softmax_cases())
+def test_softmax_isas_threads_and_foreign_product_agree_bit_for_bit(
+    mkl_gemm: int, case: Case
+) -> None:
+    want = case.run("scalar").tobytes()
+    for isa in kernels.isas():
+        assert case.run(isa, threads=2).tobytes() == want, isa
+        assert case.run(isa, gemm=mkl_gemm).tobytes() == want, isa
+
+
+@given(softmax_cases())
+def test_softmax_close_to_float64(case: Case) -> None:
+    """A level of every window and of b at most."""
+    _, a, b = pairs(case)
+    lead = np.broadcast_shapes(case.lead, case.other)
+    scores = a.reshape(*lead, case.m, case.k).astype(np.float64)
+    mask = case.added()
+    scores = scores + (0 if mask is None else mask)
+    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    shares = e / e.sum(axis=-1, keepdims=True)
+    b = b.reshape(*lead, case.k, case.n).astype(np.float64)
+    step_a = steps(shares, case.window, 255)
+    step_b = steps(b.swapaxes(-1, -2), case.window, 127).swapaxes(-1, -2)
+    budget = abs(case.scale) * (step_a @ np.abs(b) + (shares + step_a) @ step_b)
+    got = case.run(kernels.isa())
+    assert np.all(np.abs(got - case.scale * (shares @ b)) <= budget + 1e-30)
+
+
+def steps(x: Array, window: int, count: int) -> Array:
+    """What one level of the window of each element is."""
+    starts = np.arange(0, x.shape[-1], window)
+    top = np.maximum.reduceat(np.abs(x), starts, axis=-1)
+    return np.repeat(top, window, axis=-1)[..., : x.shape[-1]] / count
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_softmax_of_a_row_without_a_finite_largest_is_an_error(isa: str, value: float) -> None:
+    a, b = np.zeros((2, 3, 40), np.float32), np.ones((2, 40, 5), np.float32)
+    mask = np.zeros((3, 40), np.float32)
+    mask[1] = value
+    with kernels.use_isa(isa), pytest.raises(KernelError, match="no softmax"):
+        kernels.qmatmul(a, b, 32, softmax=True, mask=mask)
+
+
+def test_softmax_leaves_out_what_is_masked(isa: str, rng: np.random.Generator) -> None:
+    a = rng.standard_normal((3, 40), np.float32)
+    b = rng.standard_normal((40, 5), np.float32)
+    mask = np.full((1, 40), -np.inf, np.float32)
+    mask[0, 7] = 0
+    with kernels.use_isa(isa):
+        y = kernels.qmatmul(a, b, 1, softmax=True, mask=mask)
+    np.testing.assert_allclose(y, np.broadcast_to(b[7], (3, 5)), rtol=1e-6)
 
 
 @given(cases())
