@@ -4,6 +4,7 @@ ONNX file is its only stored form."""
 from __future__ import annotations
 
 import hashlib
+import lzma
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -185,9 +186,12 @@ class Model:
         return calibrate(self, samples)
 
     def save(self, path: str | Path) -> Path:
-        """Write a standard ONNX file; a reader never sees half of it."""
+        """Write a standard ONNX file, compressed where `path` ends in ``.xz``, as `load` reads it;
+        a reader never sees half of it.
+        """
+        packed = Path(path).suffix == ".xz"
         with new_file(path) as file:
-            file.write(self._data)
+            file.write(lzma.compress(self._data) if packed else self._data)
         return Path(path)
 
     def with_preprocessing(

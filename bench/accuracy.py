@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import lzma
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -37,7 +38,8 @@ class Result:
 
     Attributes
     ----------
-    size : bytes of the stored model over those of the fp32 one; None where nothing is stored.
+    size, packed : bytes of the .onnx and the .onnx.xz file over those of the fp32 .onnx; None where
+        nothing is stored.
     fp32 : quality in fp32; None without labels. published : what is known of it.
     """
 
@@ -45,6 +47,7 @@ class Result:
     rows: int
     form: str
     size: float | None
+    packed: float | None
     fp32: float | None
     published: float | None
     comparison: Comparison
@@ -64,8 +67,14 @@ def measure(task: Task, quick: bool) -> Iterator[Result]:
     for form, device, make in forms(model, task, quick):
         made = make()
         found = task.compare(task.run(compiled(device, made)), reference)
-        size = len(made.to_bytes()) / len(model.to_bytes()) if device == "cpu" else None
-        yield Result(task.name, task.size, form, size, fp32, task.fp32, found)
+        sizes = shares(made, model) if device == "cpu" else (None, None)
+        yield Result(task.name, task.size, form, *sizes, fp32, task.fp32, found)
+
+
+def shares(made: accel.Model, model: accel.Model) -> tuple[float, float]:
+    """Of the size of `model`: as stored plain, and compressed as `Model.save` does."""
+    plain, whole = made.to_bytes(), len(model.to_bytes())
+    return len(plain) / whole, len(lzma.compress(plain)) / whole
 
 
 def forms(
@@ -106,7 +115,7 @@ def cell(result: Result) -> str:
     if c.won is not None:
         parts.append(f"+{c.won} -{c.lost}{'' if result.balanced else ' (!)'}")
     if result.size is not None:
-        parts.append(f"size {percent(result.size)}")
+        parts.append(f"size {percent(result.size)}, xz {percent(result.packed)}")
     return ", ".join(parts)
 
 

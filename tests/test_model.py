@@ -43,6 +43,12 @@ def test_load_reads_xz_and_plain_files_alike(tmp_path: Path, model: accel.Model)
     assert plain.digest == packed.digest == model.digest
 
 
+def test_save_compresses_what_ends_in_xz(tmp_path: Path, model: accel.Model) -> None:
+    path = model.quantize().save(tmp_path / "m.onnx.xz")
+    assert lzma.decompress(path.read_bytes()) == model.quantize().to_bytes()
+    assert accel.load(path).digest == model.quantize().digest
+
+
 def test_model_survives_pickling(model: accel.Model) -> None:
     again = pickle.loads(pickle.dumps(model.quantize()))
     assert again.digest == model.quantize().digest and again.is_quantized

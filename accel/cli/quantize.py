@@ -12,7 +12,9 @@ from accel.cli.options import Json, Model, WeightWindow, Window
 from accel.cli.output import human_bytes, out, print_json, progress
 from accel.passes.choose_windows import WHOLE_IMAGE
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="Quantized ONNX file to write.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Quantized file to write: .onnx or .onnx.xz.")
+]
 
 
 def quantize(

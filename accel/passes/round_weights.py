@@ -2,7 +2,8 @@
 
 Three data-free steps for each output channel:
 
-1. the scale is the one, among a few below max|w| / 127, with the least squared error;
+1. the scale is the one, among a few below max|w| / 127, with the least squared error, rounded to
+   bits that compress where that changes nothing;
 2. rounding to nearest leaves each tap group of a filter (all taps of one input channel) with a
    sum of errors; as neighbouring pixels are alike, that sum is what reaches the output, so the
    values nearest to a tie are rounded the other way until it is as small as it can be;
@@ -23,6 +24,8 @@ Array = np.ndarray[Any, Any]
 TINY = np.float32(2.0**-100)  # filters or blocks below this are stored as zeros
 LIMIT = 127
 SHRINK = np.linspace(1.0, 0.7, 16)  # candidate scales, as parts of the largest
+SHORT_BITS = 15  # of a scale are zeros at its end, where the error grows by no more than this:
+SHORT_ERROR = np.float32(1.05)
 CHUNK = 1 << 17  # weights handled at once, so that all steps find them in the cache
 
 
@@ -46,8 +49,10 @@ def round_weights(w: Array, block: int | None) -> tuple[Array, Array]:
 
 def _round(w: Array, block: int | None) -> tuple[Array, Array]:
     n, k, taps = w.shape
-    scale = _best_scale(w.reshape(n, 1, -1)).reshape(n)
+    whole = w.reshape(n, 1, -1)
+    scale = _best_scale(whole).reshape(n)
     if block is None:
+        scale = _shortened(whole, scale.reshape(n, 1)).reshape(n)
         spread = scale.reshape(n, 1, 1)
     else:
         # the filter's own scale is a candidate of its blocks too: weights that lie on a grid
@@ -84,6 +89,16 @@ def _best_scale(w: Array, other: Array | None = None) -> Array:
         fits = (peak <= other * np.float32(LIMIT + 0.5)) & (peak >= TINY)
         better = fits & (_squared_error(w, np.broadcast_to(other, peak.shape)) < error)
         best = np.where(better, other, best)
+    return best
+
+
+def _shortened(w: Array, scale: Array) -> Array:
+    """The next scale above or below whose last bits are zeros, where the error allows it."""
+    rest, bits = np.uint32((1 << SHORT_BITS) - 1), scale.view(np.uint32)
+    best, least = scale, _squared_error(w, scale) * SHORT_ERROR
+    for short in (((bits + rest) & ~rest).view(np.float32), (bits & ~rest).view(np.float32)):
+        error = _squared_error(w, short)
+        best, least = np.where(error <= least, short, best), np.minimum(error, least)
     return best
 
 

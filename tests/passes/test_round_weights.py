@@ -73,3 +73,13 @@ def test_large_layers_are_rounded_in_parts_with_the_same_result(
     again_q, again_scale = round_weights(w, 5)
     np.testing.assert_array_equal(q, again_q)
     np.testing.assert_array_equal(scale, again_scale)
+
+
+def test_scales_end_in_zeros_unless_weights_lie_on_a_grid(rng: np.random.Generator) -> None:
+    w = rng.standard_normal((20, 64, 1)).astype(np.float32)
+    _, scale = round_weights(w, None)
+    assert ((scale.view(np.uint32) & 0x7FFF) == 0).mean() > 0.9
+    levels = rng.integers(-127, 128, (20, 64, 1))
+    levels[:, 0] = 127
+    _, scale = round_weights((levels * rng.random((20, 1, 1))).astype(np.float32), None)
+    assert (scale.view(np.uint32) & 0x7FFF).all()

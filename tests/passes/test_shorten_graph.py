@@ -49,3 +49,21 @@ def test_names_in_use_are_left_out_in_subgraphs_too(rng: np.random.Generator) ->
     session = onnxruntime.InferenceSession(proto.SerializeToString())
     (found,) = session.run(None, {"c": np.array(True), "x": x})
     np.testing.assert_array_equal(found, x * np.float32([1, 2, 3]))
+
+
+def test_biases_keep_twelve_bits_where_products_add_them(rng: np.random.Generator) -> None:
+    """Shared ones stay shared; what another operator reads stays as it is."""
+    net = Net()
+    bias = np.concatenate([rng.standard_normal(6) * 10.0 ** np.arange(-3, 3), [3.4e38, np.inf]])
+    bias = bias.astype(np.float32)
+    b = net.constant("bias", bias)
+    w = net.constant("weight", np.ones((8, 4, 1, 1), np.float32))
+    y, z = net.op("Conv", "x", w, b), net.op("Conv", "x", w, b, strides=[2, 2])
+    s = net.op("Add", b, b)
+    shape = [1, 8, 4, 4]
+    proto = shortened(net.model({"x": [1, 4, 4, 4]}, {y: shape, z: [1, 8, 2, 2], s: [8]}))
+    arrays = [onnx.numpy_helper.to_array(t) for t in proto.graph.initializer]
+    short, exact = sorted((a for a in arrays if a.ndim == 1), key=lambda a: (a == bias).sum())
+    np.testing.assert_array_equal(exact, bias)
+    np.testing.assert_allclose(short, bias, rtol=2.0**-12)
+    assert not (short[:6].view(np.uint32) & 0xFFF).any()
