@@ -22,8 +22,7 @@ def frames_per_s(spark: SparkSession, ack: str, folder: Path) -> float:
     """From the sender's first byte until the stream has read the last frame."""
     with tempfile.TemporaryDirectory(dir=folder) as work:
         port = _free_port()
-        frames = read_frames(spark, "127.0.0.1", port, f"{work}/spool", ack=ack,  # type: ignore[arg-type]
-                             maxFramesPerTrigger=4000)  # fmt: skip
+        frames = read_frames(spark, "127.0.0.1", port, f"{work}/spool", ack=ack)  # type: ignore[arg-type]
         writer = frames.selectExpr("number").writeStream.format("noop")
         query = writer.option("checkpointLocation", f"{work}/checkpoint").start()
         try:

@@ -77,10 +77,10 @@ class CardReceiver:
         """The number of a frame: the old one for what is here already and sent again."""
         name, data = frame.name.encode(), frame.read()
         if not self._wire.acknowledge:
-            return self._spool.append(name, data)
+            return self._spool.append([(name, data)]).start
         known = identity(name.ljust(28, b"\0"), data)
         if known not in self._known:
-            self._known[known] = self._spool.append(name, data)
+            self._known[known] = self._spool.append([(name, data)]).start
             if len(self._known) > WINDOW:
                 self._known.popitem(last=False)
         return self._known[known]

@@ -27,7 +27,7 @@ def numbers(values: npt.NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(kind, len(flat), [None, pa.py_buffer(flat)])
 
 
-def binary(values: Iterable[bytes | None]) -> pa.BinaryArray:
+def binary(values: Iterable[bytes | memoryview | None]) -> pa.BinaryArray:
     """A column of bytes, null for None.
 
     Raises
@@ -59,7 +59,7 @@ def offsets(items: Sequence[Any]) -> pa.Int32Array:
     return numbers(_ends(items))
 
 
-def _joined(values: Sequence[bytes | None], kind: pa.DataType) -> pa.Array:
+def _joined(values: Sequence[bytes | memoryview | None], kind: pa.DataType) -> pa.Array:
     filled = [value or b"" for value in values]
     valid = None
     if any(value is None for value in values):

@@ -35,7 +35,7 @@ DEFAULTS = {
     "mode": "listen",
     "ack": "none",
     "partitions": "2",
-    "maxFramesPerTrigger": "1000",
+    "maxFramesPerTrigger": "4000",
     "maxFrameBytes": "64m",
     "segmentBytes": "64m",
     "spoolBytes": "1g",
@@ -68,7 +68,7 @@ def read_frames(
         loses nothing. "none" answers nothing: what was under way when a driver dies is lost.
     card : take them through the network port of this simulated card, such as "alveo-u280", which
         can only listen; the stream is the same. Over the `transport` "udp" nothing is answered.
-    **options : partitions (2: tasks of a batch), maxFramesPerTrigger (1000), maxFrameBytes
+    **options : partitions (2: tasks of a batch), maxFramesPerTrigger (4000), maxFrameBytes
         (64m), segmentBytes (64m), spoolBytes (1g: senders wait while more is not yet read).
 
     Returns

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from accel.errors import InputError
-from spark_bridge.spool import lock_folder
+from spark_bridge.folder_lock import lock_folder
 
 NAME = "images.log"
 File = tuple[str, int]  # name, bytes

@@ -14,11 +14,12 @@ import struct
 import threading
 import zlib
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from spark_bridge.inbox import FRAME_S, FrameError, Inbox
-from spark_bridge.spool import Buffer, Spool
+from spark_bridge.spool import Buffer, Frame, Spool
 
 GROUP = 64  # frames of one fsync at most
 WINDOW = 4096  # frames a sender may have under way without an answer
@@ -130,24 +131,34 @@ class Receiver:
         numbers: list[int] = []
         inbox = Inbox(connection, self._wire.max_frame_bytes)
         try:
-            while (frame := inbox.read()) is not None:
-                known = self._known.get(identity(*frame)) if resending else None
-                resending = known is not None
-                numbers.append(self._keep(*frame) if known is None else known)
-                if len(numbers) == GROUP or inbox.is_empty():
+            while frames := inbox.read():
+                known = [*self._old_numbers(frames)] if resending else []
+                resending = len(known) == len(frames)
+                numbers += [*known, *self._keep(frames[len(known) :])]
+                if len(numbers) >= GROUP or inbox.is_empty():
                     self._answer(connection, numbers)
                     numbers = []
         finally:  # whole frames count, whatever came after them
             self._answer(connection, numbers)
 
-    def _keep(self, name: bytes, data: Buffer) -> int:
-        number = self._spool.append(name, data)
+    def _old_numbers(self, frames: Sequence[Frame]) -> Iterator[int]:
+        """Numbers of the first frames, as many as are here already."""
+        for frame in frames:
+            number = self._known.get(identity(*frame))
+            if number is None:
+                return
+            yield number
+
+    def _keep(self, frames: Sequence[Frame]) -> range:
+        """Numbers of frames that are new."""
+        numbers = self._spool.append(frames)
         if self._wire.acknowledge:
             with self._lock:
-                self._known[identity(name, data)] = number
-                if len(self._known) > WINDOW:
+                for frame, number in zip(frames, numbers, strict=True):
+                    self._known[identity(*frame)] = number
+                while len(self._known) > WINDOW:
                     self._known.popitem(last=False)
-        return number
+        return numbers
 
     def _answer(self, connection: socket.socket, numbers: list[int]) -> None:
         if not numbers or self._stopped.is_set():

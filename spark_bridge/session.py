@@ -30,6 +30,11 @@ QUICK_START = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 # Of one batch between Java and Python, for images: one of 32 KB takes 70 us. 4 MB leave the cache
 # of a core and take 110, and Spark's 64 MB leave every cache.
 ARROW_BYTES = "1m"
+# Starts 4 processes a batch of a stream (chmod) where Spark's own choice starts 20 (readlink too).
+# The files are the same, and a rename is as atomic on a disk of this machine.
+CHECKPOINTS = (
+    "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+)
 LOGGING = """\
 # At any other root level Spark announces that it sets the level to warn.
 rootLogger.level = warn
@@ -87,6 +92,7 @@ def local_session(
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.sql.shuffle.partitions": "4",
         "spark.sql.execution.arrow.maxBytesPerBatch": ARROW_BYTES,
+        "spark.sql.streaming.checkpointFileManagerClass": CHECKPOINTS,
     }
     for name, value in {**quiet, **(conf or {})}.items():
         builder = builder.config(name, value)

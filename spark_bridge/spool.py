@@ -7,23 +7,22 @@ tasks read. A record cut by a crash is cut off when the spool is opened again.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 import threading
-import time
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from accel.errors import InputError
+from spark_bridge.folder_lock import lock_folder
 
 HEADER = struct.Struct(">28sI")
 BLOCK_BYTES = 1 << 20
 Buffer = bytes | memoryview
+Frame = tuple[bytes, Buffer]  # name, content
 SUFFIX = ".frames"
-LOCK_S = 10.0  # a driver that was killed may leave its reader alive for a moment
 
 
 @dataclass
@@ -83,8 +82,8 @@ class Spool:
         """Number of the oldest frame kept."""
         return self._segments[0].first
 
-    def append(self, name: bytes, data: Buffer) -> int:
-        """Write one frame and return its number; waits for room. `sync` makes it visible.
+    def append(self, frames: Sequence[Frame]) -> range:
+        """Write frames and return their numbers; waits for room. `sync` makes them visible.
 
         Raises
         ------
@@ -99,7 +98,7 @@ class Spool:
                 raise OSError(f"the spool {self._folder} is closed")
             if self._segments[-1].size >= self._segment_bytes:
                 self._turn()
-            return self._write(HEADER.pack(name, len(data)), memoryview(data))
+            return self._write(frames)
 
     def sync(self, durable: bool) -> None:
         """Show all frames appended so far; with `durable` only after they outlast a crash."""
@@ -139,7 +138,7 @@ class Spool:
                 if low < high
             ]
 
-    def tail(self, count: int) -> Iterator[tuple[int, bytes, bytes]]:
+    def tail(self, count: int) -> Iterator[tuple[int, bytes, Buffer]]:
         """The last `count` frames: number, name, data."""
         for path, number, low, high in self.ranges(max(self.first, self.end - count), self.end):
             for i, (name, data) in enumerate(read_records(path, low, high)):
@@ -166,18 +165,25 @@ class Spool:
             os.fsync(self._file.fileno())
         self.end = self._segments[-1].end
 
-    def _write(self, head: bytes, data: memoryview) -> int:
+    def _write(self, frames: Sequence[Frame]) -> range:
         segment = self._segments[-1]
+        first, size = segment.end, segment.size
+        starts: list[int] = []
+        parts: list[Buffer] = []
+        for name, data in frames:
+            starts.append(size)
+            size += HEADER.size + len(data)
+            parts += (HEADER.pack(name, len(data)), data)
         try:
-            written = os.writev(self._file.fileno(), [head, data])
-            while written < len(head) + len(data):  # the rest, or what keeps it from the disk
-                written += os.write(self._file.fileno(), (head + data)[written:])
+            written = os.writev(self._file.fileno(), parts)
+            while written < size - segment.size:  # the rest, or what keeps it from the disk
+                written += os.write(self._file.fileno(), b"".join(parts)[written:])
         except OSError:
             self._file.truncate(segment.size)
             raise
-        segment.starts.append(segment.size)
-        segment.size += len(head) + len(data)
-        return segment.end - 1
+        segment.starts += starts
+        segment.size = size
+        return range(first, segment.end)
 
     def _turn(self) -> None:
         self._sync(durable=True)
@@ -194,19 +200,30 @@ class Spool:
         return Segment(path, first)
 
 
-def read_records(path: str | Path, start: int, stop: int) -> Iterator[tuple[bytes, bytes]]:
-    """Name and data of the whole records between two places of a segment."""
-    with open(path, "rb", BLOCK_BYTES) as file:
-        file.seek(start)
+def read_records(path: str | Path, start: int, stop: int) -> Iterator[Frame]:
+    """The whole records between two places of a segment; contents are views of what was read."""
+    with open(path, "rb", buffering=0) as file:
+        wanted = BLOCK_BYTES
         while start < stop:
-            head = file.read(HEADER.size)
-            if len(head) < HEADER.size:
-                return
-            name, length = HEADER.unpack(head)
-            start += HEADER.size + length
-            if start > stop:
-                return
-            yield name, file.read(length)
+            block = memoryview(os.pread(file.fileno(), min(wanted, stop - start), start))
+            at, size = 0, _record_bytes(block)
+            while size <= len(block) - at:
+                name, _ = HEADER.unpack_from(block, at)
+                yield name, block[at + HEADER.size : at + size]
+                at += size
+                size = _record_bytes(block[at:])
+            start += at
+            if not at and size <= wanted:
+                return  # cut off
+            wanted = max(BLOCK_BYTES, size)
+
+
+def _record_bytes(block: memoryview) -> int:
+    """Size of the record at the start of a block, as far as it is known."""
+    if len(block) < HEADER.size:
+        return HEADER.size
+    length: int = HEADER.unpack_from(block)[1]
+    return HEADER.size + length
 
 
 def _opened(path: Path) -> Segment:
@@ -217,20 +234,3 @@ def _opened(path: Path) -> Segment:
         found.size += HEADER.size + len(data)
     os.truncate(path, found.size)
     return found
-
-
-def lock_folder(folder: Path) -> int:
-    """Hold the folder for this process."""
-    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    deadline = time.monotonic() + LOCK_S
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
-        except OSError:
-            if time.monotonic() > deadline:
-                os.close(file)
-                raise InputError(
-                    f"another query writes to the spool {folder}; give each its own spoolDir"
-                ) from None
-            time.sleep(0.1)
