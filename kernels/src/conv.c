@@ -4,7 +4,9 @@
 
 #include <stdlib.h>
 
-enum { BLOCK_CHANNELS = 128 /* output channels of a block, at least, unless the layer has fewer */ };
+enum {
+    BLOCK_CHANNELS = 128 /* output channels of a block, at least, unless the layer has fewer */
+};
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }

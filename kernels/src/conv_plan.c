@@ -9,7 +9,7 @@ enum {
     NARROW_TILES = 8, /* register tiles of pixels in an area; where channels are few */
     FEW_CHANNELS = 48,
     ROW_PIXELS = 112, /* where another layer takes the sums: a call costs more than it keeps near */
-    PIECE = 64, /* steps of four channels after which tiles of mode C fetch what comes next */
+    PIECE = 64,       /* steps of four channels after which tiles of mode C fetch what comes next */
     FOREIGN_PIXELS = 256,        /* pixels of an area when a foreign product does the work */
     RESIDENT_BYTES = 512 * 1024, /* of weights that stay in L2 beside activations */
     GROUP_BYTES = 4 << 20,       /* of pixels that stay in L3 while blocks take turns at them */

@@ -31,7 +31,7 @@ struct lw_conv {
     lw_win *win;      /* one per chunk or run of chunks */
     lw_list *lists;   /* into win */
     lw_block *blocks;
-    int64_t block_count, block_channels;    /* channels of a block, at least */
+    int64_t block_count, block_channels; /* channels of a block, at least */
     int line_axis, pixel_axis, other_axis;
     int64_t lines, count;                   /* of an area, at most */
     int64_t area_lines, area_strips, areas; /* areas along each axis; all of them */
@@ -40,8 +40,8 @@ struct lw_conv {
     lw_tiles wide[2], narrow[2]; /* of a line; of the last, which may be shorter; tile 0: none */
     int64_t ldc, apart;          /* floats from row to row, from worker to worker */
     float *scratch;              /* per worker: (lines * count, ldc) */
-    int plain;    /* whether tiles give what the caller asks for: no scratch, no second pass */
-    int rows;     /* whether another layer takes the sums; 2: of whole lines */
+    int plain; /* whether tiles give what the caller asks for: no scratch, no second pass */
+    int rows;  /* whether another layer takes the sums; 2: of whole lines */
     int workers, skips; /* skips: whether taps that lie above or below the image are left out */
     lw_depthwise_plan *depthwise; /* or NULL; then it needs nothing of the rest */
     lw_first_plan *first;         /* the same */
@@ -61,9 +61,9 @@ void lw_conv_forget(lw_conv *p);
 void lw_conv_area(const lw_conv *p, int64_t i, area *a);
 void lw_conv_pixels(const lw_conv *p, const area *a, int worker, lw_pixels *pixels);
 
-/* A convolution whose sums, fma(f, sb, bias), another layer takes: it is never run. Of an image that
- * is wider than a pixel, ungrouped; lines follow on y, pixels on x. whole : an area has all pixels
- * of its lines. */
+/* A convolution whose sums, fma(f, sb, bias), another layer takes: it is never run. Of an image
+ * that is wider than a pixel, ungrouped; lines follow on y, pixels on x. whole : an area has all
+ * pixels of its lines. */
 lw_conv *lw_conv_create_rows(const lw_conv_args *args, int64_t block_channels, int whole,
                              int workers, lw_status *status);
 /* The sums of an area by a block to c, (lines * count, ldc). */

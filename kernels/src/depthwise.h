@@ -51,12 +51,13 @@ static void ratios(int64_t n, const float *scale, float factor, int32_t *ratio) 
 
 INLINE vi half(const int limited, const float *y, vf limit, vf factor) {
     if (!limited) return vf_round(vf_mul(vf_load(y), factor));
-    return vf_round(vf_min(vf_max(vf_load(y), vf_set(0.0f)), limit));
+    return vf_round(vf_min(limit, vf_load(y))); /* NaN stays, and becomes the least integer */
 }
 
-/* In one lane; the value of a limited one is never negative. */
+/* In one lane; negative ones become 0 if they are limited. */
 INLINE vi both(const int limited, vi lower, vi upper) {
-    return vi_add(limited ? lower : vi_and(lower, vi_set(0xffff)), vi_shl16(upper));
+    if (limited) return v16_join(lower, upper);
+    return vi_add(vi_and(lower, vi_set(0xffff)), vi_shl16(upper));
 }
 
 INLINE void halves_of(const int limited, const int vectors, const lw_halves *halves) {
@@ -67,8 +68,9 @@ INLINE void halves_of(const int limited, const int vectors, const lw_halves *hal
     int64_t n = h.n;
     if (h.upper && n > 0) {
         UNROLLED (v, vectors) {
+            vi lower = vi_and(vi_load(out + v * VW), vi_set(0xffff));
             vi upper = half(limited, y + v * VW, limit, factor);
-            vi_store(out + v * VW, both(0, vi_load(out + v * VW), upper));
+            vi_store(out + v * VW, vi_add(lower, both(limited, vi_set(0), upper)));
         }
         y += h.ldy, out += vectors * VW, n--;
     }

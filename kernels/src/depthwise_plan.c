@@ -9,9 +9,7 @@ enum {
     TILE = LW_DEPTHWISE_TILE,
     BLOCK_CHANNELS = 64, /* at least, unless the layer has fewer */
     RING_BYTES = 24576,  /* of one worker, unless even the narrowest strip needs more */
-    GRANULE = 4,         /* vectors */
-    TASKS = 4,           /* of a fused layer for each worker, at least, ... */
-    BAND_ROWS = 14       /* ... unless bands had fewer rows: its first ones are made twice */
+    GRANULE = 4          /* vectors */
 };
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -114,28 +112,41 @@ static void plan_tiles(lw_depthwise_plan *p, int64_t fill) {
     p->tiles_y = ceil_div(g->oh, TILE);
 }
 
-/* A place of the ring holds a whole row; a band is as high as leaves enough tasks. */
-static void plan_bands(lw_depthwise_plan *p, int64_t fill, int workers) {
+/* Bands for which the last worker is done first: low ones share out well, but each makes kh -
+ * stride source rows that its neighbour makes too. */
+static void plan_bands(lw_depthwise_plan *p, int workers) {
     const lw_conv_args *g = p->g;
-    int64_t last, others = g->producer->src->n * p->block_count;
+    double blocks = (double)g->weights->oc / (double)p->most_channels;
+    double images = (double)g->producer->src->n, least = INFINITY;
+    int64_t band = ceil_div(g->oh, LW_GROUP_ROWS) * LW_GROUP_ROWS;
+    for (; band > 0; band -= LW_GROUP_ROWS) {
+        int64_t rows = (band - 1) * g->stride_h + g->weights->kh, bands = ceil_div(g->oh, band);
+        double time = (double)rows * (images * blocks * (double)bands + workers - 1);
+        if (time >= least) continue;
+        least = time;
+        p->band = band, p->bands = bands;
+    }
+}
+
+/* A place of the ring holds a whole row. */
+static void plan_ring(lw_depthwise_plan *p, int64_t fill) {
+    const lw_conv_args *g = p->g;
     p->slots = (LW_GROUP_ROWS - 1) * g->stride_h + g->weights->kh;
     p->strip = min64(TILE, g->ow);
     p->padded = ceil_div(p->strip, fill) * fill;
-    last = (g->ow - 1) / p->strip * p->strip;
+    int64_t last = (g->ow - 1) / p->strip * p->strip;
     p->pairs = max64(pairs_seen(p, last + p->padded), (g->pad_left + g->producer->ow + 1) / 2);
-    p->bands = workers == 1 ? 1 : ceil_div(TASKS * workers, others);
-    p->bands = max64(1, min64(p->bands, g->oh / BAND_ROWS));
-    p->band = ceil_div(ceil_div(g->oh, p->bands), LW_GROUP_ROWS) * LW_GROUP_ROWS;
-    p->bands = ceil_div(g->oh, p->band);
 }
 
 static void plan_geometry(lw_depthwise_plan *p, int workers) {
     int64_t fill = plan_sum(p);
     p->post = post_along(p->g, AXIS_Y, AXIS_X);
-    if (p->g->producer)
-        plan_bands(p, fill, workers);
-    else
+    if (!p->g->producer) {
         plan_tiles(p, fill);
+        return;
+    }
+    plan_ring(p, fill);
+    plan_bands(p, workers);
 }
 
 /* Weight of column x of tap row y; 0 if there is none. */

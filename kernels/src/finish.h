@@ -453,29 +453,29 @@ static lw_status finish(const lw_post *p, float *f, lw_step step) {
 
 /* ---- activation alone --------------------------------------------------------------------- */
 
-INLINE int32_t activate_of(const lw_activation activation, const lw_post *p, float *f,
-                           ptrdiff_t ldf) {
+INLINE int32_t activate_of(const lw_activation activation, const lw_activate_args *args) {
+    const lw_activate_args a = *args; /* stores may alias *args */
     vi top = vi_set(0), any = vi_set(0);
-    vf alpha = vf_set(p->alpha), lo = vf_set(p->lo), hi = vf_set(p->hi);
-    const int64_t n = p->n;
-    for (int c = 0; c < p->count; c++, f += ldf)
-        for (int64_t j = 0; j < n; j += VW) {
+    vf alpha = vf_set(a.alpha), lo = vf_set(a.lo), hi = vf_set(a.hi);
+    float *f = a.f;
+    for (int64_t i = 0; i < a.count; i++, f += a.ldf)
+        for (int64_t j = 0; j < a.n; j += VW) {
             vf y = activate(activation, vf_load(f + j), alpha, lo, hi);
-            if (n - j < VW) y = vf_first_n(y, n - j);
+            if (a.n - j < VW) y = vf_first_n(y, a.n - j);
             vf_store(f + j, y);
             track(SIGNED, y, &top, &any);
         }
     return vi_hmax(top);
 }
 
-static int32_t activate_rows(const lw_post *p, float *f, ptrdiff_t ldf) {
-    switch (p->activation) { /* each case compiles to its own loop */
-    case LW_RELU: return activate_of(LW_RELU, p, f, ldf);
-    case LW_CLIP: return activate_of(LW_CLIP, p, f, ldf);
-    case LW_LEAKY: return activate_of(LW_LEAKY, p, f, ldf);
-    case LW_HARDSWISH: return activate_of(LW_HARDSWISH, p, f, ldf);
-    case LW_SILU: return activate_of(LW_SILU, p, f, ldf);
-    default: return activate_of(LW_NONE, p, f, ldf);
+static int32_t activate_rows(const lw_activate_args *a) {
+    switch (a->activation) { /* each case compiles to its own loop */
+    case LW_RELU: return activate_of(LW_RELU, a);
+    case LW_CLIP: return activate_of(LW_CLIP, a);
+    case LW_LEAKY: return activate_of(LW_LEAKY, a);
+    case LW_HARDSWISH: return activate_of(LW_HARDSWISH, a);
+    case LW_SILU: return activate_of(LW_SILU, a);
+    default: return activate_of(LW_NONE, a);
     }
 }
 

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { NOTHING = 200 /* k of a row of zeros, above all others */, LARGEST_SHIFT = 15 };
+enum { NOTHING = 120 /* k of a row of zeros, above all others */, LARGEST_SHIFT = 15 };
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -45,6 +45,15 @@ int lw_fused_exponent(float top) {
     return (part <= most ? 14 : 13) - exponent;
 }
 
+/* 2^k, a normal float; 0 for a row of zeros. */
+static float two_to(int k) {
+    if (k == NOTHING) return 0.0f;
+    int32_t bits = (k + 127) << 23;
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return power;
+}
+
 /* Zeros to the pairs [first, end) of a line. */
 static void clear(const lw_depthwise_plan *p, const band *t, int32_t *line, int64_t first,
                   int64_t end) {
@@ -68,7 +77,7 @@ static void put_pixels(const lw_depthwise_plan *p, const worker_state *s, const 
             .y = c + g->c0 - t->b->c0,
             .ldy = p->dense->ldc,
             .limit = p->limit,
-            .factor = exponent ? ldexpf(1.0f, exponent[g->window - t->b->w0]) : 1.0f,
+            .factor = exponent ? two_to(exponent[g->window - t->b->w0]) : 1.0f,
             .vectors = g->vectors,
             .out = line + ((g->at - t->b->v0) * p->pairs + x / 2 * g->vectors) * vw};
         p->isa->halves(&halves);
@@ -80,15 +89,17 @@ static int find_exponents(const lw_depthwise_plan *p, const worker_state *s, con
                           float *c, int64_t row) {
     const lw_conv_args *g = &p->dense->args;
     int *exponent = exponents_of(p, s, row), bad = 0;
-    lw_post post = {.count = (int)g->ow,
-                    .activation = g->activation,
-                    .alpha = g->alpha,
-                    .lo = g->lo,
-                    .hi = g->hi};
+    lw_activate_args args = {.activation = g->activation,
+                             .alpha = g->alpha,
+                             .lo = g->lo,
+                             .hi = g->hi,
+                             .count = g->ow,
+                             .ldf = p->dense->ldc};
     for (int64_t w = 0; w < t->b->w1 - t->b->w0; w++) {
         float top;
-        post.n = min64(LW_FUSED_WINDOW, t->b->n - w * LW_FUSED_WINDOW);
-        int32_t bits = p->isa->activate(&post, c + w * LW_FUSED_WINDOW, p->dense->ldc);
+        args.n = min64(LW_FUSED_WINDOW, t->b->n - w * LW_FUSED_WINDOW);
+        args.f = c + w * LW_FUSED_WINDOW;
+        int32_t bits = p->isa->activate(&args);
         memcpy(&top, &bits, sizeof top);
         bad |= !(top < INFINITY);
         exponent[w] = !(top >= LW_FUSED_LEAST) ? NOTHING : lw_fused_exponent(top);
@@ -183,7 +194,7 @@ static const float *find_lines(const lw_depthwise_plan *p, const worker_state *s
     for (int64_t k = 0; k < rows; k++)
         line[k] = aligned(p, s, t, row + k, common, r * p->lines + k);
     for (const granule *g = p->granules + t->b->first; g < p->granules + t->b->last; g++) {
-        float unit = ldexpf(1.0f, -1 - common[g->window - t->b->w0]);
+        float unit = two_to(-1 - common[g->window - t->b->w0]);
         for (int64_t i = 0; i < g->vectors * vw; i++)
             scale[(g->at - t->b->v0) * vw + i] = unit * p->sb[g->at * vw + i];
     }

@@ -111,9 +111,17 @@ typedef void lw_put_halves(const lw_halves *halves);
 /* Both 16-bit values of n lanes, shifted right; n is a multiple of vw, shift < 16. */
 typedef void lw_shift_halves(int64_t n, const int32_t *x, int shift, int32_t *out);
 
-/* The activation of post's n channels of `count` pixels, in place; bits as those of lw_largest.
- * Writes up to one vector beyond n. */
-typedef int32_t lw_activate(const lw_post *post, float *f, ptrdiff_t ldf);
+/* The activation of n channels of `count` pixels, in place; returns bits as lw_largest does. Writes
+ * up to one vector beyond n. */
+typedef struct lw_activate_args {
+    lw_activation activation;
+    float alpha, lo, hi;
+    int64_t count, n;
+    float *f;
+    ptrdiff_t ldf;
+} lw_activate_args;
+
+typedef int32_t lw_activate(const lw_activate_args *args);
 
 /* Vectors of channels, side by side in all that is named, of output pixels side by side. */
 typedef struct lw_depthwise_args {

@@ -121,6 +121,12 @@ static inline void vi_store4_u8_parts(const int parts, uint8_t *p, ptrdiff_t ste
 
 static inline vi v16_add(vi a, vi b) { return _mm256_add_epi16(a, b); }
 static inline vi v16_sub(vi a, vi b) { return _mm256_sub_epi16(a, b); }
+/* Halves of a lane, from 0 to 65535. */
+static inline vi v16_join(vi lower, vi upper) {
+    const __m256i order = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15));
+    return _mm256_shuffle_epi8(_mm256_packus_epi32(lower, upper), order);
+}
 static inline vi v16_shift(vi a, int n) { return _mm256_sra_epi16(a, _mm_cvtsi32_si128(n)); }
 /* (x * by) >> 16 */
 static inline vi v16_scaled(vi x, vi by) { return _mm256_mulhi_epi16(x, by); }

@@ -147,6 +147,12 @@ static inline vi vi_dot2(vi c, vi a, vi w) { /* two s16 * s16 products per lane 
 }
 static inline vi v16_add(vi a, vi b) { return _mm512_add_epi16(a, b); }
 static inline vi v16_sub(vi a, vi b) { return _mm512_sub_epi16(a, b); }
+/* Halves of a lane, from 0 to 65535. */
+static inline vi v16_join(vi lower, vi upper) {
+    const __m512i order = _mm512_broadcast_i32x4(
+        _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15));
+    return _mm512_shuffle_epi8(_mm512_packus_epi32(lower, upper), order);
+}
 static inline vi v16_shift(vi a, int n) { return _mm512_sra_epi16(a, _mm_cvtsi32_si128(n)); }
 /* (x * by) >> 16 */
 static inline vi v16_scaled(vi x, vi by) { return _mm512_mulhi_epi16(x, by); }

@@ -113,6 +113,11 @@ static inline vi v16_add(vi a, vi b) {
 static inline vi v16_sub(vi a, vi b) {
     return vreinterpretq_s32_s16(vsubq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)));
 }
+/* Halves of a lane, from 0 to 65535. */
+static inline vi v16_join(vi lower, vi upper) {
+    uint32x4_t a = vmovl_u16(vqmovun_s32(lower)), b = vmovl_u16(vqmovun_s32(upper));
+    return vreinterpretq_s32_u32(vorrq_u32(a, vshlq_n_u32(b, 16)));
+}
 static inline vi v16_shift(vi a, int n) {
     return vreinterpretq_s32_s16(vshlq_s16(vreinterpretq_s16_s32(a), vdupq_n_s16((int16_t)-n)));
 }

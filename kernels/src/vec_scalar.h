@@ -84,6 +84,11 @@ static inline vi v16_add(vi a, vi b) {
 static inline vi v16_sub(vi a, vi b) {
     return pair_of((int16_t)a - (int16_t)b, (a >> 16) - (b >> 16));
 }
+/* Halves of a lane, from 0 to 65535. */
+static inline vi v16_join(vi lower, vi upper) {
+    int a = lower < 0 ? 0 : lower > 65535 ? 65535 : lower;
+    return pair_of(a, upper < 0 ? 0 : upper > 65535 ? 65535 : upper);
+}
 static inline vi v16_shift(vi a, int n) { return pair_of((int16_t)a >> n, a >> 16 >> n); }
 /* (x * by) >> 16 */
 static inline vi v16_scaled(vi x, vi by) {

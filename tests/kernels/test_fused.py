@@ -182,6 +182,20 @@ def test_fused_foreign_product_gives_the_same_bits(mkl_gemm: int, activation: st
     assert found[0].tobytes() == found[1].tobytes()
 
 
+@pytest.mark.parametrize("activation", ["none", "relu"])
+def test_fused_rows_of_tiny_values_are_zero(activation: str) -> None:
+    dense = ConvCase(seed=3, size=(12, 20), ocg=70, kernel=(1, 1), pads=(0, 0, 0, 0),
+                     activation=activation)  # fmt: skip
+    d = dense.data()
+    d["scale"] *= np.float32(2.0) ** np.arange(-115, -103).reshape(1, -1, 1, 1)
+    d["bias"][:] = 0
+    then = ConvCase(seed=4, groups=70, icg=1, ocg=1, window=70)
+    then.data()["bias"][:] = 0
+    check(dense, then, 1.0)
+    assert not floats(dense, then, 1.0, "scalar")[:, 0].any()
+    assert floats(dense, then, 1.0, "scalar")[:, -1].any()
+
+
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
 def test_fused_value_between_the_layers_that_is_not_finite_is_an_error(
     isa: str, bad: float
