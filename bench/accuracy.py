@@ -67,8 +67,8 @@ def measure(task: Task, quick: bool) -> Iterator[Result]:
     for form, device, make in forms(model, task, quick):
         made = make()
         found = task.compare(task.run(compiled(device, made)), reference)
-        sizes = shares(made, model) if device == "cpu" else (None, None)
-        yield Result(task.name, task.size, form, *sizes, fp32, task.fp32, found)
+        size, packed = shares(made, model) if device == "cpu" else (None, None)
+        yield Result(task.name, task.size, form, size, packed, fp32, task.fp32, found)
 
 
 def shares(made: accel.Model, model: accel.Model) -> tuple[float, float]:
