@@ -6,6 +6,7 @@ windows of the next layer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +52,7 @@ def make_layer(layer: Layer, pool: kernels.Pool, gemm: int | None) -> tuple[Run,
     )
     options: dict[str, Any] = {"pool": pool, "gemm": gemm}
     if layer.product:
-        y = np.empty((1, 1, layer.size, layer.oc), np.float32)
+        y = from_a_line((1, 1, layer.size, layer.oc))
         return kernels.Conv(src, packed, dst=y, **options), (y,)
     dst = kernels.QTensor((1, layer.out, layer.out, layer.oc), min(layer.oc, 128), False)
     options.update(strides=(layer.stride,) * 2, pads=(layer.pad,) * 4, activation="relu")
@@ -63,6 +64,14 @@ def make_layer(layer: Layer, pool: kernels.Pool, gemm: int | None) -> tuple[Run,
         conv()
 
     return run if layer.ic <= 4 else conv, (dst.q, dst.scale)
+
+
+def from_a_line(shape: tuple[int, ...]) -> Array:
+    """float32 that begins with a cache line, as the values of a program and of other engines do."""
+    count = math.prod(shape)
+    raw = np.empty(count + 16, np.float32)
+    start = -raw.ctypes.data % 64 // 4
+    return raw[start : start + count].reshape(shape)
 
 
 def make_source(layer: Layer, pool: kernels.Pool) -> tuple[kernels.QTensor, Run]:

@@ -31,15 +31,16 @@ INLINE void gather_merged(const lw_patches *g, const uint8_t *src, int64_t n, ui
     for (; n > 0; n--, a += one.step, b += one.step, c += one.step, to += one.ld)
         store_merged(to, one.bytes, a, b, c);
 }
-#else
-enum { LW_MERGE = 0 };
-#define gather_merged(g, src, n, to) ((void)0)
 #endif
 
 INLINE void gather_pixels(const lw_patches *g, const uint8_t *src, int64_t n, uint8_t *to) {
-    if (g->pieces == 3 && g->bytes <= LW_MERGE)
+#ifdef LW_MERGE
+    if (g->pieces == 3 && g->bytes <= LW_MERGE) {
         gather_merged(g, src, n, to);
-    else if (g->pieces == 3 && g->bytes <= 16)
+        return;
+    }
+#endif
+    if (g->pieces == 3 && g->bytes <= 16)
         gather_fixed(g, 3, 16, src, n, to);
     else if (g->pieces == 5 && g->bytes <= 16)
         gather_fixed(g, 5, 16, src, n, to);

@@ -129,8 +129,8 @@ static inline va va_set(const uint8_t *p) {
 }
 static inline vb vb_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
 
-/* `bytes` of a, b and c each, at most 10, behind each other: one store of 32 bytes, where three would
- * cross borders of vectors. */
+/* `bytes` of a, b and c each, at most LW_MERGE, behind each other: one store of 32 bytes, where
+ * three would cross borders of vectors. */
 #define LW_MERGE 10
 static inline void store_merged(uint8_t *to, int bytes, const uint8_t *a, const uint8_t *b,
                                 const uint8_t *c) {
