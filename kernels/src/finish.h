@@ -501,6 +501,7 @@ static int32_t activate_rows(const lw_post *p, float *f, ptrdiff_t ldf) {
     case LW_LEAKY: return activate_of(LW_LEAKY, p, f, ldf);
     case LW_HARDSWISH: return activate_of(LW_HARDSWISH, p, f, ldf);
     case LW_SILU: return activate_of(LW_SILU, p, f, ldf);
+    case LW_GELU: return activate_of(LW_GELU, p, f, ldf);
     default: return activate_of(LW_NONE, p, f, ldf);
     }
 }
