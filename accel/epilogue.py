@@ -18,7 +18,7 @@ class Epilogue:
     ----------
     bias : float32 (OC,), from an addition behind the node, or None.
     residual : name of a value of the output's shape, or None.
-    activation : ``none``, ``relu``, ``clip``, ``leaky``, ``hardswish`` or ``silu``.
+    activation : ``none``, ``relu``, ``clip``, ``leaky``, ``hardswish``, ``silu`` or ``gelu``.
     alpha : slope of ``leaky``. lo, hi : bounds of ``clip``.
     """
 

@@ -426,3 +426,24 @@ def test_other_resizes_run_on_the_host(
     data = net.model({"x": ["N", 3, 6, 6]}, {net.conv(a, 4, 8, k=1): ["N", 4, "h", "w"]})
     assert any(isinstance(call, HostGroup) for call in schedule(data).calls)
     check_values(data, {"x": rng.standard_normal((2, 3, 6, 6)).astype(np.float32)})
+
+
+@pytest.mark.parametrize("form", ["exported", "operator", "read", "tanh"])
+def test_gelu_is_fused_where_nothing_else_reads_its_parts(
+    form: str, rng: np.random.Generator
+) -> None:
+    net = Net()
+    w = net.constant("w", rng.standard_normal((12, 16)).astype(np.float32) / 3)
+    one, half, root = (net.constant(f"c{i}", np.float32(v)) for i, v in enumerate((1, 0.5, 2**0.5)))
+    x = net.op("MatMul", "x", w)
+    erf = net.op("Erf", net.op("Div", x, root))
+    y = net.op("Mul", net.op("Mul", x, net.op("Add", erf, one)), half)
+    if form in ("operator", "tanh"):
+        y = net.op("Gelu", x, **({"approximate": "tanh"} if form == "tanh" else {}))
+    outputs = {y: ["N", 16]} | ({erf: ["N", 16]} if form == "read" else {})
+    data = net.model({"x": ["N", 12]}, outputs, opset=20)
+    (call,) = kernel_calls(data)
+    names = {"exported": "MatMul+Div+Erf+Add+Mul+Mul", "operator": "MatMul+Gelu"}
+    assert call.op == names.get(form, "MatMul")
+    assert (call.epilogue.activation == "gelu") == (form in names)
+    check_values(data, {"x": rng.standard_normal((5, 12)).astype(np.float32)})

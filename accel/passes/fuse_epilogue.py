@@ -27,9 +27,10 @@ def fuse_epilogue(
     epilogue, last = Epilogue(), node
     fused: list[ir.Node] = []
     while epilogue.activation == "none":
-        gate = _gate(last.outputs[0])
-        if gate is not None and not claimed & set(gate):
-            return _with(epilogue, activation="silu"), [*fused, *gate]
+        for activation, find in (("silu", _gate), ("gelu", _gelu)):
+            nodes = find(last.outputs[0])
+            if nodes is not None and not claimed & set(nodes):
+                return _with(epilogue, activation=activation), [*fused, *nodes]
         reader = g.only_consumer(last.outputs[0])
         if reader is None or reader in claimed:
             break
@@ -51,6 +52,8 @@ def _absorb(
         return _with(epilogue, activation="leaky", alpha=g.attribute(reader, "alpha", 0.01))
     if g.is_op(reader, "HardSwish"):
         return _with(epilogue, activation="hardswish")
+    if g.is_op(reader, "Gelu") and g.attribute(reader, "approximate", "none") == "none":
+        return _with(epilogue, activation="gelu")
     if g.is_op(reader, "Clip") and reader.inputs[0] is value:
         return _clip(reader, epilogue)
     if g.is_op(reader, "Add") and epilogue.residual is None:
@@ -68,6 +71,41 @@ def _gate(value: ir.Value) -> list[ir.Node] | None:
     if product is None or product not in readers or not g.is_op(product, "Mul"):
         return None
     return [sigmoid, product]
+
+
+def _gelu(value: ir.Value) -> list[ir.Node] | None:
+    """The nodes of ``value * (1 + erf(value / sqrt(2))) * 0.5``, where nothing else reads any."""
+    readers = [node for node, _ in value.uses()]
+    ratio = next((n for n in readers if _is_by(n, value, 0.5**0.5)), None)
+    if len(readers) != 2 or ratio is None or value.is_graph_output():
+        return None
+    erf = g.only_consumer(ratio.outputs[0])
+    plus = g.only_consumer(erf.outputs[0]) if erf is not None and g.is_op(erf, "Erf") else None
+    if erf is None or plus is None or not _adds_one(plus, erf.outputs[0]):
+        return None
+    product = g.only_consumer(plus.outputs[0])
+    half = g.only_consumer(product.outputs[0]) if product is not None else None
+    if product is None or product not in readers or not g.is_op(product, "Mul") or half is None:
+        return None
+    return [ratio, erf, plus, product, half] if _is_by(half, product.outputs[0], 0.5) else None
+
+
+def _is_by(node: ir.Node, value: ir.Value, factor: float) -> bool:
+    """Whether a Mul or Div multiplies a value by this factor, to six digits."""
+    if not g.is_op(node, "Mul", "Div"):
+        return False
+    by = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
+    number = g.constant(by)
+    if number is None or number.size != 1 or (g.is_op(node, "Div") and by is node.inputs[0]):
+        return False
+    wanted = 1 / factor if g.is_op(node, "Div") else factor
+    return abs(float(number.reshape(-1)[0]) - wanted) <= 1e-6 * wanted
+
+
+def _adds_one(node: ir.Node, value: ir.Value) -> bool:
+    other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
+    number = g.constant(other)
+    return g.is_op(node, "Add") and number is not None and number.size == 1 and (number == 1).all()
 
 
 def _with(epilogue: Epilogue, **changes: Any) -> Epilogue:

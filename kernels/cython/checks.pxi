@@ -1,6 +1,6 @@
 # Checks of arguments; every message says what was given and what was expected.
 
-_ACTIVATIONS = ("none", "relu", "clip", "leaky", "hardswish", "silu")
+_ACTIVATIONS = ("none", "relu", "clip", "leaky", "hardswish", "silu", "gelu")
 _MAX_BYTES = 1 << 46  # of one array; keeps all products of sizes inside int64
 _MAX_DIM = 2**31 - 1
 

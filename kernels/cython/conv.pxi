@@ -63,7 +63,7 @@ cdef class Conv:
     residual, dst : (N, OH, OW, OC) float32, optional
         Channels adjacent; other axes may be strided. The residual may be a QTensor instead, whose
         window is a power of two of 16 or more, or all its channels.
-    activation : {"none", "relu", "clip", "leaky", "hardswish", "silu"}
+    activation : {"none", "relu", "clip", "leaky", "hardswish", "silu", "gelu"}
     alpha, lo, hi : float
     dst_q : QTensor, optional
     pool : Pool
@@ -251,7 +251,7 @@ def qconv2d(q, scale, PackedWeights weights not None, bias=None, *, strides=(1, 
     strides, dilations : (int, int)
     pads : (top, left, bottom, right)
     residual : (N, OH, OW, OC) float32, optional
-    activation : {"none", "relu", "clip", "leaky", "hardswish", "silu"}
+    activation : {"none", "relu", "clip", "leaky", "hardswish", "silu", "gelu"}
     alpha, lo, hi : float
         Slope of "leaky"; bounds of "clip".
     threads : int

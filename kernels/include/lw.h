@@ -86,7 +86,8 @@ typedef enum lw_activation {
     LW_CLIP = 2,      /* min(max(y, lo), hi) */
     LW_LEAKY = 3,     /* y > 0 ? y : y * alpha */
     LW_HARDSWISH = 4, /* y * min(max(fma(y, 1/6, 1/2), 0), 1) */
-    LW_SILU = 5       /* y / (1 + exp(-y)), exp by a polynomial that all instruction sets share */
+    LW_SILU = 5,      /* y / (1 + exp(-y)), exp by a polynomial that all instruction sets share */
+    LW_GELU = 6       /* y / 2 * (1 + erf(y / sqrt 2)), erf by a quotient of polynomials */
 } lw_activation;
 
 /* ---- instruction sets ------------------------------------------------------------------- */

@@ -25,6 +25,26 @@ INLINE vf exp_v(vf x) {
     return vi_bits(vi_add(vf_bits(p), vi_shl23(vf_round(n))));
 }
 
+/* erf within 4e-7: x P(x^2) / Q(x^2) on [-4, 4], where it is 1 at the end. Source: the rational
+ * minimax approximation of Eigen's generic_fast_erf. */
+INLINE vf erf_v(vf x) {
+    x = vf_min(vf_max(x, vf_set(-4.0f)), vf_set(4.0f));
+    vf s = vf_mul(x, x);
+    vf p = vf_set(-2.72614225801306e-10f);
+    p = vf_fma(p, s, vf_set(2.77068142495902e-08f));
+    p = vf_fma(p, s, vf_set(-2.10102402082508e-06f));
+    p = vf_fma(p, s, vf_set(-5.69250639462346e-05f));
+    p = vf_fma(p, s, vf_set(-7.34990630326855e-04f));
+    p = vf_fma(p, s, vf_set(-2.95459980854025e-03f));
+    p = vf_fma(p, s, vf_set(-1.60960333262415e-02f));
+    vf q = vf_set(-1.45660718464996e-05f);
+    q = vf_fma(q, s, vf_set(-2.13374055278905e-04f));
+    q = vf_fma(q, s, vf_set(-1.68282697438203e-03f));
+    q = vf_fma(q, s, vf_set(-7.37332916720468e-03f));
+    q = vf_fma(q, s, vf_set(-1.42647390514189e-02f));
+    return vf_div(vf_mul(x, p), q);
+}
+
 INLINE vf activate(const lw_activation activation, vf y, vf alpha, vf lo, vf hi) {
     vf zero = vf_set(0.0f), one = vf_set(1.0f);
     switch (activation) {
@@ -36,6 +56,10 @@ INLINE vf activate(const lw_activation activation, vf y, vf alpha, vf lo, vf hi)
         return vf_mul(y, vf_min(vf_max(gate, zero), one));
     }
     case LW_SILU: return vf_div(y, vf_add(one, exp_v(vf_mul(y, vf_set(-1.0f)))));
+    case LW_GELU: {
+        vf gate = vf_add(one, erf_v(vf_mul(y, vf_set(0.70710678f))));
+        return vf_mul(vf_mul(y, vf_set(0.5f)), gate);
+    }
     default: return y;
     }
 }
@@ -225,7 +249,8 @@ INLINE int quantize_rows(const range range, const lw_post *p, const float *x, lw
 static lw_status quantize(int64_t rows, const float *x, ptrdiff_t ldx, int64_t n, int64_t window,
                           int zero_point, uint8_t *q, ptrdiff_t ldq, float *scale, ptrdiff_t lds) {
     int bad = 0;
-    if (n % window == 0 && ldx == n && ldq == n && lds == n / window) /* windows follow each other */
+    if (n % window == 0 && ldx == n && ldq == n &&
+        lds == n / window) /* windows follow each other */
         rows *= lds, n = ldx = ldq = window, lds = 1;
     lw_step step = {0, ldx};
     lw_post p = {.lines = 1,
@@ -447,6 +472,7 @@ static lw_status finish(const lw_post *p, float *f, lw_step step) {
     case LW_LEAKY: return finish_rows(LW_LEAKY, p, f, step);
     case LW_HARDSWISH: return finish_rows(LW_HARDSWISH, p, f, step);
     case LW_SILU: return finish_rows(LW_SILU, p, f, step);
+    case LW_GELU: return finish_rows(LW_GELU, p, f, step);
     default: return finish_rows(LW_NONE, p, f, step);
     }
 }
@@ -475,6 +501,7 @@ static int32_t activate_rows(const lw_activate_args *a) {
     case LW_LEAKY: return activate_of(LW_LEAKY, a);
     case LW_HARDSWISH: return activate_of(LW_HARDSWISH, a);
     case LW_SILU: return activate_of(LW_SILU, a);
+    case LW_GELU: return activate_of(LW_GELU, a);
     default: return activate_of(LW_NONE, a);
     }
 }

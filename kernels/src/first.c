@@ -46,7 +46,7 @@ int lw_first_takes(const lw_conv_args *g) {
     int64_t nr = w->isa->nr;
     return w->patches && g->dst_q && !g->dst && !g->residual && !g->residual_q && !g->gemm &&
            g->dst_q->window <= 2 * nr && (g->dst_q->window % nr == 0 || g->dst_q->windows == 1) &&
-           g->ow >= w->isa->first_pixels &&
+           g->ow >= w->isa->first_pixels && g->activation <= LW_SILU &&
            (g->activation != LW_CLIP || (g->lo <= 0 && g->hi >= 0)) && /* padding stays 0 */
            w->kh * w->kw * w->ic <= LW_PATCH - LW_SLACK && w->kh * w->kw <= LW_PATCH_PIECES;
 }

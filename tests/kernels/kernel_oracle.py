@@ -223,7 +223,7 @@ def make_values(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> 
 
 
 VALUES = ("normal", "zeros", "saturating", "denormal", "wide")
-ACTIVATIONS = ("none", "relu", "clip", "leaky", "hardswish", "silu")
+ACTIVATIONS = ("none", "relu", "clip", "leaky", "hardswish", "silu", "gelu")
 
 
 @st.composite

@@ -15,7 +15,7 @@ from accel.errors import KernelError
 from accel.kernels import Conv, Pixels, Pool, QTensor, QuantizePlanes
 
 Array = np.ndarray[Any, Any]
-ACTIVATIONS = ("none", "relu", "clip", "leaky", "hardswish", "silu")
+ACTIVATIONS = ("none", "relu", "clip", "leaky", "hardswish", "silu", "gelu")
 
 
 @dataclass(frozen=True)

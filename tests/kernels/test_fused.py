@@ -123,7 +123,7 @@ def pairs(draw: st.DrawFn) -> tuple[ConvCase, ConvCase]:
         seed=dense.seed, groups=oc, icg=1, ocg=1, kernel=kernel, pads=pads,
         strides=draw(st.tuples(st.integers(1, 2), st.integers(1, 2))), window=oc,
         weight_window=draw(st.sampled_from((None, 1))),
-        activation=draw(st.sampled_from(("none", "none", "clip", "silu"))),
+        activation=draw(st.sampled_from(("none", "none", "clip", "silu", "gelu"))),
     )  # fmt: skip
     activation = draw(st.sampled_from(("clip", dense.activation)))
     return replace(dense, size=size, activation=activation, arrays={}), then
@@ -167,7 +167,7 @@ def test_fused_values_beyond_the_limit_become_it(isa: str) -> None:
     np.testing.assert_allclose(y.reshape(-1, 4), np.tile([6, 0, 6, 0], (y.size // 4, 1)), 1e-6)
 
 
-@pytest.mark.parametrize("activation", ["clip", "silu"])
+@pytest.mark.parametrize("activation", ["clip", "silu", "gelu"])
 def test_fused_foreign_product_gives_the_same_bits(mkl_gemm: int, activation: str) -> None:
     dense = ConvCase(seed=5, size=(9, 300), icg=40, ocg=100, window=16)
     then = ConvCase(seed=6, groups=100, icg=1, ocg=1, window=32)

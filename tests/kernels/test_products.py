@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -238,6 +239,7 @@ def reference_activation(y: np.ndarray, kind: str) -> np.ndarray:
         "leaky": np.where(y > 0, y, 0.1 * y),
         "hardswish": y * np.clip(y / 6 + 0.5, 0, 1),
         "silu": y / (1 + np.exp(-y)),
+        "gelu": y / 2 * (1 + np.vectorize(math.erf)(y / 2**0.5)),
     }
     return values[kind]
 
@@ -252,7 +254,7 @@ def test_activation_close_to_definition(isa: str, activation: str) -> None:
         weights = kernels.pack_weights(qw, np.ones(y.size, np.float32), 4)
     got = kernels.qgemm(q, scale, weights, y, activation=activation, alpha=0.1, lo=-1.0, hi=2.0)
     want = reference_activation(y.astype(np.float64), activation)
-    floor = 4e-7 if activation == "hardswish" else 1e-35  # its gate cancels at y = -3
+    floor = {"hardswish": 4e-7, "gelu": 2e-6}.get(activation, 1e-35)  # whose gates cancel
     assert np.all(np.abs(got[0] - want) <= 4e-7 * np.abs(want) + floor)
 
 

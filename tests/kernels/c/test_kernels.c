@@ -25,7 +25,7 @@ static shape random_shape(void) {
                .before = random_in(0, 2),
                .zero_point = random_in(0, 1) ? 128 : 0,
                .kind = (kind)random_in(0, KINDS - 1),
-               .activation = (lw_activation)random_in(LW_NONE, LW_SILU)};
+               .activation = (lw_activation)random_in(LW_NONE, LW_GELU)};
     if (random_in(0, 3) == 0) {
         s.groups = random_in(2, 70);
         s.icg = s.ocg = 1;

@@ -6,7 +6,7 @@
 
 typedef struct shape {
     int64_t items, m, n, k, window, gap; /* gap: floats between rows of y that nobody writes */
-    int a_turned, b_turned, zero_point;
+    int a_turned, b_turned, zero_point, softmax; /* softmax: 2 with a mask */
     kind kind;
 } shape;
 
@@ -20,8 +20,10 @@ static shape random_shape(void) {
                .a_turned = (int)random_in(0, 1),
                .b_turned = (int)random_in(0, 1),
                .zero_point = random_in(0, 1) ? 128 : 0,
+               .softmax = (int)random_in(0, 2),
                .kind = (kind)random_in(0, KINDS - 1)};
     if (s.kind == HUGE_VALUES) s.kind = NORMAL; /* products would overflow */
+    if (s.softmax) s.zero_point = 0;
     return s;
 }
 
@@ -48,8 +50,9 @@ static void plain_gemm(int layout, int trans_a, int trans_b, int offset_c, int m
 }
 
 static guarded multiply(const lw_isa *isa, lw_pool *pool, shape s, guarded a, guarded b,
-                        lw_gemm *gemm) {
-    int64_t ldy = s.n + s.gap, floats = (s.items * s.m - 1) * ldy + s.n, at[3][3], pack[3];
+                        guarded mask, lw_gemm *gemm) {
+    int64_t ldy = s.n + s.gap, floats = (s.items * s.m - 1) * ldy + s.n;
+    int64_t at[3][3], pack[3], mask_at[3] = {0};
     guarded y = guard((size_t)floats * sizeof(float));
     for (int64_t i = 0; i < floats; i++) ((float *)y.p)[i] = 7.0f;
     for (int64_t i = 0; i < s.items; i++) {
@@ -64,15 +67,19 @@ static guarded multiply(const lw_isa *isa, lw_pool *pool, shape s, guarded a, gu
                            .window = s.window,
                            .a = a.p,
                            .b = b.p,
+                           .mask = s.softmax == 2 ? mask.p : NULL,
                            .y = y.p,
                            .a_at = at[0],
                            .b_at = at[1],
+                           .mask_at = mask_at,
                            .y_at = at[2],
                            .pack = pack,
                            .a_stride = {s.a_turned ? 1 : s.k, s.a_turned ? s.m : 1},
                            .b_stride = {s.b_turned ? s.n : 1, s.b_turned ? 1 : s.k},
                            .y_stride = ldy,
+                           .mask_stride = s.k,
                            .zero_point = s.zero_point,
+                           .softmax = s.softmax > 0,
                            .scale = 0.5f,
                            .gemm = gemm};
     lw_status status;
@@ -123,19 +130,20 @@ int main(void) {
     for (int i = 0; i < 150; i++) {
         shape s = random_shape();
         guarded a = random_matrices(s, s.m), b = random_matrices(s, s.n);
-        guarded want = multiply(lw_isa_at(0), pool, s, a, b, NULL);
+        guarded mask = random_matrices((shape){.items = 1, .k = s.k, .kind = NORMAL}, s.m);
+        guarded want = multiply(lw_isa_at(0), pool, s, a, b, mask, NULL);
         size_t bytes = (size_t)((s.items * s.m - 1) * (s.n + s.gap) + s.n) * sizeof(float);
         const lw_isa *isa;
         for (int j = 0; (isa = lw_isa_at(j)); j++) {
             check_packed(isa, pool, s, b);
             for (int foreign = 0; foreign < 2; foreign++) {
-                guarded got = multiply(isa, pool, s, a, b, foreign ? plain_gemm : NULL);
+                guarded got = multiply(isa, pool, s, a, b, mask, foreign ? plain_gemm : NULL);
                 CHECK(memcmp(got.p, want.p, bytes) == 0);
                 release(got);
             }
         }
         add_to_digest(want.p, bytes);
-        release(a), release(b), release(want);
+        release(a), release(b), release(mask), release(want);
     }
     printf("%016llx\n", (unsigned long long)digest);
     lw_pool_destroy(pool);
