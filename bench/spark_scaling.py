@@ -34,7 +34,7 @@ from spark_bridge import local_session, predict
 from spark_bridge.session import QUICK_START
 
 CLUSTERS = {(1, 1): "local[1]", (1, 2): "local[2]", (2, 1): "local-cluster[2,1,1024]"}
-PARTITIONS = (1, 2, 4, 8)
+PARTITIONS = (1, 2, 4)
 TRIGGERS_S = (0.0, 0.5, 2.0)
 WARM_UP_BATCHES = 2
 
@@ -144,8 +144,8 @@ def main() -> None:
     """Run every cluster in a process of its own, then write what was found."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("build/spark_scaling"))
-    parser.add_argument("--rate", type=int, default=600, help="images a second")
-    parser.add_argument("--seconds", type=float, default=12, help="of each stream")
+    parser.add_argument("--rate", type=int, default=1000, help="images a second")
+    parser.add_argument("--seconds", type=float, default=8, help="of each stream")
     parser.add_argument("--partitions", type=int, nargs="+", default=PARTITIONS)
     parser.add_argument("--triggers", type=float, nargs="+", default=TRIGGERS_S)
     parser.add_argument("--cluster", type=int, nargs=2, help="executors and cores; default: all")
