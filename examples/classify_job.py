@@ -10,7 +10,6 @@ Without --model and --input it reads handwriting with the model inside the packa
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,14 +20,15 @@ from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
+from jobs import parser, reported, session
 from pyspark.sql import DataFrame, Row, SparkSession
 
 import accel
 from accel.demo import digits_model, digits_test
-from accel.errors import AccelError, InputError
+from accel.errors import InputError
 from accel.images import ImageChain
 from accel.samples import load_input, read_labels
-from spark_bridge import choose_device, local_session, measure, predict, progress, read_images
+from spark_bridge import choose_device, measure, predict, progress, read_images
 
 INT8_DEVICES = ("cpu", "mkl", "fpga", "auto")  # they take quantized models only
 
@@ -51,40 +51,29 @@ class Expected:
     top1: npt.NDArray[np.int64]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@reported
+def main(arguments: Sequence[str] | None) -> int:
     """Run the job; 0 for success, 1 where --expect finds a difference, 2 for a wrong request."""
     options = parse(arguments)
-    try:
-        expected = read_expected(options.expect) if options.expect else None
-        if expected is not None and options.backend not in (None, expected.device):
-            raise InputError(f"{options.expect} holds predictions of device {expected.device!r}, "
-                             f"not {options.backend!r}; leave out --backend")  # fmt: skip
-        if options.backend:
-            accel.device(options.backend)  # before the seconds a session takes
-        spark = open_session(options.master)
-        try:
-            return classify(spark, options, expected)
-        finally:
-            spark.stop()
-    except AccelError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
+    expected = read_expected(options.expect) if options.expect else None
+    if expected is not None and options.backend not in (None, expected.device):
+        raise InputError(f"{options.expect} holds predictions of device {expected.device!r}, "
+                         f"not {options.backend!r}; leave out --backend")  # fmt: skip
+    if options.backend:
+        accel.device(options.backend)  # before the seconds a session takes
+    with session(options.master, "classify_job") as spark:
+        return classify(spark, options, expected)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--backend", help="cpu, mkl, openvino, onnxruntime, fpga or auto; default: the setting "
-        "spark.accel.backend, else cpu")  # fmt: skip
+    given = parser(__doc__)
+    add = given.add_argument
     add("--model", help="ONNX file; default: the digits model inside the package")
     add("--input", help="folder of images, or .npz with `image` and `label`; default: digits")
     add("--labels", help="CSV with the columns file and class_index")
     add("--batch-size", type=int, help="rows computed at once; default 32")
     add("--partitions", type=int, help="Spark tasks; default: one for each core")
-    add("--master", default="local[2]", help="Spark master, where spark-submit does not set it")
     add("--mean", type=numbers, default=(0.0,), help="for a float32 model: subtracted, as 0.5,0.5")
     add("--std", type=numbers, default=(1.0,), help="for a float32 model: divided by")
     add("--scale", type=float, default=255.0, help="for a float32 model: pixels are divided by it")
@@ -92,20 +81,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--resize", type=int, help="shorter side of each image, in pixels")
     add("--crop", type=int, help="side of the square cut out of the middle")
     add("--expect", type=Path, help="predictions saved by `accel demo --save`, to compare with")
-    return parser.parse_args(arguments)
+    return given.parse_args(arguments)
 
 
 def numbers(text: str) -> tuple[float, ...]:
     """Read "0.5,0.5,0.5"."""
     return tuple(float(part) for part in text.split(","))
-
-
-def open_session(master: str) -> SparkSession:
-    """The session of spark-submit, or a local one."""
-    if "PYSPARK_GATEWAY_PORT" in os.environ:
-        return SparkSession.builder.getOrCreate()
-    print(f"starting Spark on {master}: this takes a few seconds", flush=True)
-    return local_session(master, app="classify_job")
 
 
 def classify(spark: SparkSession, options: argparse.Namespace, expected: Expected | None) -> int:

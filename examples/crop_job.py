@@ -15,25 +15,24 @@ import sys
 from collections.abc import Sequence
 
 import cv2
+from jobs import parser, reported, session
 from pyspark.sql import DataFrame, SparkSession
 
 import accel
 from accel.demo import digits_model
 from accel.demo_pages import ink_detector, pages
-from accel.errors import AccelError
 from accel.head import without_head
-from spark_bridge import detect_crop_features, local_session, measure, progress, read_images
+from spark_bridge import detect_crop_features, measure, progress, read_images
 
 PAGES = 200
 COLUMNS = ("x1", "y1", "x2", "y2", "score", "label", "name", "features", "dim")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@reported
+def main(arguments: Sequence[str] | None) -> int:
     """Run the pipeline; 0 for success, 2 for a wrong request."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
+    given = parser(__doc__)
+    add = given.add_argument
     add("--input", help="folder of images; default: pages with a digit")
     add("--detector", help="fp32 ONNX file of a detector; default: one that finds ink")
     add("--description", help="name of a known detector, or a JSON file that describes it")
@@ -41,18 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--output", default="features.parquet", help="folder to write")
     add("--pick", default="best", choices=("best", "all"), help="boxes of each image")
     add("--pad", type=float, default=0.0, help="share by which a box is widened on each side")
-    add("--backend", help="cpu, mkl, openvino, onnxruntime, fpga or auto")
-    add("--master", default="local[2]")
-    options = parser.parse_args(arguments)
-    try:
-        spark = local_session(options.master, app="crop_job")
-        try:
-            run(spark, options)
-        finally:
-            spark.stop()
-    except AccelError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
+    options = given.parse_args(arguments)
+    with session(options.master, "crop_job") as spark:
+        run(spark, options)
     return 0
 
 

@@ -16,38 +16,30 @@ from collections.abc import Sequence
 
 import numpy as np
 from digit_files import write_digits
+from jobs import parser, reported, session
 from pyspark.sql import DataFrame, SparkSession
 
 from accel.demo import digits_model
-from accel.errors import AccelError, InputError
+from accel.errors import InputError
 from accel.head import without_head
-from spark_bridge import local_session, nearest, predict, read_images
+from spark_bridge import nearest, predict, read_images
 
 DIGITS = 600
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@reported
+def main(arguments: Sequence[str] | None) -> int:
     """Search; 0 for success, 2 for a wrong request."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
+    given = parser(__doc__, backends="")
+    add = given.add_argument
     add("--features", help="Parquet with path and features; default: those of digits")
     add("--query", action="append", help="path of a row; default: the first of each folder")
     add("-k", type=int, default=5, help="neighbours of each query")
     add("--index", default="brute", choices=("brute", "faiss"))
     add("--metric", default="cosine", choices=("cosine", "dot", "euclidean"))
-    add("--master", default="local[2]")
-    options = parser.parse_args(arguments)
-    try:
-        spark = local_session(options.master, app="search_job")
-        try:
-            run(spark, options)
-        finally:
-            spark.stop()
-    except AccelError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
+    options = given.parse_args(arguments)
+    with session(options.master, "search_job") as spark:
+        run(spark, options)
     return 0
 
 

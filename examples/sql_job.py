@@ -16,12 +16,12 @@ import tempfile
 from collections.abc import Sequence
 
 from digit_files import write_digits
+from jobs import parser, reported, session
 from pyspark.sql import SparkSession
 
 import accel
 from accel.demo import digits_model
-from accel.errors import AccelError
-from spark_bridge import local_session, read_images, register
+from spark_bridge import read_images, register
 
 QUERIES = (
     "SELECT path, inline(classify(content)) FROM images ORDER BY path, probability DESC LIMIT 6",
@@ -31,30 +31,19 @@ QUERIES = (
 DIGITS = 200
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@reported
+def main(arguments: Sequence[str] | None) -> int:
     """Run the queries; 0 for success, 2 for a wrong request."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--input", help="folder of images; default: digits")
-    parser.add_argument("--model", help="quantized ONNX file that takes images; default: digits")
-    parser.add_argument("--top-k", type=int, default=3)
-    parser.add_argument("--query", action="append", help="default: two that show what can be asked")
-    parser.add_argument("--backend", help="cpu, mkl, openvino, onnxruntime, fpga or auto")
-    parser.add_argument("--master", default="local[2]")
-    options = parser.parse_args(arguments)
-    try:
-        spark = local_session(options.master, app="sql_job")
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                if options.input is None:
-                    write_digits(folder, DIGITS)
-                run(spark, options, options.input or folder)
-        finally:
-            spark.stop()
-    except AccelError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
+    given = parser(__doc__)
+    given.add_argument("--input", help="folder of images; default: digits")
+    given.add_argument("--model", help="quantized ONNX file that takes images; default: digits")
+    given.add_argument("--top-k", type=int, default=3)
+    given.add_argument("--query", action="append", help="default: two that show what can be asked")
+    options = given.parse_args(arguments)
+    with session(options.master, "sql_job") as spark, tempfile.TemporaryDirectory() as folder:
+        if options.input is None:
+            write_digits(folder, DIGITS)
+        run(spark, options, options.input or folder)
     return 0
 
 

@@ -14,41 +14,32 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from jobs import parser, reported, session
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from accel.demo import digits_model
 from accel.errors import AccelError
-from spark_bridge import local_session, predict, read_frames, write_batches
+from spark_bridge import predict, read_frames, write_batches
 
 POLL_S = 0.2
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@reported
+def main(arguments: Sequence[str] | None) -> int:
     """Run until --frames are written or the job is interrupted; 2 for a wrong request."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backend", help="cpu, mkl, openvino, onnxruntime, fpga or auto")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=9000)
-    parser.add_argument("--folder", default="stream", help="spool, checkpoint and results")
-    parser.add_argument(
-        "--frames", type=int, help="end when this many came in all runs; default: never"
-    )
-    parser.add_argument("--master", default="local[2]")
-    options = parser.parse_args(arguments)
-    try:
-        spark = local_session(options.master, app="stream_job")
-        try:
-            run(spark, options)
-        finally:
-            spark.stop()
-    except AccelError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 0
+    given = parser(__doc__)
+    add = given.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=9000)
+    add("--folder", default="stream", help="spool, checkpoint and results")
+    add("--frames", type=int, help="end when this many came in all runs; default: never")
+    options = given.parse_args(arguments)
+    with suppress(KeyboardInterrupt), session(options.master, "stream_job") as spark:
+        run(spark, options)
     return 0
 
 

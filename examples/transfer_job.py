@@ -16,14 +16,15 @@ import tempfile
 from collections.abc import Sequence
 
 from digit_files import write_digits
+from jobs import parser, reported, session
 from pyspark.ml.classification import LogisticRegression
 from pyspark.sql import SparkSession
 
 import accel
 from accel.demo import digits_model
-from accel.errors import AccelError, InputError
+from accel.errors import InputError
 from accel.head import without_head
-from spark_bridge import local_session, measure, predict, read_images
+from spark_bridge import measure, predict, read_images
 from spark_bridge.head import HeadClassifier
 from spark_bridge.transformer import AccelFeaturizer
 
@@ -31,34 +32,23 @@ DIGITS = 400
 SEED = 0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@reported
+def main(arguments: Sequence[str] | None) -> int:
     """Train, fuse, test and save; 0 for success, 2 for a wrong request."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
+    given = parser(__doc__, "cpu, mkl or fpga")
+    add = given.add_argument
     add("--input", help="folder of folders of images; default: odd and even digits")
     add("--model", help="fp32 ONNX file that takes uint8 images; default: digits")
     add("--features", help="name of the value to take as features; default: before the last layer")
     add("--test", type=float, default=0.25, help="share of the images kept to test with")
     add("--output", default="new.int8.onnx", help="model to write")
-    add("--backend", help="cpu, mkl or fpga")
-    add("--master", default="local[2]")
-    options = parser.parse_args(arguments)
-    try:
-        if not 0 < options.test < 1:
-            raise InputError(f"--test is {options.test}; expected a share between 0 and 1")
-        spark = local_session(options.master, app="transfer_job")
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                if options.input is None:
-                    write_digits(folder, DIGITS, odd_or_even=True)
-                run(spark, options, options.input or folder)
-        finally:
-            spark.stop()
-    except AccelError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
+    options = given.parse_args(arguments)
+    if not 0 < options.test < 1:
+        raise InputError(f"--test is {options.test}; expected a share between 0 and 1")
+    with session(options.master, "transfer_job") as spark, tempfile.TemporaryDirectory() as folder:
+        if options.input is None:
+            write_digits(folder, DIGITS, odd_or_even=True)
+        run(spark, options, options.input or folder)
     return 0
 
 

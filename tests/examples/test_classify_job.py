@@ -102,8 +102,13 @@ def test_classify_job_folder_under_spark_submit_counts_errors(run: Run, tmp_path
     ],
 )
 def test_classify_job_wrong_request_is_one_line(
-    run: Run, arguments: list[str], message: str
-) -> None:
-    done = run(*arguments)
-    assert done.returncode == 2
-    assert f"error: {message}" in done.stderr and "Traceback" not in done.stderr
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.syspath_prepend(JOB.parent)
+    monkeypatch.chdir(tmp_path)
+    import classify_job
+
+    assert classify_job.main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"error: {message}") and not said.out
