@@ -12,15 +12,16 @@
  *   mode C   y = fma((float)acc, sb[n] * scale[image], bias[n]), one chunk being all of K
  *
  * In mode C a whole image has one scale, which is 1 where the caller multiplied it into sb, and a
- * border of any bytes. In the others taps outside the image contribute exactly 0. Then y += residual,
- * or y = fma((float)(q - zero_point), scale, y) where it is quantized, the activation, the store as
- * float and, in the same pass, the quantization into the windows of the next layer. There is no other rounding, so that every instruction set gives the same bits.
+ * border of any bytes. In the others taps outside the image contribute exactly 0. Then y +=
+ * residual, or y = fma((float)(q - zero_point), scale, y) where it is quantized, the activation,
+ * the store as float and, in the same pass, the quantization into the windows of the next layer.
+ * There is no other rounding, so that every instruction set gives the same bits.
  *
  * Depthwise layers (several groups of one input and one output channel, modes A and AW, at most
  * LW_DEPTHWISE_TAPS taps) add up 16-bit values instead, whose scale the pixels of a tile share.
- * Tiles are LW_DEPTHWISE_TILE outputs high and wide, from output (0, 0) on. With S the largest scale
- * of a window over all pixels between the first and the last that a tile's taps see, F = 2^14 / S
- * and U = S / 2^7, or both 0 if S < 2^-112:
+ * Tiles are LW_DEPTHWISE_TILE outputs high and wide, from output (0, 0) on. With S the largest
+ * scale of a window over all pixels between the first and the last that a tile's taps see, F = 2^14
+ * / S and U = S / 2^7, or both 0 if S < 2^-112:
  *
  *   R = rint(scale * F);  v = ((q - zero_point) * R) >> 8;  acc = 2 * sum v * qd (int32)
  *   y = fma((float)acc, U * sb[n], bias[n])
@@ -30,17 +31,17 @@
  * qd = rint(qw * (scale * (m / T))), or both 0 if T < 2^-112. So a pixel keeps its eight bits where
  * its scale is at least S / 64.
  *
- * A depthwise layer of dilation 1 and strides 1 or 2 may name a producer: a dense convolution of one
- * group and several columns, whose y, after its activation, it reads in 16 bits without windows of
- * bytes between them. With T the largest |y| of a row and LW_FUSED_WINDOW channels, or hi where the
- * activation is a clip from 0 to an hi of 2^-100..2^100, and k the largest integer with
- * T * 2^k <= LW_DEPTHWISE_LEVELS / 2:
+ * A depthwise layer of dilation 1 and strides 1 or 2 may name a producer: a dense convolution of
+ * one group and several columns, whose y, after its activation, it reads in 16 bits without windows
+ * of bytes between them. With T the largest |y| of a row and LW_FUSED_WINDOW channels, or hi where
+ * the activation is a clip from 0 to an hi of 2^-100..2^100, and k the largest integer with T * 2^k
+ * <= LW_DEPTHWISE_LEVELS / 2:
  *
  *   v = rint(y * 2^k), ties to even, or 0 if T < 2^-100
  *
- * The sums of an output row, those of 3x3 at stride 1 of rows 2j and 2j + 1 together, take the least
- * k of their source rows that are not 0 throughout, K, as their own: acc = 2 * sum (v >> min(k - K,
- * 15)) * qd and U = 2^(-K - 1).
+ * The sums of an output row, those of 3x3 at stride 1 of rows 2j and 2j + 1 together, take the
+ * least k of their source rows that are not 0 throughout, K, as their own: acc = 2 * sum (v >>
+ * min(k - K, 15)) * qd and U = 2^(-K - 1).
  *
  * Overflow: a chunk holds at most LW_MAX_CHUNK = 512 products of at most 255 * 127 < 2^24 / 512,
  * hence acc fits in int32 and (float)acc is exact. In mode C, K <= LW_MAX_DEPTH keeps acc in int32;
@@ -65,8 +66,8 @@ enum {
     LW_MAX_PLANES = 3,
     LW_DEPTHWISE_TILE = 14,
     LW_DEPTHWISE_LEVELS = 255 << 7, /* the most that 2 * |v| is */
-    LW_DEPTHWISE_TAPS = 518, /* INT32_MAX / (LW_DEPTHWISE_LEVELS * 127) */
-    LW_FUSED_WINDOW = 64, /* a multiple of all nr */
+    LW_DEPTHWISE_TAPS = 518,        /* INT32_MAX / (LW_DEPTHWISE_LEVELS * 127) */
+    LW_FUSED_WINDOW = 64,           /* a multiple of all nr */
     LW_SLACK = 64,
     LW_ALIGN = 64
 };
@@ -166,8 +167,8 @@ void lw_dequantize_rows(const uint8_t *q, const float *scale, int64_t rows, int6
 lw_status lw_quantize_tensor(const lw_isa *isa, lw_pool *pool, const float *src,
                              const lw_tensor *dst);
 
-/* src : f32 (n, c, h, w), C-contiguous; dst : a signed tensor of mode C with image_scale and at most
- * LW_MAX_PLANES channels. Each image is one window. */
+/* src : f32 (n, c, h, w), C-contiguous; dst : a signed tensor of mode C with image_scale and at
+ * most LW_MAX_PLANES channels. Each image is one window. */
 lw_status lw_quantize_planes(const lw_isa *isa, lw_pool *pool, const float *src,
                              const lw_tensor *dst);
 
@@ -194,11 +195,11 @@ typedef struct lw_weights_args {
     int zero_point;
 } lw_weights_args;
 
-/* Packs the numbers of args, or, where a blob is given, takes them from it as they are: it came from
- * lw_weights_blob of the same instruction set and the same args but for qw and scale, which are not
- * read; it is aligned to LW_ALIGN and outlives the weights. Any bytes of the right number are safe.
- * With neither a blob nor qw, all numbers are 0. Copies everything else that it needs. NULL and
- * *status on failure: LW_INVALID also for a blob of another length. */
+/* Packs the numbers of args, or, where a blob is given, takes them from it as they are: it came
+ * from lw_weights_blob of the same instruction set and the same args but for qw and scale, which
+ * are not read; it is aligned to LW_ALIGN and outlives the weights. Any bytes of the right number
+ * are safe. With neither a blob nor qw, all numbers are 0. Copies everything else that it needs.
+ * NULL and *status on failure: LW_INVALID also for a blob of another length. */
 lw_weights *lw_weights_create(const lw_isa *isa, const lw_weights_args *args, const void *blob,
                               size_t blob_bytes, lw_status *status);
 const void *lw_weights_blob(const lw_weights *w); /* lw_weights_bytes(w) of them, read only */
@@ -219,8 +220,8 @@ typedef struct lw_conv_args {
     const float *bias; /* (oc) or NULL; copied */
     int64_t oh, ow;
     int64_t stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
-    const float *residual;      /* f32 (n, oh, ow, oc) or NULL */
-    int64_t residual_stride[3]; /* floats between n, oh, ow */
+    const float *residual;       /* f32 (n, oh, ow, oc) or NULL */
+    int64_t residual_stride[3];  /* floats between n, oh, ow */
     const lw_tensor *residual_q; /* instead, (n, oh, ow, oc), windows as lw_residual_shift asks */
     lw_activation activation;
     float alpha, lo, hi;
@@ -248,22 +249,19 @@ void lw_conv_destroy(lw_conv *conv);
 
 /* ---- product of two activations ---------------------------------------------------------- */
 
-/* y = scale * a b for every item i, as in mode AW: both factors are quantized at every run, the rows
- * of a and the columns of b into windows along K, as lw_quantize_rows has it. From f = +0 and in the
- * order of K, f = fma((float)acc * sb[n, window], sa[m, window], f); then y = fma(f, scale, +0).
- * a : f32 (m, k), its first element a_at[i] floats from a, a_stride floats from row to row and from
- *     column to column; zero_point is that of its levels.
- * b : f32 (k, n), number pack[i] of the `packs` matrices that begin b_at floats from b; signed.
- * softmax : a is softmax(a + mask) along K instead; zero_point is 0 then. With t = a + mask, e is
- *     exp(t - max t), exp as in LW_SILU; the windows are those of e, their scales times 1 / sum e. The
- *     sum has 16 lanes, one for each k mod 16, of which the upper half is added to the lower one
- *     until one is left.
- * mask : f32 (m, k) at mask_at[i], columns adjacent, mask_stride floats (or none) from row to row;
- *     NULL: none.
- * y : f32 (m, n), columns adjacent, y_stride floats from row to row; no two items share an element,
- *     none an element of a or b.
- * The caller owns the memory; a_at, mask_at, y_at and pack, (items), and b_at, (packs), are copied.
- * window <= LW_MAX_CHUNK. */
+/* y = scale * a b for every item i, as in mode AW: both factors are quantized at every run, the
+ * rows of a and the columns of b into windows along K, as lw_quantize_rows has it. From f = +0 and
+ * in the order of K, f = fma((float)acc * sb[n, window], sa[m, window], f); then y = fma(f, scale,
+ * +0). a : f32 (m, k), its first element a_at[i] floats from a, a_stride floats from row to row and
+ * from column to column; zero_point is that of its levels. b : f32 (k, n), number pack[i] of the
+ * `packs` matrices that begin b_at floats from b; signed. softmax : a is softmax(a + mask) along K
+ * instead; zero_point is 0 then. With t = a + mask, e is exp(t - max t), exp as in LW_SILU; the
+ * windows are those of e, their scales times 1 / sum e. The sum has 16 lanes, one for each k mod
+ * 16, of which the upper half is added to the lower one until one is left. mask : f32 (m, k) at
+ * mask_at[i], columns adjacent, mask_stride floats (or none) from row to row; NULL: none. y : f32
+ * (m, n), columns adjacent, y_stride floats from row to row; no two items share an element, none an
+ * element of a or b. The caller owns the memory; a_at, mask_at, y_at and pack, (items), and b_at,
+ * (packs), are copied. window <= LW_MAX_CHUNK. */
 typedef struct lw_matmul_args {
     int64_t items, packs, m, n, k, window;
     const float *a, *b, *mask;
@@ -317,8 +315,8 @@ void lw_pooling_destroy(lw_pooling_plan *plan);
 
 /* Pixel (y, x) of the output is a copy of pixel (rows[y], columns[x]) of the image.
  * src, src_q : the image, f32 (n, h, w, c) with channels adjacent, or quantized; one is NULL.
- * dst, dst_q : the output (n, oh, ow, c) of the same kind; windows and zero point are those of src_q.
- * rows       : oh of 0..h - 1. columns : ow of 0..w - 1. */
+ * dst, dst_q : the output (n, oh, ow, c) of the same kind; windows and zero point are those of
+ * src_q. rows       : oh of 0..h - 1. columns : ow of 0..w - 1. */
 typedef struct lw_nearest_args {
     const float *src;
     int64_t src_stride[3]; /* floats between n, h, w */

@@ -224,7 +224,8 @@ FIRST_OF(LW_SILU, CLAMPED)
 static lw_status first(const lw_first_args *a, int64_t n, const uint8_t *src, float scale,
                        uint8_t *q, float *s) {
     typedef lw_status rows(const lw_first_args *, int64_t, const uint8_t *, uint8_t *, float *);
-    static rows *const of[][3] = { /* levels have a floor and a limit of their own */
+    static rows *const of[][3] = {
+        /* levels have a floor and a limit of their own */
         [LW_NONE] = {first_LW_NONE_SIGNED, first_LW_NONE_CLAMPED, NULL},
         [LW_CLIP] = {first_LW_CLIP_SIGNED, first_LW_CLIP_CLAMPED, first_LW_NONE_NONNEGATIVE},
         [LW_LEAKY] = {first_LW_LEAKY_SIGNED, first_LW_LEAKY_CLAMPED, NULL},

@@ -177,7 +177,7 @@ typedef struct lw_first_args {
     int64_t k4;
     const uint8_t *panels; /* of mode C */
     int64_t panel_bytes, oc;
-    const float *sb, *bias; /* padded to whole panels and one more */
+    const float *sb, *bias;   /* padded to whole panels and one more */
     lw_activation activation; /* not LW_RELU: that is LW_CLIP from 0 to infinity */
     float alpha, lo, hi;
     int64_t window; /* of the result: as many channels as one or two panels, or all */

@@ -121,7 +121,8 @@ static void pool_pixels(const lw_pooling_plan *p, int64_t n, int64_t y, int64_t 
     int64_t end = x + count, inner = 0, top = y * g->stride_h - g->pad_top;
     int64_t room = g->w + g->pad_left - g->kw;
     if (has_rows(g) && room >= 0 && top < g->h && top + g->kh > 0) { /* columns inside: */
-        int64_t first = (g->pad_left + g->stride_w - 1) / g->stride_w, stop = room / g->stride_w + 1;
+        int64_t first = (g->pad_left + g->stride_w - 1) / g->stride_w,
+                stop = room / g->stride_w + 1;
         inner = (end < stop ? end : stop) - (x > first ? x : first);
     }
     for (int64_t i = x; i < end; i++, f += p->ldc) {

@@ -91,8 +91,7 @@ INLINE void max_strip(const int nv, const int kw, const int stride, const int ze
 INLINE void max_strips(const int kw, const int stride, const int zero_point, const lw_max_args *a) {
     for (int64_t first = 0; first < a->n; first += a->window) {
         int64_t end = first + a->window < a->n ? first + a->window : a->n, j = first;
-        for (; j + 4 * VW <= end; j += 4 * VW)
-            max_strip(4, kw, stride, zero_point, a, j, a->f + j);
+        for (; j + 4 * VW <= end; j += 4 * VW) max_strip(4, kw, stride, zero_point, a, j, a->f + j);
         for (; j < end; j += VW) max_strip(1, kw, stride, zero_point, a, j, a->f + j);
     }
 }

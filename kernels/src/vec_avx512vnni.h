@@ -87,8 +87,7 @@ static inline vi vi_hmax_rows(const vi *m) {
     vi v[4];
     for (int e = 0; e < 4; e++) {
         vi p = larger_halves(m[e], m[4 + e]), r = larger_halves(m[8 + e], m[12 + e]);
-        v[e] =
-            _mm512_max_epi32(_mm512_shuffle_i32x4(p, r, 0x88), _mm512_shuffle_i32x4(p, r, 0xdd));
+        v[e] = _mm512_max_epi32(_mm512_shuffle_i32x4(p, r, 0x88), _mm512_shuffle_i32x4(p, r, 0xdd));
     }
     vf a = vi_bits(larger_pairs(v[0], v[1])), b = vi_bits(larger_pairs(v[2], v[3]));
     return _mm512_max_epi32(vf_bits(_mm512_shuffle_ps(a, b, 0x88)),
@@ -149,8 +148,8 @@ static inline vi v16_add(vi a, vi b) { return _mm512_add_epi16(a, b); }
 static inline vi v16_sub(vi a, vi b) { return _mm512_sub_epi16(a, b); }
 /* Halves of a lane, from 0 to 65535. */
 static inline vi v16_join(vi lower, vi upper) {
-    const __m512i order = _mm512_broadcast_i32x4(
-        _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15));
+    const __m512i order =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15));
     return _mm512_shuffle_epi8(_mm512_packus_epi32(lower, upper), order);
 }
 static inline vi v16_shift(vi a, int n) { return _mm512_sra_epi16(a, _mm_cvtsi32_si128(n)); }

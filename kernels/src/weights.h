@@ -55,7 +55,8 @@ static inline size_t lw_comp_at(const lw_weights *w, const lw_chunk *chunk) {
 
 /* Mode AW, one matrix (oc, ic), windows of both kinds alike: output channels [first, first + rows)
  * of `data`, which lies as w->data does, become what lw_weights_create makes of q - 128. first
- * begins a panel; bytes that hold no weight stay. q : u8 rows, ldq bytes apart; scale : likewise. */
+ * begins a panel; bytes that hold no weight stay. q : u8 rows, ldq bytes apart; scale : likewise.
+ */
 void lw_weights_pack_rows(const lw_weights *w, int64_t first, int64_t rows, const uint8_t *q,
                           int64_t ldq, const float *scale, int64_t lds, uint8_t *data);
 
