@@ -35,7 +35,8 @@ typedef struct lw_pixels {
 } lw_pixels;
 
 /* Where the sums of pixels by one panel go: y[.. + j] = fma(f, sb[j], bias[j]), j < n. sb and bias
- * are nr long. With `ahead`, so many pixels of what will be written are fetched at every chunk. */
+ * are nr long; in mode AW, sb may be NULL for ones. With `ahead`, so many pixels of what will be
+ * written are fetched at every chunk. */
 typedef struct lw_out {
     const float *sb, *bias;
     float *y;

@@ -152,7 +152,12 @@ INLINE void dot_tile(const int mr, const int nv, const lw_mode mode, int windows
         }
     }
     UNROLLED (j, nv) {
-        vf sb = vf_load(out->sb + j * VW), bias = vf_load(out->bias + j * VW);
+        vf bias = vf_load(out->bias + j * VW);
+        if (mode == LW_AW && !out->sb) { /* addition leaves the multipliers to the dots */
+            UNROLLED (i, mr) f[i][j] = vf_add(f[i][j], bias);
+            continue;
+        }
+        vf sb = vf_load(out->sb + j * VW);
         UNROLLED (i, mr) f[i][j] = vf_fma(f[i][j], sb, bias);
     }
     store_tile(mr, nv, out, t.y, f);
