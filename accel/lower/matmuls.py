@@ -18,7 +18,7 @@ from accel.passes.choose_windows import WHOLE_IMAGE, is_activation_product, wind
 from accel.schedule import MatMulCall
 from accel.workload import node_macs
 
-MIN_DEPTH = 8  # shorter rows are no work, and a scale each would be as large as they are
+MIN_DEPTH = 32  # the shortest window that is ever chosen; shorter rows are hardly any work
 
 
 class _Side(NamedTuple):
