@@ -68,7 +68,7 @@ static void sum_dense(const lw_conv *p, const lw_block *b, const area *a, const 
     out.step.pixel = p->plain ? post->dst_step.pixel : p->ldc;
     for (const lw_panel *panel = w->panels + b->first; panel < w->panels + b->last; panel++) {
         lw_list list;
-        out.sb = w->mode == LW_AW ? NULL : p->sb + panel->n0, out.bias = p->bias + panel->n0;
+        out.sb = p->scaled ? p->sb + panel->n0 : NULL, out.bias = p->bias + panel->n0;
         out.n = p->plain ? panel->n : p->isa->nr;
         for (int line = 0; line < a->lines; line += from.lines) {
             from.lines = same_windows(p, p->lists + panel->list, a, line, &list);

@@ -113,6 +113,7 @@ static lw_status plan_channels(lw_conv *p) {
     p->bias = lw_alloc((size_t)padded * sizeof *p->bias);
     p->sb = lw_alloc((size_t)padded * sizeof *p->sb);
     if (!p->bias || !p->sb) return LW_NOMEM;
+    p->scaled = p->args.weights->mode != LW_AW;
     for (int64_t n = 0; n < oc; n++) {
         p->bias[n] = p->args.bias ? p->args.bias[n] + 0.0f : 0.0f; /* -0 becomes +0 */
         p->sb[n] = p->args.weights->sb ? p->args.weights->sb[n] : 1.0f;

@@ -28,6 +28,7 @@ struct lw_conv {
     lw_conv_args args, producer; /* args.producer is &producer, or NULL */
     const lw_isa *isa;
     float *sb, *bias; /* (oc); sb is 1 in mode AW: fma(f, 1, bias) = f + bias */
+    int scaled;       /* sb is something else than 1 */
     lw_win *win;      /* one per chunk or run of chunks */
     lw_list *lists;   /* into win */
     lw_block *blocks;

@@ -247,6 +247,7 @@ static lw_status plan_dense(lw_depthwise_plan *p, int workers) {
     if (!p->dense || !bounded) return status;
     p->exponent = lw_fused_exponent(g->hi);
     p->limit = ldexpf(g->hi, p->exponent);
+    p->dense->scaled = 1;
     for (int64_t c = 0; c < g->weights->oc; c++) {
         p->dense->sb[c] = ldexpf(p->dense->sb[c], p->exponent);
         p->dense->bias[c] = ldexpf(p->dense->bias[c], p->exponent);
