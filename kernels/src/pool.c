@@ -137,7 +137,7 @@ static void *work(void *argument) {
 static void wait_for_workers(lw_pool *pool) {
     if (atomic_load(&pool->busy) == 0 || spin_until_zero(&pool->busy)) return;
     pthread_mutex_lock(&pool->sleep);
-    atomic_store(&pool->caller_sleeps, 1);
+    atomic_exchange(&pool->caller_sleeps, 1); /* emulated loads overtake plain stores */
     while (atomic_load(&pool->busy)) pthread_cond_wait(&pool->done, &pool->sleep);
     atomic_store(&pool->caller_sleeps, 0);
     pthread_mutex_unlock(&pool->sleep);
