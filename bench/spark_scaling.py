@@ -71,7 +71,7 @@ def measure(spark: SparkSession, model: str, shape: tuple[int, int], partitions:
             time.sleep(0.1)
         query.stop()
         batches = [p for p in query.recentProgress if p.numInputRows]
-    return Point(*shape, partitions, trigger_s, *_rate_and_delay(batches))
+    return Point(*shape, partitions, trigger_s, *_rate_and_delay(batches, trigger_s))
 
 
 def _is_seen(query: StreamingQuery, elapsed_s: float, seconds: float) -> bool:
@@ -81,12 +81,19 @@ def _is_seen(query: StreamingQuery, elapsed_s: float, seconds: float) -> bool:
     return elapsed_s > seconds and batches >= enough
 
 
-def _rate_and_delay(batches: Sequence[StreamingQueryProgress]) -> tuple[float, float, int]:
-    """Images a second, seconds from an image's arrival to the end of its batch, and batches."""
+def _rate_and_delay(
+    batches: Sequence[StreamingQueryProgress], trigger_s: float
+) -> tuple[float, float, int]:
+    """Images a second, seconds from an image's arrival to the end of its batch, and batches.
+
+    A batch alone counts from one trigger to the next, or as long as it takes.
+    """
     settled = batches[WARM_UP_BATCHES:] or batches[-1:]
     starts = [_seconds(batch.timestamp) for batch in settled]
     took = [batch.durationMs["triggerExecution"] / 1000 for batch in settled]
-    period = (starts[-1] - starts[0]) / (len(starts) - 1) if len(starts) > 1 else took[0]
+    period = (
+        (starts[-1] - starts[0]) / (len(starts) - 1) if len(starts) > 1 else max(took[0], trigger_s)
+    )
     rows = sum(batch.numInputRows for batch in settled)
     rate = rows / (starts[-1] - starts[0] + max(took[-1], period))
     return round(rate, 1), round(period / 2 + median(took), 3), len(settled)
@@ -139,7 +146,9 @@ def draw(points: Sequence[Point], rate: float, path: Path) -> None:
         column[1].set_xlabel("trigger interval, s")
         column[1].set_xticks(sorted({p.trigger_s for p in points}))
         for axis in column:
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(
+                bottom=0, top=max(1.1 * rate, axis.get_ylim()[1]) if axis is column[0] else None
+            )
             axis.grid(axis="y", linewidth=0.5, color="0.9")
             axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("images/s")
