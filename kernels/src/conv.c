@@ -1,15 +1,13 @@
 /* conv.c - the macro-kernel: areas of pixels times blocks of output channels, whose float sums stay
  * in a small scratch until the one pass that finishes, stores and quantizes them. */
 #include "conv_plan.h"
+#include "int64.h"
 
 #include <stdlib.h>
 
 enum {
     BLOCK_CHANNELS = 128 /* output channels of a block, at least, unless the layer has fewer */
 };
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* The windows of a list whose taps lie in the image, above or below which every scale is 0. */
 static lw_list inner_windows(const lw_conv *p, const lw_list *list, int64_t y) {

@@ -1,6 +1,7 @@
 /* conv_plan.c - what a convolution or product will do: lists of windows, blocks of channels, areas
  * of pixels, and the memory of each worker. */
 #include "conv_plan.h"
+#include "int64.h"
 
 #include <stdlib.h>
 
@@ -15,11 +16,6 @@ enum {
     GROUP_BYTES = 4 << 20,       /* of pixels that stay in L3 while blocks take turns at them */
     PAGE_FLOATS = 1024
 };
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* ---- windows ------------------------------------------------------------------------------ */
 

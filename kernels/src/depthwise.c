@@ -3,13 +3,11 @@
  * A task brings the source rows of its tile to 16 bits, one at a time, into a ring that stays in
  * L1, adds up one or two output rows from it, and finishes them. */
 #include "depthwise_plan.h"
+#include "int64.h"
 
 #include <string.h>
 
 enum { TILE = LW_DEPTHWISE_TILE };
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t lw_depthwise_tasks(const lw_depthwise_plan *p) {
     return p->g->src->n * p->tiles_y * p->tiles_x * p->block_count;

@@ -1,6 +1,7 @@
 /* depthwise_plan.c - what a depthwise layer will do: blocks of channels, the kernel that adds up
  * and its weights, and the memory of each worker. */
 #include "conv_plan.h"
+#include "int64.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,10 +12,6 @@ enum {
     RING_BYTES = 24576,  /* of one worker, unless even the narrowest strip needs more */
     GRANULE = 4          /* vectors */
 };
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* ---- channels ------------------------------------------------------------------------------ */
 

@@ -3,6 +3,7 @@
  *
  * A task is one row of output pixels. */
 #include "first_plan.h"
+#include "int64.h"
 #include "rows.h"
 
 #include <math.h>
@@ -18,8 +19,6 @@ struct lw_first_plan {
 };
 
 enum { PAGE = 4096 };
-
-static int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
 lw_patches lw_patches_of(const lw_conv_args *g) {
     const lw_weights *w = g->weights;

@@ -1,6 +1,7 @@
 /* foreign.c - the integer products of a convolution by another library: rows of pixels are gathered
  * and multiplied by weights in row-major order; scales and sums are ours, in our order. */
 #include "conv_plan.h"
+#include "int64.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,9 +22,6 @@ struct lw_foreign {
     uint8_t *a; /* per worker: (pixels, lda) */
     int64_t ld, lda, pixels;
 };
-
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
 /* ---- plan --------------------------------------------------------------------------------- */
 

@@ -4,13 +4,12 @@
  * A task makes the source rows of its band and block of channels as it needs them, in 16 bits, into
  * a ring that stays in the nearest caches, adds up two output rows from it, and finishes them. */
 #include "conv_plan.h"
+#include "int64.h"
 
 #include <math.h>
 #include <string.h>
 
 enum { NOTHING = 120 /* k of a row of zeros, above all others */, LARGEST_SHIFT = 15 };
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* One task: output rows [y0, y1) of a block of channels of image n. */
 typedef struct band {

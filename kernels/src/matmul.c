@@ -1,5 +1,6 @@
 /* matmul.c - the product of two activations: the columns of b become packed weights at every run,
  * then the rows of a are multiplied by them, block by block. */
+#include "int64.h"
 #include "weights.h"
 
 #include <stdatomic.h>
@@ -45,10 +46,6 @@ struct lw_matmul {
     int workers;
     atomic_int failed;
 };
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 /* ---- plan --------------------------------------------------------------------------------- */
 

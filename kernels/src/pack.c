@@ -1,4 +1,5 @@
 /* pack.c - weights into the order in which the kernels read them. */
+#include "int64.h"
 #include "weights.h"
 
 #include <math.h>
@@ -19,9 +20,6 @@ void *lw_alloc(size_t bytes) {
 #endif
     return p ? memset(p, 0, padded) : NULL;
 }
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* What the packer reads: the caller's arrays and the shape. */
 typedef struct source {

@@ -1,4 +1,5 @@
 /* tensor.c - quantization of float arrays, borders, and changes of layout. */
+#include "int64.h"
 #include "isa.h"
 
 #include <math.h>
@@ -6,8 +7,6 @@
 #include <string.h>
 
 enum { ROWS_PER_TASK = 32, TILE = 16 };
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* ---- borders ---- */
 

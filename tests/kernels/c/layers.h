@@ -3,9 +3,8 @@
 #define LAYERS_H
 
 #include "check.h"
+#include "int64.h"
 #include "isa.h"
-
-static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* A tensor in guarded memory, which q_guard and s_guard own: the last c channels of a whole that
  * has `before` windows more. */
