@@ -178,7 +178,7 @@ class Plan:
 
     def _add_product(self, call: ProductCall, dense: ProductCall | None) -> None:
         """`dense`: what the step makes first, instead of reading it."""
-        e, values = call.epilogue, self._values
+        values = self._values
         source, target = values.windows(dense or call), values.target(call.y, call.rows)
         if dense is not None:
             self.pairs.append((dense, call))
@@ -188,15 +188,8 @@ class Plan:
             return kernels.Conv(
                 source.tensor if dense is None else self._dense(dense, source),
                 self._weights(call),
-                strides=call.strides,
-                pads=call.pads,
-                dilations=call.dilations,
-                bias=call.bias,
+                **_layer(call),
                 residual=None if residual is None else residual.held,
-                activation=e.activation,
-                alpha=e.alpha,
-                lo=e.lo,
-                hi=e.hi,
                 dst=None if target.floats is None else target.floats.array,
                 dst_q=None if target.windows is None else target.windows.tensor,
                 pool=self._pool,
@@ -214,20 +207,7 @@ class Plan:
 
     def _dense(self, call: ProductCall, source: Windows) -> kernels.Dense:
         """What the first of a pair makes for the second."""
-        e = call.epilogue
-        return kernels.Dense(
-            source.tensor,
-            self._weights(call),
-            strides=call.strides,
-            pads=call.pads,
-            dilations=call.dilations,
-            bias=call.bias,
-            activation=e.activation,
-            alpha=e.alpha,
-            lo=e.lo,
-            hi=e.hi,
-            gemm=self._gemm,
-        )
+        return kernels.Dense(source.tensor, self._weights(call), gemm=self._gemm, **_layer(call))
 
     def _add_matmul(self, call: MatMulCall) -> None:
         self._values.make_plain(call.y)
@@ -322,6 +302,21 @@ class Plan:
         self._values.add((*reads.values(), *writes.values()), bind)
         for name in group.writes:
             self._values.convert(name)
+
+
+def _layer(call: ProductCall) -> dict[str, Any]:
+    """What every convolution is told, whether it runs alone or as the first of a pair."""
+    e = call.epilogue
+    return {
+        "strides": call.strides,
+        "pads": call.pads,
+        "dilations": call.dilations,
+        "bias": call.bias,
+        "activation": e.activation,
+        "alpha": e.alpha,
+        "lo": e.lo,
+        "hi": e.hi,
+    }
 
 
 def _use(form: Form, step: int) -> None:
