@@ -17,15 +17,17 @@ import pyarrow as pa
 import accel
 from accel.errors import CardError, InputError
 from accel.images import ImageChain
+from spark_bridge.answered import Answered
 from spark_bridge.batcher import is_list, rebatch
 from spark_bridge.detection import framed_row
 from spark_bridge.files import read_path
-from spark_bridge.guard import Guard
+from spark_bridge.guard import Arrays, Guard
 from spark_bridge.isolated import decoder, is_careful
 from spark_bridge.meta import Meta
-from spark_bridge.results import Answer, to_arrow
+from spark_bridge.results import Answer
 from spark_bridge.rows import Row, RowError, image_row, over_good, tensor_row
 from spark_bridge.spec import Spec
+from spark_bridge.stack import Stack
 
 Values = Mapping[str, object]  # what one row gives, by model input
 
@@ -39,7 +41,7 @@ def run(batches: Iterable[pa.RecordBatch], spec: Spec, guard: Guard) -> Iterator
 
     Yields
     ------
-    The same rows in the same order, in batches of the program's size.
+    The same rows in the same order, in batches of a few hundred at most.
 
     Raises
     ------
@@ -50,21 +52,27 @@ def run(batches: Iterable[pa.RecordBatch], spec: Spec, guard: Guard) -> Iterator
     """
     columns = list(spec.columns.values())
     settings = spec.settings
+    answered = Answered(spec)
     waiting = time.perf_counter()
     for batch in rebatch(batches, batch_rows(spec), settings.batch_bytes, columns):
         queue_s = time.perf_counter() - waiting
         answers, meta = answer(_values(batch, spec.columns), spec, guard)
         meta.queue_s = queue_s
-        yield batch.append_column(spec.output, to_arrow(answers, spec, meta))
+        answered.add(batch, answers, meta)
+        if answered.is_due:
+            yield answered.take()
         waiting = time.perf_counter()
+    if len(answered):
+        yield answered.take()
 
 
 def answer(values: Iterable[Values], spec: Spec, guard: Guard) -> tuple[list[Answer], Meta]:
     """Outputs or error of a few rows, one for each, and how they were computed."""
     started = time.perf_counter()
-    prepared = [_prepare(value, spec) for value in values]
+    stack = Stack(spec.settings.batch_size, spec.settings.batch_bytes)
+    prepared = [_stack(value, spec, stack) for value in values]
     ready = time.perf_counter()
-    pairs = over_good(prepared, lambda good: infer(good, guard))
+    pairs = over_good(prepared, lambda _: infer(stack.parts(), guard))
     done = time.perf_counter()
     answers = [pair if isinstance(pair, RowError) else pair[0] for pair in pairs]
     if spec.settings.on_error == "fail":
@@ -73,22 +81,29 @@ def answer(values: Iterable[Values], spec: Spec, guard: Guard) -> tuple[list[Ans
     return answers, Meta(devices, decode_s=ready - started, infer_s=done - ready)
 
 
-def infer(rows: Sequence[Row], guard: Guard) -> list[tuple[Answer, str | None]]:
+def infer(parts: Iterable[Arrays], guard: Guard) -> list[tuple[Answer, str | None]]:
     """Outputs of each row by name, with the device that computed them; halves a batch that fails
-    until the bad row is alone."""
-    if not rows:
-        return []
+    until the bad row is alone.
+
+    Parameters
+    ----------
+    parts : rows as `Stack.parts` gives them.
+    """
+    return [pair for rows in parts for pair in _infer(rows, guard)]
+
+
+def _infer(rows: Arrays, guard: Guard) -> list[tuple[Answer, str | None]]:
+    count = len(next(iter(rows.values())))
     try:
-        stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        outputs, device = guard.run(stacked)
-        return [(row, device) for row in _split(outputs, len(rows))]
+        outputs, device = guard.run(rows)
+        return [(row, device) for row in _split(outputs, count)]
     except CardError:
         raise
     except Exception as err:  # whatever an engine raises: the row carries it
-        if len(rows) == 1:
+        if count == 1:
             return [(RowError("BACKEND", "infer", f"{type(err).__name__}: {err}"), None)]
-    middle = len(rows) // 2
-    return infer(rows[:middle], guard) + infer(rows[middle:], guard)
+    halves = slice(None, count // 2), slice(count // 2, None)
+    return infer(({name: a[half] for name, a in rows.items()} for half in halves), guard)
 
 
 def batch_rows(spec: Spec) -> int:
@@ -104,15 +119,26 @@ def _split(outputs: Row, count: int) -> Iterator[Row]:
         yield {name: array[i] for name, array in outputs.items()}
 
 
-def _prepare(values: Values, spec: Spec) -> Answer:
-    """Arrays of one row by input name, or what is wrong with it."""
+def _stack(values: Values, spec: Spec, stack: Stack) -> RowError | None:
+    """Put one row on the stack, or tell what is wrong with it."""
     try:
-        if spec.detector is not None:
-            (name,) = spec.columns
-            return framed_row(decoded(values[name], spec), spec.inputs[name], spec.detector)
-        return {name: _convert(values[name], name, spec) for name in spec.columns}
+        stack.add(_prepare(values, spec))
     except RowError as err:
         return err
+    return None
+
+
+def _prepare(values: Values, spec: Spec) -> Row:
+    """Arrays of one row by input name.
+
+    Raises
+    ------
+    RowError
+    """
+    if spec.detector is not None:
+        (name,) = spec.columns
+        return framed_row(decoded(values[name], spec), spec.inputs[name], spec.detector)
+    return {name: _convert(values[name], name, spec) for name in spec.columns}
 
 
 def decoded(value: object, spec: Spec) -> np.ndarray[Any, Any]:

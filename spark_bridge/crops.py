@@ -33,6 +33,7 @@ from spark_bridge.results import ERROR, as_bytes, errors, field, sizes, spread
 from spark_bridge.rows import Array, Row, RowError, image_row, over_good
 from spark_bridge.ship import ModelLike
 from spark_bridge.spec import Spec
+from spark_bridge.stack import stacked
 
 CROP = pa.struct([*BOX, ("features", pa.binary()), ("dim", pa.int32())])
 RESULT = pa.struct([("crops", pa.list_(CROP)), ("error", ERROR)])
@@ -144,6 +145,7 @@ class _Step:
 
     def __init__(self, find: Spec, describe: Spec, crops: Crops) -> None:
         self._find, self._describe, self._crops = find, describe, crops
+        self._max_bytes = find.settings.batch_bytes
         self._finder, self._describer = worker.guard(find), worker.guard(describe)
 
     def run(self, values: Iterable[object]) -> Iterator[Answer]:
@@ -153,7 +155,7 @@ class _Step:
         for value in values:
             held.append(image := self._decoded(value))
             size += 0 if isinstance(image, RowError) else image.nbytes
-            if size > self._find.settings.batch_bytes:
+            if size > self._max_bytes:
                 yield from self._answers(held)
                 held, size = [], 0
         yield from self._answers(held)
@@ -173,7 +175,7 @@ class _Step:
         detector = self._find.detector
         assert detector is not None
         framed = [framed_row(image, spec, detector) for image in images]
-        found = [row for row, _ in core.infer(framed, self._finder)]
+        found = [row for row, _ in core.infer(stacked(framed, self._max_bytes), self._finder)]
         pairs: list[tuple[Array, Detections] | RowError] = []
         for row, image in zip(found, images, strict=True):
             if isinstance(row, RowError):
@@ -210,7 +212,7 @@ class _Step:
             return err
 
     def _computed(self, rows: list[Row]) -> list[Row | RowError]:
-        return [row for row, _ in core.infer(rows, self._describer)]
+        return [row for row, _ in core.infer(stacked(rows, self._max_bytes), self._describer)]
 
 
 def _checked(pick: str | int, pad: float, no_box: str) -> Crops:

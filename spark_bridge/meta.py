@@ -33,16 +33,20 @@ class Meta:
     decode_s: float = 0.0
     infer_s: float = 0.0
 
+    @property
+    def seconds(self) -> float:
+        """From the wait for its first row to its last answer."""
+        return self.queue_s + self.decode_s + self.infer_s
 
-def meta_column(meta: Meta) -> pa.StructArray:
-    """`META` for each row of a batch; every row carries an equal share of the batch's times."""
-    rows = len(meta.devices)
+
+def meta_column(metas: Sequence[Meta]) -> pa.StructArray:
+    """`META` for each row of some batches; every row has an equal share of its batch's times."""
+    rows = np.array([len(meta.devices) for meta in metas], np.int32)
     context = TaskContext.get()
     attempt = context.attemptNumber() if context is not None else 0
-    shares = [
-        numbers(np.full(rows, seconds * 1e6 / max(1, rows), np.float32))
-        for seconds in (meta.queue_s, meta.decode_s, meta.infer_s)
-    ]
-    counts = [numbers(np.full(rows, value, np.int32)) for value in (rows, attempt)]
-    devices = text(meta.devices)
-    return pa.StructArray.from_arrays([devices, *counts, *shares], fields=list(META))
+    times = np.array([(m.queue_s, m.decode_s, m.infer_s) for m in metas]).reshape(-1, 3)
+    shares = (times * 1e6 / np.maximum(1, rows)[:, np.newaxis]).astype(np.float32)
+    counts = [np.repeat(rows, rows), np.full(rows.sum(), attempt, np.int32)]
+    devices = text(device for meta in metas for device in meta.devices)
+    columns = [*counts, *(np.repeat(share, rows) for share in shares.T)]
+    return pa.StructArray.from_arrays([devices, *map(numbers, columns)], fields=list(META))

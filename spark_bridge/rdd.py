@@ -78,7 +78,7 @@ def map_partitions(
         with worker.task(spec) as guard:
             for chunk in _chunks(pairs, core.batch_rows(spec), spec.settings.batch_bytes):
                 answers, meta = core.answer([{name: value} for _, value in chunk], spec, guard)
-                results = to_arrow(answers, spec, meta).to_pylist()  # as the DataFrame's struct
+                results = to_arrow(answers, spec, [meta]).to_pylist()  # as the DataFrame's struct
                 for (item, _), result in zip(chunk, results, strict=True):
                     yield _answer(item, _row(result), spec, key)
 

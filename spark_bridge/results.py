@@ -60,7 +60,7 @@ def field(name: str, kind: pa.DataType) -> StructField:
     return StructField(name, from_arrow_type(kind))
 
 
-def to_arrow(answers: Sequence[Answer], spec: Spec, meta: Meta) -> pa.StructArray:
+def to_arrow(answers: Sequence[Answer], spec: Spec, metas: Sequence[Meta]) -> pa.StructArray:
     """The results of some rows, good and bad, as `result_type(spec.task, spec.meta)`.
 
     Columns are built whole, for the good rows alone, and then spread over all rows.
@@ -81,7 +81,7 @@ def to_arrow(answers: Sequence[Answer], spec: Spec, meta: Meta) -> pa.StructArra
         columns = [_tensors(good)]
     columns = [*(spread(column, answers) for column in columns), errors(answers)]
     if spec.meta:
-        columns.append(meta_column(meta))
+        columns.append(meta_column(metas))
     return pa.StructArray.from_arrays(columns, fields=list(result_type(spec.task, spec.meta)))
 
 

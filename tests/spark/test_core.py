@@ -90,8 +90,9 @@ def test_infer_halves_a_failing_batch_down_to_the_bad_row(fp32: accel.Model) -> 
             raise MemoryError("row five")
         return {"logits": inputs["x"][:, 0, :1, :10].reshape(BATCH, 10)}
 
-    rows = [{"x": np.full((3, 16, 16), i, np.float32)} for i in range(BATCH)]
-    found = [row for row, _ in core.infer(rows, guard(FaultyProgram(fp32, execute)))]
+    rows = {"x": np.empty((BATCH, 3, 16, 16), np.float32)}
+    rows["x"][:] = np.arange(BATCH)[:, None, None, None]
+    found = [row for row, _ in core.infer([rows], guard(FaultyProgram(fp32, execute)))]
     bad = [i for i, row in enumerate(found) if isinstance(row, core.RowError)]
     assert bad == [5] and str(found[5]) == "BACKEND at infer: MemoryError: row five"
     assert [int(row["logits"][0]) for i, row in enumerate(found) if i != 5] == [0, 1, 2, 3, 4, 6, 7]
@@ -107,7 +108,7 @@ def test_infer_card_error_is_tried_once_more_then_fails_the_task(fp32: accel.Mod
             raise failure
         return {"logits": np.zeros((BATCH, 10), np.float32)}
 
-    rows = [{"x": np.zeros((3, 16, 16), np.float32)}] * BATCH
+    rows = [{"x": np.zeros((BATCH, 3, 16, 16), np.float32)}]
     card = guard(FaultyProgram(fp32, execute))
     assert len(core.infer(rows, card)) == BATCH
     with pytest.raises(CardError, match="no device computed a batch: stall; let another"):
