@@ -30,6 +30,7 @@ from spark_tcp import frames_per_s
 from spark_work import CHAIN, Plain, batch_udf, build, files_df, paths_df, photos
 
 from spark_bridge import local_session, map_partitions, predict
+from spark_bridge.arrow import map_in_arrow
 
 BENCH = str(Path(__file__).resolve().parent)
 Run = Callable[[], object]
@@ -59,13 +60,14 @@ class Bench:
     Parameters
     ----------
     images : of a round of `predict` beside plain processes, through MobileNetV1-0.25. What is
-        compared with slower ways takes half, ResNet-50 a 32nd.
+        compared with slower ways takes half, ResNet-50 a 16th.
     count : times the driver is killed; a fiftieth of the batches of a long stream.
     """
 
     def __init__(self, folder: Path, images: int, rounds: int, count: int) -> None:
         self.folder, self.images, self.rounds, self.count = folder, images, rounds, count
-        self.spark = local_session("local[2]", app="bench")
+        conf = {"spark.driver.memory": "4g"}  # holds the files of a binary column
+        self.spark = local_session("local[2]", app="bench", conf=conf)
 
     def take_turns(self, sides: Mapping[str, Run]) -> dict[str, Side]:
         """Time every side `rounds` times, one after the other, each once before."""
@@ -89,6 +91,8 @@ class Bench:
             "binary column": files_df(self.spark, paths, 2),
         }
         sides: dict[str, Run] = {"plain": lambda: pool.run(paths)}
+        same = map_in_arrow(tables["binary column"], iter, tables["binary column"].schema)
+        sides["identity"] = same.select("id").collect
         for kind, (name, df) in zip(("path", "image"), tables.items(), strict=True):
             sides[name] = labels(predict(df, int8, kind=kind, chain=CHAIN))
         expected = pool.run(paths)
@@ -99,6 +103,10 @@ class Bench:
             df.unpersist()
             yield ratio(f"predict on {name} : 2 processes, {network}", times["plain"],
                         times[name], ">= 0.97", images)  # fmt: skip
+        plain_s, same_s = times["plain"].cpu_s, times["identity"].cpu_s
+        yield Row("what an identity function on the binary column leaves, by processor time",
+                  f"{plain_s / (plain_s + same_s):.3f}", "",
+                  f"it takes {same_s / images * 1e6:.0f} us an image")  # fmt: skip
 
     def peer(self, network: str, images: int, must: str) -> Iterator[Row]:
         """`predict` beside predict_batch_udf with ONNX Runtime in fp32, on the same column."""
@@ -169,7 +177,7 @@ class Bench:
 
     def rows(self) -> dict[str, Callable[[], Iterator[Row]]]:
         """All rows by the name that the command line takes."""
-        half, large = max(2, self.images // 2), max(32, self.images // 32)
+        half, large = max(2, self.images // 2), max(32, self.images // 16)
         return {
             "plain": lambda: self.plain("MobileNetV1-0.25", self.images),
             "plain-resnet": lambda: self.plain("ResNet-50", large),
