@@ -7,26 +7,7 @@ make bench BENCH="bench/bench_conv.py -k '3x3 and vgg16' --backends cpu,openvino
 make bench BENCH="bench/bench_conv.py --all-modes"
 """
 
-from __future__ import annotations
+from cases import bench_layer as bench_conv
+from shapes import NETWORKS as LAYERS
 
-import pytest
-from cases import measure_layer, parametrize
-from layer import Layer
-from pytest_benchmark.fixture import BenchmarkFixture
-from shapes import MODES, NETWORKS
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    parametrize(metafunc, NETWORKS)
-
-
-def bench_conv(
-    benchmark: BenchmarkFixture,
-    pytestconfig: pytest.Config,
-    group: str,
-    layer: Layer,
-    threads: int,
-) -> None:
-    """Best time of one convolution."""
-    modes = MODES if pytestconfig.getoption("--all-modes") else MODES[:1]
-    measure_layer(benchmark, pytestconfig, group, layer, threads, modes)
+__all__ = ["LAYERS", "bench_conv"]

@@ -12,7 +12,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("MKL_THREADING_LAYER", "SEQUENTIAL")
 
 import pytest
-from cases import LINES
+from cases import LINES, parametrize
 from peak import dot_peaks
 
 from accel import kernels
@@ -27,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--threads", help="comma-separated numbers of threads; default: 1")
     group.addoption("--isa", help="instruction set of our kernels; default: the best")
     group.addoption("--all-modes", action="store_true", help="all modes of every convolution")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if hasattr(metafunc.module, "LAYERS"):
+        parametrize(metafunc)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -119,9 +119,16 @@ SQUEEZENET = [
     conv(14, 512, 1000),
 ]
 RESNEXT = [conv(28, 128, 128, 3, groups=32), conv(14, 512, 512, 3, groups=32)]
+FIRST = [  # of small networks: MobileNetV1-0.25, RFB-320, YOLO-Fastest, YOLOv8s
+    conv(96, 3, 8, 3, 2),
+    conv(320, 3, 16, 3, 2),
+    conv(320, 3, 8, 3, 2),
+    conv(320, 3, 32, 3, 2),
+]
 NETWORKS = {
+    "first": FIRST,
     "resnet50": RESNET50,
-    "mobilenetv2": MOBILENETV2,
+    "mobilenetv2": [layer for layer in MOBILENETV2 if layer.groups == 1],
     "vgg16": VGG16,
     "ssd300": SSD300,
     "squeezenet": SQUEEZENET,
