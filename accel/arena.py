@@ -94,17 +94,17 @@ class Arena:
         return buffer
 
     def place(self) -> None:
-        """Give every buffer its bytes, zeroed: largest first, each into the tightest gap left by
-        those it meets."""
-        firsts = [b.first for b in self.buffers if b.first is not None]
-        lives = Lives(min(firsts, default=0), max((b.last for b in self.buffers), default=0))
-        for buffer in sorted(self.buffers, key=lambda b: -b.nbytes):
-            if buffer.first is not None:
-                buffer.offset = _tightest_gap(buffer, lives.meeting(buffer))
-                lives.add(buffer)
-        self.nbytes = max((b.offset + b.nbytes for b in self.buffers), default=0)
+        """Give every buffer in use its bytes, zeroed: largest first, each into the tightest gap
+        that those it meets leave."""
+        used = [b for b in self.buffers if b.first is not None]
+        firsts = [b.first for b in used if b.first is not None]
+        lives = Lives(min(firsts, default=0), max((b.last for b in used), default=0))
+        for buffer in sorted(used, key=lambda b: -b.nbytes):
+            buffer.offset = _tightest_gap(buffer, lives.meeting(buffer))
+            lives.add(buffer)
+        self.nbytes = max((b.offset + b.nbytes for b in used), default=0)
         block = _zeroed(self.nbytes)
-        for buffer in self.buffers:
+        for buffer in used:
             buffer.memory = block[buffer.offset : buffer.offset + buffer.nbytes]
 
 

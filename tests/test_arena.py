@@ -66,7 +66,8 @@ def test_runs_give_the_same_bits_again_whatever_lay_in_the_memory(
     assert isinstance(program, PlanProgram)
     x = rng.standard_normal((1, *program.inputs[0].shape[1:])).astype(np.float32)  # type: ignore[arg-type]
     first = program.run(x)
-    arena = program._plan.arena
+    (stage,) = program._plan.stages
+    arena = stage.arena
     assert arena.nbytes < sum(b.nbytes for b in arena.buffers)
     for buffer in arena.buffers:
         assert buffer.memory is not None

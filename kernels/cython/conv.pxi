@@ -42,7 +42,7 @@ cdef class Dense:
         self.src, self.weights, self.bias = src, weights, bias
 
 
-cdef class Conv:
+cdef class Conv(Operator):
     """Bound operator: convolution or matrix product, with everything that follows it in one pass.
 
     y = activation(conv(src, weights) + bias + residual), stored as float32 in `dst`, quantized
@@ -86,7 +86,6 @@ cdef class Conv:
     cdef QTensor dst_q
     cdef object src
     cdef PackedWeights weights
-    cdef Pool pool
     cdef object residual, dst
     cdef readonly tuple shape
 
@@ -135,20 +134,19 @@ cdef class Conv:
             _check_overlap(residual, dst, dst_q)
         _set_activation(&a, activation, alpha, lo, hi)
         _set_gemm(&a, gemm)
-        self.src, self.weights, self.pool = src, weights, pool
+        self.src, self.weights = src, weights
         self.residual, self.dst, self.dst_q = residual, dst, dst_q
         self.p = lw_conv_create(&a, lw_pool_threads(pool.p), &status)
         if self.p == NULL:
             _raise(status, f"conv of {src.shape} with weights {weights.shape}")
+        self.pool = pool
 
-    def __call__(self):
-        cdef lw_status status
-        _check_bound(self.p != NULL)
-        with nogil:
-            status = lw_conv_run(self.p, self.pool.p)
-        if status != LW_OK:
-            raise KernelError("the output of a convolution holds NaN or infinity, which has no "
-                              "int8 value; check the scales, bias and residual")
+    cdef lw_status run(self) noexcept nogil:
+        return lw_conv_run(self.p, self.pool.p)
+
+    cdef object failure(self):
+        return KernelError("the output of a convolution holds NaN or infinity, which has no "
+                           "int8 value; check the scales, bias and residual")
 
 
 cdef const lw_tensor *_residual(QTensor residual, shape) except NULL:
