@@ -120,6 +120,7 @@ class Draft:
             )
 
         reads: tuple[Form, ...] = (source,) if residual is None else (source, residual)
+        _let_share(residual, source, target.forms)
         values.add((*reads, *target.forms), bind)
         values.convert(call.y, call.rows)
 
@@ -240,3 +241,12 @@ def _layer(call: ProductCall) -> dict[str, Any]:
         "lo": e.lo,
         "hi": e.hi,
     }
+
+
+def _let_share(residual: Form | None, source: Form, targets: tuple[Form, ...]) -> None:
+    """Let a sum be written over what is added to it: its lines are in the nearest caches then."""
+    if residual is None or residual.buffer is source.buffer:
+        return
+    for target in targets:
+        if target.buffer is not None and residual.is_like(target):
+            target.buffer.over = residual.buffer

@@ -77,6 +77,12 @@ class Floats:
         """Whether the array is C-contiguous."""
         return self._strides is None
 
+    def is_like(self, other: Form) -> bool:
+        """Whether both are whole arrays whose elements lie alike."""
+        if not isinstance(other, Floats) or not (self.contiguous and other.contiguous):
+            return False
+        return (self.shape, self.dtype) == (other.shape, other.dtype)
+
     def is_at(self, other: Floats) -> bool:
         """Whether both begin at the same byte."""
         return self.buffer is other.buffer and self._offset == other._offset
@@ -165,6 +171,13 @@ class Windows:
             memory=self.buffer.memory,
             border=self._border,
         )
+
+    def is_like(self, other: Form) -> bool:
+        """Whether both are whole tensors whose bytes and scales lie alike."""
+        if not isinstance(other, Windows) or self._whole or other._whole:
+            return False
+        ours, others = ((w.shape, w.window, w._halo) for w in (self, other))
+        return ours == others
 
     def channels(self, start: int, end: int) -> Windows:
         """A range of the channels, at the edges of windows."""

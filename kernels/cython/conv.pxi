@@ -62,7 +62,8 @@ cdef class Conv(Operator):
         Copied.
     residual, dst : (N, OH, OW, OC) float32, optional
         Channels adjacent; other axes may be strided. The residual may be a QTensor instead, whose
-        window is a power of two of 16 or more, or all its channels.
+        window is a power of two of 16 or more, or all its channels. It may lie where the result of
+        its own kind goes, if shape, window and halo are the same.
     activation : {"none", "relu", "clip", "leaky", "hardswish", "silu", "gelu"}
     alpha, lo, hi : float
     dst_q : QTensor, optional
@@ -131,7 +132,7 @@ cdef class Conv(Operator):
             a.dst_q = &dst_q.t
         _check_overlap(inner, dst, dst_q)
         if a.residual_q != NULL:
-            _check_overlap(residual, dst, dst_q)
+            _check_overlap(residual, dst, None if _lie_alike(residual, dst_q) else dst_q)
         _set_activation(&a, activation, alpha, lo, hi)
         _set_gemm(&a, gemm)
         self.src, self.weights = src, weights
@@ -156,6 +157,13 @@ cdef const lw_tensor *_residual(QTensor residual, shape) except NULL:
         raise KernelError(f"residual has window {residual.window}; expected a power of two of 16 or "
                           f"more, or all {shape[3]} channels")
     return &residual.t
+
+
+cdef bint _lie_alike(QTensor a, QTensor b):
+    """Whether both are one tensor's memory, pixel by pixel and window by window."""
+    return b is not None and a.t.q == b.t.q and a.t.scale == b.t.scale and (
+        a.shape, a.t.window, a.halo, a.t.pixel_bytes, a.t.pixel_windows) == (
+        b.shape, b.t.window, b.halo, b.t.pixel_bytes, b.t.pixel_windows)
 
 
 def _check_overlap(QTensor src, dst, QTensor dst_q):
