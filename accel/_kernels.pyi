@@ -1,6 +1,6 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,7 +124,21 @@ class Pool:
     @property
     def threads(self) -> int: ...
 
-class Pooling:
+class Operator:
+    def __call__(self) -> None: ...
+
+class Lanes:
+    def __init__(
+        self,
+        operators: Sequence[Sequence[Callable[[], object]]],
+        inputs: Sequence[Sequence[NDArray[np.uint8]]],
+        outputs: Sequence[Sequence[NDArray[np.uint8]]],
+        results: Sequence[NDArray[np.uint8]],
+        pool: Pool,
+    ) -> None: ...
+    def __call__(self, images: Sequence[NDArray[Any]]) -> None: ...
+
+class Pooling(Operator):
     def __init__(
         self,
         src: NDArray[np.float32] | QTensor,
@@ -140,9 +154,8 @@ class Pooling:
         dst_q: QTensor | None = None,
         pool: Pool,
     ) -> None: ...
-    def __call__(self) -> None: ...
 
-class Nearest:
+class Nearest(Operator):
     def __init__(
         self,
         src: NDArray[np.float32] | QTensor,
@@ -151,7 +164,6 @@ class Nearest:
         columns: Sequence[int],
         pool: Pool,
     ) -> None: ...
-    def __call__(self) -> None: ...
 
 class QTensor:
     def __init__(
@@ -168,6 +180,7 @@ class QTensor:
     def nbytes_for(
         shape: Sequence[int], window: int | None, halo: Sequence[int] = (0, 0, 0, 0)
     ) -> int: ...
+    def images(self, count: int) -> list[NDArray[np.uint8]]: ...
     def channels(self, c0: int, c1: int) -> QTensor: ...
     @property
     def q(self) -> NDArray[np.uint8]: ...
@@ -188,17 +201,14 @@ class QTensor:
     @property
     def nbytes(self) -> int: ...
 
-class Quantize:
+class Quantize(Operator):
     def __init__(self, src: NDArray[np.float32], dst: QTensor, pool: Pool) -> None: ...
-    def __call__(self) -> None: ...
 
-class QuantizePlanes:
+class QuantizePlanes(Operator):
     def __init__(self, src: NDArray[np.float32], dst: QTensor, pool: Pool) -> None: ...
-    def __call__(self) -> None: ...
 
-class Pixels:
+class Pixels(Operator):
     def __init__(self, src: NDArray[np.uint8], dst: QTensor, pool: Pool) -> None: ...
-    def __call__(self) -> None: ...
 
 class Dense:
     def __init__(
@@ -219,7 +229,7 @@ class Dense:
     @property
     def shape(self) -> tuple[int, int, int, int]: ...
 
-class Conv:
+class Conv(Operator):
     def __init__(
         self,
         src: QTensor | Dense,
@@ -241,9 +251,8 @@ class Conv:
     ) -> None: ...
     @property
     def shape(self) -> tuple[int, int, int, int]: ...
-    def __call__(self) -> None: ...
 
-class MatMul:
+class MatMul(Operator):
     def __init__(
         self,
         a: NDArray[np.float32],
@@ -258,12 +267,9 @@ class MatMul:
         pool: Pool,
         gemm: int | None = None,
     ) -> None: ...
-    def __call__(self) -> None: ...
 
-class ToNHWC:
+class ToNHWC(Operator):
     def __init__(self, src: NDArray[np.float32], dst: NDArray[np.float32], pool: Pool) -> None: ...
-    def __call__(self) -> None: ...
 
-class ToNCHW:
+class ToNCHW(Operator):
     def __init__(self, src: NDArray[np.float32], dst: NDArray[np.float32], pool: Pool) -> None: ...
-    def __call__(self) -> None: ...

@@ -23,6 +23,8 @@ class Buffer:
     Attributes
     ----------
     first, last : the steps between which the bytes must stay as they are.
+    over : a buffer of the same size whose place it may take at the step that writes this one and
+        reads the other for the last time: each byte is read before it is written.
     offset : into the arena, once it is placed.
     memory : uint8 (nbytes,), once the arena is placed.
     """
@@ -31,6 +33,7 @@ class Buffer:
         self.nbytes = -(-max(nbytes, 1) // ALIGN) * ALIGN
         self.first: int | None = None
         self.last = -1
+        self.over: Buffer | None = None
         self.offset = 0
         self.memory: Array | None = None
 
@@ -94,18 +97,38 @@ class Arena:
         return buffer
 
     def place(self) -> None:
-        """Give every buffer its bytes, zeroed: largest first, each into the tightest gap left by
-        those it meets."""
-        firsts = [b.first for b in self.buffers if b.first is not None]
-        lives = Lives(min(firsts, default=0), max((b.last for b in self.buffers), default=0))
-        for buffer in sorted(self.buffers, key=lambda b: -b.nbytes):
-            if buffer.first is not None:
-                buffer.offset = _tightest_gap(buffer, lives.meeting(buffer))
-                lives.add(buffer)
-        self.nbytes = max((b.offset + b.nbytes for b in self.buffers), default=0)
+        """Give every buffer in use its bytes, zeroed: largest first, each into the tightest gap
+        that those it meets leave."""
+        used = [b for b in self.buffers if b.first is not None]
+        firsts = [b.first for b in used if b.first is not None]
+        lives = Lives(min(firsts, default=0), max((b.last for b in used), default=0))
+        places = _places(used)
+        for place in sorted(places, key=lambda p: -p.nbytes):
+            place.offset = _tightest_gap(place, lives.meeting(place))
+            lives.add(place)
+            for buffer in places[place]:
+                buffer.offset = place.offset
+        self.nbytes = max((b.offset + b.nbytes for b in used), default=0)
         block = _zeroed(self.nbytes)
-        for buffer in self.buffers:
+        for buffer in used:
             buffer.memory = block[buffer.offset : buffer.offset + buffer.nbytes]
+
+
+def _places(used: Iterable[Buffer]) -> dict[Buffer, list[Buffer]]:
+    """Buffers by the place that they take in turn, which lives as long as all of them."""
+    places: dict[Buffer, list[Buffer]] = {}
+    found: dict[Buffer | None, Buffer] = {}
+    for buffer in sorted(used, key=lambda b: (b.first, b.last)):
+        assert buffer.first is not None
+        place = found.get(buffer.over)
+        if place is None or place.last != buffer.first or place.nbytes != buffer.nbytes:
+            place = Buffer(buffer.nbytes)
+            places[place] = []
+        place.use(buffer.first)
+        place.use(buffer.last)
+        places[place].append(buffer)
+        found[buffer] = place
+    return places
 
 
 def _tightest_gap(buffer: Buffer, met: Iterable[Buffer]) -> int:

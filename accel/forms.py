@@ -21,6 +21,7 @@ class Floats:
     ----------
     buffer : None for a constant, which has its array already.
     strides : in bytes; None: C-contiguous.
+    whole : the array of which this is a range of channels.
     """
 
     def __init__(
@@ -30,9 +31,10 @@ class Floats:
         dtype: np.dtype[Any],
         offset: int = 0,
         strides: tuple[int, ...] | None = None,
+        whole: Floats | None = None,
     ) -> None:
         self.buffer, self.shape, self.dtype = buffer, shape, dtype
-        self._offset, self._strides = offset, strides
+        self._offset, self._strides, self._whole = offset, strides, whole
 
     @classmethod
     def reserve(
@@ -60,6 +62,11 @@ class Floats:
         """What the kernels take: the array."""
         return self.array
 
+    def images(self, count: int) -> list[Array]:
+        """The bytes of the whole array image by image, (count, nbytes) each."""
+        whole = self._whole or self
+        return [whole.array.view(np.uint8).reshape(count, -1)]
+
     @property
     def nbytes(self) -> int:
         """Bytes of its own elements."""
@@ -69,6 +76,12 @@ class Floats:
     def contiguous(self) -> bool:
         """Whether the array is C-contiguous."""
         return self._strides is None
+
+    def is_like(self, other: Form) -> bool:
+        """Whether both are whole arrays whose elements lie alike."""
+        if not isinstance(other, Floats) or not (self.contiguous and other.contiguous):
+            return False
+        return (self.shape, self.dtype) == (other.shape, other.dtype)
 
     def is_at(self, other: Floats) -> bool:
         """Whether both begin at the same byte."""
@@ -88,7 +101,8 @@ class Floats:
             ends = np.cumprod((self.dtype.itemsize, *self.shape[:0:-1]))
             strides = tuple(int(s) for s in ends[::-1])
         offset = self._offset + start * self.dtype.itemsize
-        return Floats(self.buffer, (*self.shape[:-1], end - start), self.dtype, offset, strides)
+        shape, whole = (*self.shape[:-1], end - start), self._whole or self
+        return Floats(self.buffer, shape, self.dtype, offset, strides, whole)
 
 
 class Windows:
@@ -131,6 +145,11 @@ class Windows:
         """What the kernels take: the tensor."""
         return self.tensor
 
+    def images(self, count: int) -> list[Array]:
+        """The bytes of the whole tensor image by image, (count, nbytes) each, border included."""
+        whole = self if self._whole is None else self._whole[0]
+        return whole.tensor.images(count)
+
     @property
     def nbytes(self) -> int:
         """Bytes of its own channels and their scales, without the border."""
@@ -152,6 +171,13 @@ class Windows:
             memory=self.buffer.memory,
             border=self._border,
         )
+
+    def is_like(self, other: Form) -> bool:
+        """Whether both are whole tensors whose bytes and scales lie alike."""
+        if not isinstance(other, Windows) or self._whole or other._whole:
+            return False
+        ours, others = ((w.shape, w.window, w._halo) for w in (self, other))
+        return ours == others
 
     def channels(self, start: int, end: int) -> Windows:
         """A range of the channels, at the edges of windows."""

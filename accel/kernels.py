@@ -11,8 +11,10 @@ try:
     from accel._kernels import (
         Conv,
         Dense,
+        Lanes,
         MatMul,
         Nearest,
+        Operator,
         PackedWeights,
         Pixels,
         Pool,
@@ -51,8 +53,10 @@ except ImportError as error:
 __all__ = [
     "Conv",
     "Dense",
+    "Lanes",
     "MatMul",
     "Nearest",
+    "Operator",
     "PackedWeights",
     "Pixels",
     "Pool",

@@ -3,53 +3,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from accel import kernels
-from accel.arena import Arena
-from accel.forms import Form, Windows
-from accel.host import HostCall, open_session
-from accel.joins import place_joins
+from accel.draft import Draft
+from accel.lanes import Place, calls_by_image, forms_at, handed_on, images_of, of_one_image
 from accel.packed import PackedFor
-from accel.schedule import (
-    Call,
-    HostGroup,
-    JoinCall,
-    MatMulCall,
-    NearestCall,
-    PoolCall,
-    ProductCall,
-    SampleCall,
-    Schedule,
-)
-from accel.steps import Run, Step
-from accel.values import Values
+from accel.schedule import ProductCall, Schedule
+from accel.stage import Life, Stage
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Life:
-    """A buffer of a plan: where it lies, and between which steps; -1 is before the first.
-
-    Attributes
-    ----------
-    node : who writes it first; the name of the input for inputs.
-    offset, nbytes : in the arena.
-    """
-
-    node: str
-    first: int
-    last: int
-    offset: int
-    nbytes: int
+Arrays = dict[str, Array]
 
 
 class Plan:
     """Steps with their memory. Built once; `run` only executes.
+
+    Of a batch, the first calls may run image by image, each thread with memory for one image
+    (`accel.lanes`); the others run for all images at once.
 
     Parameters
     ----------
@@ -58,8 +33,8 @@ class Plan:
 
     Attributes
     ----------
-    arena : the memory of all values.
-    pairs : two products each that are one step.
+    by_image : how many calls, from the first, run image by image.
+    stages : of each thread for one image, if any calls do; the last: for the batch.
     """
 
     def __init__(
@@ -70,53 +45,54 @@ class Plan:
         threads: int,
         gemm: int | None = None,
     ) -> None:
+        draft = partial(Draft, packed=packed, name=name, gemm=gemm)
+        whole = draft(schedule, threads=threads)
         self.schedule = schedule
-        self.arena = Arena()
-        self.pairs: list[tuple[ProductCall, ProductCall]] = []
-        self._packed = packed
-        self._name = name
-        self._threads = threads
-        self._gemm = gemm
-        self._pool = kernels.Pool(threads)
-        self._loose: dict[str, Array] = {}  # values of unknown shape, made anew by each run
-        self._weight_bytes: dict[str, int] = {}
-        self._steps: list[Step] = []
-        self._values = Values(schedule, self.arena, self._pool, self._steps)
-        place_joins(schedule, self._values, self.arena)
-        for value in schedule.inputs:
-            self._values.node = value
-            self._values.add_input(value)
-        for call in schedule.calls:
-            self._values.node = call.name
-            self._add(call)
-        self._place()
-        self._runs: list[Run] = [step.bind() for step in self._steps]
+        self.by_image = calls_by_image(whole, threads)
+        first = whole.ends[self.by_image] if self.by_image else 0
+        outputs = [whole.plain[name] for name in schedule.outputs if name in whole.plain]
+        self._batch = Stage(whole, outputs, first)
+        places, lanes = handed_on(whole, first), []
+        for _ in range(threads if self.by_image else 0):
+            one = draft(of_one_image(schedule), threads=1, calls=self.by_image)
+            lanes.append(Stage(one, forms_at(one, places)))
+        self.stages = [*lanes, self._batch]
+        self._lanes = self._bind_lanes(lanes, places) if lanes else None
 
-    def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
+    @property
+    def pairs(self) -> list[tuple[ProductCall, ProductCall]]:
+        """Two products each that are one step."""
+        return self._batch.draft.pairs
+
+    @property
+    def nbytes(self) -> int:
+        """Of the memory of all values."""
+        return sum(stage.arena.nbytes for stage in self.stages)
+
+    def run(self, inputs: Arrays) -> Arrays:
         """Execute once; returns fresh arrays."""
         self._take(inputs)
-        for run in self._runs:
-            run()
-        found = {}
-        for name in self.schedule.outputs:
-            held = self._values.plain.get(name)
-            found[name] = self._loose[name] if held is None else held.array.copy()
-        return found
+        self._batch.run()
+        plain, loose = self._batch.draft.plain, self._batch.draft.loose
+        return {
+            name: plain[name].array.copy() if name in plain else loose[name]
+            for name in self.schedule.outputs
+        }
 
-    def seconds(self, inputs: dict[str, Array], repeats: int) -> dict[str, float]:
+    def seconds(self, inputs: Arrays, repeats: int) -> dict[str, float]:
         """Median time of every node over `repeats` runs, in s, its conversions included; that of a
         pair shared out by multiplications.
+
+        Steps that run image by image are timed on one thread, and count for all images by all
+        threads.
         """
-        times = np.empty((repeats, len(self._runs)))
-        for row in times:
-            self._take(inputs)
-            for i, run in enumerate(self._runs):
-                start = time.perf_counter()
-                run()
-                row[i] = time.perf_counter() - start
         found: dict[str, float] = {}
-        for step, median in zip(self._steps, np.median(times, axis=0), strict=True):
-            found[step.node] = found.get(step.node, 0.0) + float(median)
+        lanes = self.stages[:-1]
+        for lane in lanes[:1]:
+            first = {name: array[:1] for name, array in inputs.items()}
+            times = _medians(lane, partial(lane.take, first), repeats)
+            _add(found, lane, times * images_of(self.schedule) / len(lanes))
+        _add(found, self._batch, _medians(self._batch, partial(self._take, inputs), repeats))
         for dense, call in self.pairs:
             share = found[call.name] * dense.macs / (dense.macs + call.macs)
             found[dense.name] = share
@@ -125,200 +101,53 @@ class Plan:
 
     def moved(self) -> dict[str, int]:
         """Bytes of the weights and of all forms that each node touches."""
-        found = dict(self._weight_bytes)
-        for step in self._steps:
+        found = {n: b for stage in self.stages for n, b in stage.draft.weight_bytes.items()}
+        for step in self._batch.draft.steps:
             found[step.node] = found.get(step.node, 0) + sum(f.nbytes for f in step.touches)
         return found
 
     def lives(self) -> tuple[Life, ...]:
         """Every buffer that is used."""
-        return tuple(
-            Life(self._steps[max(b.first, 0)].node, b.first, b.last, b.offset, b.nbytes)
-            for b in self.arena.buffers
-            if b.first is not None and self._steps
+        found: list[Life] = []
+        offset = 0
+        for stage in self.stages:
+            found += stage.lives(offset)
+            offset += stage.arena.nbytes
+        return tuple(found)
+
+    def _bind_lanes(self, lanes: list[Stage], places: list[Place]) -> kernels.Lanes:
+        names, whole = self.schedule.inputs, self._batch.draft
+        return kernels.Lanes(
+            [lane.runs for lane in lanes],
+            [[lane.draft.plain[n].images(1)[0][0] for n in names] for lane in lanes],
+            [[x[0] for x in _bytes_of(lane.draft, places, 1)] for lane in lanes],
+            _bytes_of(whole, places, images_of(self.schedule)),
+            whole.pool,
         )
 
-    def _take(self, inputs: dict[str, Array]) -> None:
-        for name, array in inputs.items():
-            np.copyto(self._values.plain[name].array, array)
-        self._loose.clear()
-
-    def _place(self) -> None:
-        """Inputs are there before the first step, outputs until after the last."""
-        plain, end = self._values.plain, len(self._steps)
-        for name in self.schedule.inputs:
-            _use(plain[name], -1)
-        for i, step in enumerate(self._steps):
-            for form in step.touches:
-                _use(form, i)
-        for name in self.schedule.outputs:
-            if name in plain:
-                _use(plain[name], end)
-        self.arena.place()
-
-    def _add(self, call: Call) -> None:
-        pairs = self._values.readers.pairs
-        if isinstance(call, ProductCall):
-            if call.y not in pairs:
-                self._add_product(call, pairs.get(call.x))
-        elif isinstance(call, MatMulCall):
-            self._add_matmul(call)
-        elif isinstance(call, PoolCall):
-            self._add_pool(call)
-        elif isinstance(call, SampleCall):
-            self._add_sample(call)
-        elif isinstance(call, NearestCall):
-            self._add_nearest(call)
-        elif isinstance(call, JoinCall):
-            self._values.join(call)
-        elif isinstance(call, HostGroup):
-            self._add_host(call)
-        else:
-            self._values.view(call)
-
-    def _add_product(self, call: ProductCall, dense: ProductCall | None) -> None:
-        """`dense`: what the step makes first, instead of reading it."""
-        values = self._values
-        source, target = values.windows(dense or call), values.target(call.y, call.rows)
-        if dense is not None:
-            self.pairs.append((dense, call))
-        residual = values.residual(call)
-
-        def bind() -> Run:
-            return kernels.Conv(
-                source.tensor if dense is None else self._dense(dense, source),
-                self._weights(call),
-                **_layer(call),
-                residual=None if residual is None else residual.held,
-                dst=None if target.floats is None else target.floats.array,
-                dst_q=None if target.windows is None else target.windows.tensor,
-                pool=self._pool,
-                gemm=self._gemm,
-            )
-
-        reads: tuple[Form, ...] = (source,) if residual is None else (source, residual)
-        values.add((*reads, *target.forms), bind)
-        values.convert(call.y, call.rows)
-
-    def _weights(self, call: ProductCall) -> kernels.PackedWeights:
-        weights = self._packed(call)
-        self._weight_bytes[call.name] = weights.nbytes
-        return weights
-
-    def _dense(self, call: ProductCall, source: Windows) -> kernels.Dense:
-        """What the first of a pair makes for the second."""
-        return kernels.Dense(source.tensor, self._weights(call), gemm=self._gemm, **_layer(call))
-
-    def _add_matmul(self, call: MatMulCall) -> None:
-        self._values.make_plain(call.y)
-        plain = self._values.plain
-        a, b, y = plain[call.x], plain[call.other], plain[call.y]
-        mask = None if call.mask is None else plain[call.mask]
-
-        def bind() -> Run:
-            return kernels.MatMul(
-                a.array.transpose(call.x_perm),
-                b.array.transpose(call.other_perm),
-                y.array.transpose(call.y_perm),
-                window=call.window,
-                signed=call.signed,
-                scale=call.scale,
-                softmax=call.softmax,
-                mask=None if mask is None else mask.array,
-                pool=self._pool,
-                gemm=self._gemm,
-            )
-
-        self._values.add((a, b, y) if mask is None else (a, b, mask, y), bind)
-        self._values.convert(call.y)
-
-    def _add_pool(self, call: PoolCall) -> None:
-        source = self._values.pooled(call.x)
-        target = self._values.target(call.y, rows=False)
-
-        def bind() -> Run:
-            return kernels.Pooling(
-                source.held,
-                "average" if call.average else "max",
-                kernel=call.kernel,
-                out_shape=target.shape[1:3],
-                strides=call.strides,
-                pads=call.pads,
-                dilations=call.dilations,
-                count_pads=call.count_pads,
-                dst=None if target.floats is None else target.floats.array,
-                dst_q=None if target.windows is None else target.windows.tensor,
-                pool=self._pool,
-            )
-
-        self._values.add((source, *target.forms), bind)
-        self._values.convert(call.y, rows=False)
-
-    def _add_sample(self, call: SampleCall) -> None:
-        source, target = self._values.nhwc(call.x), self._values.make_floats(call.y)
-
-        def bind() -> Run:
-            (top, left), (down, right) = call.start, call.strides
-            x, y = source.array[:, top::down, left::right], target.array
-            end = call.before + x.shape[3]
-            middle, ahead, behind = y[..., call.before : end], y[..., : call.before], y[..., end:]
-            taken = x[:, : y.shape[1], : y.shape[2]]
-
-            def run() -> None:
-                ahead.fill(0.0)
-                behind.fill(0.0)
-                np.copyto(middle, taken)
-
-            return run
-
-        self._values.add((source, target), bind)
-        self._values.convert_floats(call.y)
-
-    def _add_nearest(self, call: NearestCall) -> None:
-        source, target = self._values.copied(call)
-
-        def bind() -> Run:
-            return kernels.Nearest(source.held, target.held, call.rows, call.columns, self._pool)
-
-        self._values.add((source, target), bind)
-        if not isinstance(target, Windows):
-            self._values.convert_floats(call.y)
-
-    def _add_host(self, group: HostGroup) -> None:
-        for name in group.writes:
-            self._values.make_plain(name)
-        plain = self._values.plain
-        reads = {n: plain[n] for n in group.reads if n in plain}
-        writes = {n: plain[n] for n in group.writes if n in plain}
-
-        def bind() -> Run:
-            call = HostCall(
-                open_session(group.data, self._threads, self._name),
-                {n: form.array for n, form in reads.items()},
-                {n: form.array for n, form in writes.items()},
-            )
-            return lambda: call(self._loose)
-
-        self._values.add((*reads.values(), *writes.values()), bind)
-        for name in group.writes:
-            self._values.convert(name)
+    def _take(self, inputs: Arrays) -> None:
+        """What the last stage reads: images taken through the first calls, and inputs."""
+        if self._lanes is not None:
+            self._lanes([inputs[name] for name in self.schedule.inputs])
+        self._batch.take(inputs)
 
 
-def _layer(call: ProductCall) -> dict[str, Any]:
-    """What every convolution is told, whether it runs alone or as the first of a pair."""
-    e = call.epilogue
-    return {
-        "strides": call.strides,
-        "pads": call.pads,
-        "dilations": call.dilations,
-        "bias": call.bias,
-        "activation": e.activation,
-        "alpha": e.alpha,
-        "lo": e.lo,
-        "hi": e.hi,
-    }
+def _bytes_of(draft: Draft, places: list[Place], images: int) -> list[Array]:
+    return [x for form in forms_at(draft, places) for x in form.images(images)]
 
 
-def _use(form: Form, step: int) -> None:
-    if form.buffer is not None:
-        form.buffer.use(step)
+def _medians(stage: Stage, take: Callable[[], None], repeats: int) -> Array:
+    """Of the time of each step, in s."""
+    times = np.empty((repeats, len(stage.runs)))
+    for row in times:
+        take()
+        for i, run in enumerate(stage.runs):
+            start = time.perf_counter()
+            run()
+            row[i] = time.perf_counter() - start
+    return np.median(times, axis=0)
+
+
+def _add(found: dict[str, float], stage: Stage, times: Array) -> None:
+    for step, seconds in zip(stage.steps, times.tolist(), strict=True):
+        found[step.node] = found.get(step.node, 0.0) + seconds

@@ -19,8 +19,10 @@ class Step:
     node : name of the call that it belongs to.
     touches : forms that it reads or writes.
     bind : makes what a run executes, once the forms have memory.
+    own : whether that is an operator of our kernels.
     """
 
     node: str
     touches: tuple[Form, ...]
     bind: Callable[[], Run]
+    own: bool

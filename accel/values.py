@@ -191,9 +191,9 @@ class Values:
             raise AssertionError(f"value {name!r} has no fixed shape")  # lower() ruled this out
         return shape
 
-    def add(self, touches: tuple[Form, ...], bind: Callable[[], Run]) -> None:
+    def add(self, touches: tuple[Form, ...], bind: Callable[[], Run], own: bool = True) -> None:
         """Append a step of the call that is being added."""
-        self._steps.append(Step(self.node, touches, bind))
+        self._steps.append(Step(self.node, touches, bind, own))
 
     def _convert(self, name: str, made: set[Key], from_floats: bool) -> None:
         if from_floats and name in self.plain:
@@ -247,6 +247,7 @@ class Values:
             self.add(
                 (source, target),
                 lambda: _copier(source.array.transpose(0, 3, 1, 2), target.array),
+                own=False,
             )
 
     def _contiguous(self, source: Floats) -> Floats:
@@ -257,7 +258,7 @@ class Values:
         return copied
 
     def _copy(self, source: Floats, target: Floats) -> None:
-        self.add((source, target), lambda: _copier(source.array, target.array))
+        self.add((source, target), lambda: _copier(source.array, target.array), own=False)
 
 
 def nhwc_shape(shape: tuple[int, ...], rows: bool) -> tuple[int, int, int, int]:

@@ -17,7 +17,7 @@ from accel.explain import Explanation, Row
 from accel.order import Order
 from accel.packed import PackedFor, shared_weights
 from accel.peak import dot_peak
-from accel.plan import Life, Plan
+from accel.plan import Plan
 from accel.program import Arrays, Program
 from accel.program_file import SavedProgram, write_program
 from accel.readers import Readers
@@ -31,6 +31,7 @@ from accel.schedule import (
     ProductCall,
     Schedule,
 )
+from accel.stage import Life
 
 if TYPE_CHECKING:
     from accel.model import Model
@@ -123,9 +124,12 @@ class PlanProgram(Program):
             if call.name in partners:
                 first = replace(first, note=f"one step with {partners[call.name]!r}")
             rows += [replace(first, bytes=moved.get(call.name, 0)), *others]
-        arena = f"{self._plan.arena.nbytes / 1e6:.2f} MB hold all values of a run"
+        notes = [f"{self._plan.nbytes / 1e6:.2f} MB hold all values of a run"]
+        if self._plan.by_image:
+            last = self.schedule.calls[self._plan.by_image - 1].name
+            notes.append(f"up to {last!r} every thread takes one image at a time")
         return Explanation(
-            self.model.name, where, self.batch_size, self.threads, tuple(rows), (arena,)
+            self.model.name, where, self.batch_size, self.threads, tuple(rows), tuple(notes)
         )
 
     def _profile(self, inputs: Arrays, repeats: int) -> Explanation:

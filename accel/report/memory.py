@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from accel.plan import Life
+from accel.stage import Life
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 960, 260, 70, 20
 COLOURS = ("#1f6f8b", "#c9a227", "#7a4f9a", "#4a8f5c", "#b5523b", "#5f6b7a")

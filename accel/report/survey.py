@@ -14,9 +14,9 @@ from accel.device import device
 from accel.errors import AccelError
 from accel.explain import Explanation
 from accel.model import Model
-from accel.plan import Life
 from accel.program import Program
 from accel.schedule import ProductCall
+from accel.stage import Life
 
 Array = np.ndarray[Any, Any]
 

@@ -13,7 +13,7 @@ import numpy as np
 from accel.errors import KernelError
 
 cimport numpy as cnp
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uintptr_t
 
 from lw cimport *
@@ -23,6 +23,7 @@ cnp.import_array()
 include "checks.pxi"
 include "isa.pxi"
 include "pool.pxi"
+include "operator.pxi"
 include "tensor.pxi"
 include "weights.pxi"
 include "conv.pxi"
@@ -30,3 +31,4 @@ include "matmul.pxi"
 include "pooling.pxi"
 include "nearest.pxi"
 include "operators.pxi"
+include "lanes.pxi"

@@ -42,7 +42,7 @@ cdef class Dense:
         self.src, self.weights, self.bias = src, weights, bias
 
 
-cdef class Conv:
+cdef class Conv(Operator):
     """Bound operator: convolution or matrix product, with everything that follows it in one pass.
 
     y = activation(conv(src, weights) + bias + residual), stored as float32 in `dst`, quantized
@@ -62,7 +62,8 @@ cdef class Conv:
         Copied.
     residual, dst : (N, OH, OW, OC) float32, optional
         Channels adjacent; other axes may be strided. The residual may be a QTensor instead, whose
-        window is a power of two of 16 or more, or all its channels.
+        window is a power of two of 16 or more, or all its channels. It may lie where the result of
+        its own kind goes, if shape, window and halo are the same.
     activation : {"none", "relu", "clip", "leaky", "hardswish", "silu", "gelu"}
     alpha, lo, hi : float
     dst_q : QTensor, optional
@@ -86,7 +87,6 @@ cdef class Conv:
     cdef QTensor dst_q
     cdef object src
     cdef PackedWeights weights
-    cdef Pool pool
     cdef object residual, dst
     cdef readonly tuple shape
 
@@ -132,23 +132,22 @@ cdef class Conv:
             a.dst_q = &dst_q.t
         _check_overlap(inner, dst, dst_q)
         if a.residual_q != NULL:
-            _check_overlap(residual, dst, dst_q)
+            _check_overlap(residual, dst, None if _lie_alike(residual, dst_q) else dst_q)
         _set_activation(&a, activation, alpha, lo, hi)
         _set_gemm(&a, gemm)
-        self.src, self.weights, self.pool = src, weights, pool
+        self.src, self.weights = src, weights
         self.residual, self.dst, self.dst_q = residual, dst, dst_q
         self.p = lw_conv_create(&a, lw_pool_threads(pool.p), &status)
         if self.p == NULL:
             _raise(status, f"conv of {src.shape} with weights {weights.shape}")
+        self.pool = pool
 
-    def __call__(self):
-        cdef lw_status status
-        _check_bound(self.p != NULL)
-        with nogil:
-            status = lw_conv_run(self.p, self.pool.p)
-        if status != LW_OK:
-            raise KernelError("the output of a convolution holds NaN or infinity, which has no "
-                              "int8 value; check the scales, bias and residual")
+    cdef lw_status run(self) noexcept nogil:
+        return lw_conv_run(self.p, self.pool.p)
+
+    cdef object failure(self):
+        return KernelError("the output of a convolution holds NaN or infinity, which has no "
+                           "int8 value; check the scales, bias and residual")
 
 
 cdef const lw_tensor *_residual(QTensor residual, shape) except NULL:
@@ -158,6 +157,13 @@ cdef const lw_tensor *_residual(QTensor residual, shape) except NULL:
         raise KernelError(f"residual has window {residual.window}; expected a power of two of 16 or "
                           f"more, or all {shape[3]} channels")
     return &residual.t
+
+
+cdef bint _lie_alike(QTensor a, QTensor b):
+    """Whether both are one tensor's memory, pixel by pixel and window by window."""
+    return b is not None and a.t.q == b.t.q and a.t.scale == b.t.scale and (
+        a.shape, a.t.window, a.halo, a.t.pixel_bytes, a.t.pixel_windows) == (
+        b.shape, b.t.window, b.halo, b.t.pixel_bytes, b.t.pixel_windows)
 
 
 def _check_overlap(QTensor src, dst, QTensor dst_q):

@@ -55,6 +55,7 @@ cdef extern from "lw.h" nogil:
     lw_pool *lw_pool_create(int)
     void lw_pool_destroy(lw_pool *)
     int lw_pool_threads(const lw_pool *)
+    void lw_pool_run(lw_pool *, int64_t, void (*)(void *, int64_t, int) noexcept nogil, void *)
     void lw_tensor_fill_border(const lw_tensor *, int64_t)
     lw_status lw_quantize_rows(const lw_isa *, lw_pool *, const float *, int64_t, int64_t, int64_t,
                                int, uint8_t *, float *)

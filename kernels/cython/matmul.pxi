@@ -1,6 +1,6 @@
 # Product of two activations: the bound operator and the plain function.
 
-cdef class MatMul:
+cdef class MatMul(Operator):
     """Bound operator: y = scale * (a @ b), both factors quantized anew at every call.
 
     The rows of a and the columns of b get windows along K, as `quantize_windows` makes them; the
@@ -35,7 +35,6 @@ cdef class MatMul:
         or infinity, but for -inf under a softmax.
     """
     cdef lw_matmul *p
-    cdef Pool pool
     cdef object a, b, y, mask
 
     def __dealloc__(self):
@@ -86,22 +85,21 @@ cdef class MatMul:
             g.mask_stride = mask.strides[mask.ndim - 2] // 4
         if gemm is not None:
             g.gemm = <lw_gemm *><uintptr_t>_int("gemm", gemm, 1, 2**63 - 1)
-        self.a, self.b, self.y, self.mask, self.pool = a, b, y, mask, pool
+        self.a, self.b, self.y, self.mask = a, b, y, mask
         self.p = lw_matmul_create(_current, &g, lw_pool_threads(pool.p), &status)
         if self.p == NULL:
             _raise(status, f"product of {a.shape} and {b.shape}")
+        self.pool = pool
 
-    def __call__(self):
-        cdef lw_status status
-        _check_bound(self.p != NULL)
-        with nogil:
-            status = lw_matmul_run(self.p, self.pool.p)
-        if status != LW_OK:
-            for name, x in (("b", self.b), ("a", self.a)):
-                if not np.isfinite(x).all():
-                    raise _where_nonfinite(name, x)
-            raise KernelError("a + mask holds NaN or infinity, or -inf throughout a row, which has "
-                              "no softmax; expected a finite number in every row")
+    cdef lw_status run(self) noexcept nogil:
+        return lw_matmul_run(self.p, self.pool.p)
+
+    cdef object failure(self):
+        for name, x in (("b", self.b), ("a", self.a)):
+            if not np.isfinite(x).all():
+                return _where_nonfinite(name, x)
+        return KernelError("a + mask holds NaN or infinity, or -inf throughout a row, which has no "
+                           "softmax; expected a finite number in every row")
 
 
 cdef _matrices(name, x):

@@ -1,6 +1,6 @@
 # Images of another size, by nearest neighbours.
 
-cdef class Nearest:
+cdef class Nearest(Operator):
     """Bound operator: makes every output pixel a copy of a pixel of the image.
 
     Parameters
@@ -19,7 +19,6 @@ cdef class Nearest:
         For a wrong dtype, shape or layout, or a number outside the image.
     """
     cdef lw_nearest_args a
-    cdef Pool pool
     cdef object src, dst, rows, columns
 
     def __init__(self, src, dst, rows, columns, Pool pool not None):
@@ -37,9 +36,10 @@ cdef class Nearest:
         _check_separate(src, None if isinstance(dst, QTensor) else dst,
                         dst if isinstance(dst, QTensor) else None)
         self.a.n, self.a.oh, self.a.ow, self.a.c = shape
-        self.src, self.dst, self.pool = src, dst, pool
+        self.src, self.dst = src, dst
         self.a.columns = <const int32_t *>cnp.PyArray_DATA(self.columns)
         self.a.rows = <const int32_t *>cnp.PyArray_DATA(self.rows)
+        self.pool = pool
 
     cdef _bind_windows(self, QTensor src, QTensor dst, shape):
         _windowed("src", src)
@@ -58,10 +58,9 @@ cdef class Nearest:
             self.a.src_stride[i] = src.strides[i] // 4
             self.a.dst_stride[i] = dst.strides[i] // 4
 
-    def __call__(self):
-        _check_bound(self.a.rows != NULL)
-        with nogil:
-            lw_nearest(self.pool.p, &self.a)
+    cdef lw_status run(self) noexcept nogil:
+        lw_nearest(self.pool.p, &self.a)
+        return LW_OK
 
 
 def _image_shape(name, x):

@@ -1,6 +1,6 @@
 # The small bound operators, and the test of a foreign product.
 
-cdef class Quantize:
+cdef class Quantize(Operator):
     """Bound operator: quantizes a float32 NHWC array into a QTensor at every call.
 
     Parameters
@@ -15,7 +15,6 @@ cdef class Quantize:
         When bound, for a wrong dtype, shape or layout; when called, if src holds NaN or infinity.
     """
     cdef QTensor dst
-    cdef Pool pool
     cdef object src
     cdef const float *x
     cdef const lw_isa *isa
@@ -27,16 +26,14 @@ cdef class Quantize:
         self.x = <const float *>cnp.PyArray_DATA(src)
         self.dst, self.pool, self.isa = dst, pool, _current
 
-    def __call__(self):
-        cdef lw_status status
-        _check_bound(self.x != NULL)
-        with nogil:
-            status = lw_quantize_tensor(self.isa, self.pool.p, self.x, &self.dst.t)
-        if status != LW_OK:
-            raise _where_nonfinite("src", self.src)
+    cdef lw_status run(self) noexcept nogil:
+        return lw_quantize_tensor(self.isa, self.pool.p, self.x, &self.dst.t)
+
+    cdef object failure(self):
+        return _where_nonfinite("src", self.src)
 
 
-cdef class QuantizePlanes:
+cdef class QuantizePlanes(Operator):
     """Bound operator: quantizes float32 images into a QTensor of one scale per image.
 
     The first layer of a network has so few channels that a window of them would be cut at every
@@ -56,7 +53,6 @@ cdef class QuantizePlanes:
         When bound, for a wrong dtype, shape or layout; when called, if src holds NaN or infinity.
     """
     cdef QTensor dst
-    cdef Pool pool
     cdef object src
     cdef const float *x
     cdef const lw_isa *isa
@@ -73,16 +69,14 @@ cdef class QuantizePlanes:
         self.x = <const float *>cnp.PyArray_DATA(src)
         self.dst, self.pool, self.isa = dst, pool, _current
 
-    def __call__(self):
-        cdef lw_status status
-        _check_bound(self.x != NULL)
-        with nogil:
-            status = lw_quantize_planes(self.isa, self.pool.p, self.x, &self.dst.t)
-        if status != LW_OK:
-            raise _where_nonfinite("src", self.src)
+    cdef lw_status run(self) noexcept nogil:
+        return lw_quantize_planes(self.isa, self.pool.p, self.x, &self.dst.t)
+
+    cdef object failure(self):
+        return _where_nonfinite("src", self.src)
 
 
-cdef class Pixels:
+cdef class Pixels(Operator):
     """Bound operator: copies raw pixels into a QTensor of one scale at every call.
 
     The first layer of a network reads bytes as they come, without rounding. For an input
@@ -103,7 +97,6 @@ cdef class Pixels:
         For a wrong dtype, shape or layout.
     """
     cdef QTensor dst
-    cdef Pool pool
     cdef object src
     cdef const uint8_t *x
 
@@ -117,15 +110,13 @@ cdef class Pixels:
         self.x = <const uint8_t *>cnp.PyArray_DATA(src)
         self.dst, self.pool = dst, pool
 
-    def __call__(self):
-        _check_bound(self.x != NULL)
-        with nogil:
-            lw_copy_pixels(self.pool.p, self.x, &self.dst.t)
+    cdef lw_status run(self) noexcept nogil:
+        lw_copy_pixels(self.pool.p, self.x, &self.dst.t)
+        return LW_OK
 
 
-cdef class _Transpose:
+cdef class _Transpose(Operator):
     cdef object src, dst
-    cdef Pool pool
     cdef int64_t n, c, pixels
     cdef const float *x
     cdef float *y
@@ -148,10 +139,9 @@ cdef class ToNHWC(_Transpose):
     def __init__(self, src, dst, Pool pool not None):
         self.bind(src, dst, pool, True)
 
-    def __call__(self):
-        _check_bound(self.x != NULL)
-        with nogil:
-            lw_to_nhwc(self.pool.p, self.x, self.y, self.n, self.c, self.pixels)
+    cdef lw_status run(self) noexcept nogil:
+        lw_to_nhwc(self.pool.p, self.x, self.y, self.n, self.c, self.pixels)
+        return LW_OK
 
 
 cdef class ToNCHW(_Transpose):
@@ -159,10 +149,9 @@ cdef class ToNCHW(_Transpose):
     def __init__(self, src, dst, Pool pool not None):
         self.bind(src, dst, pool, False)
 
-    def __call__(self):
-        _check_bound(self.x != NULL)
-        with nogil:
-            lw_to_nchw(self.pool.p, self.x, self.y, self.n, self.c, self.pixels)
+    cdef lw_status run(self) noexcept nogil:
+        lw_to_nchw(self.pool.p, self.x, self.y, self.n, self.c, self.pixels)
+        return LW_OK
 
 
 def check_gemm(address):

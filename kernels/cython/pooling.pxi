@@ -3,7 +3,7 @@
 _POOLINGS = ("max", "average")
 
 
-cdef class Pooling:
+cdef class Pooling(Operator):
     """Bound operator: pools an image at every call.
 
     Parameters
@@ -27,7 +27,6 @@ cdef class Pooling:
         When bound, for a wrong dtype, shape or layout; when called, if a result has no int8 value.
     """
     cdef lw_pooling_plan *p
-    cdef Pool pool
     cdef object src, dst
     cdef QTensor dst_q
 
@@ -79,19 +78,18 @@ cdef class Pooling:
         if dst is None and dst_q is None:
             raise KernelError("neither dst nor dst_q is given; expected at least one")
         _check_separate(src, dst, dst_q)
-        self.src, self.dst, self.dst_q, self.pool = src, dst, dst_q, pool
+        self.src, self.dst, self.dst_q = src, dst, dst_q
         self.p = lw_pooling_create(_current, &a, oh, ow, lw_pool_threads(pool.p))
         if self.p == NULL:
             raise MemoryError(f"pooling of {tuple(src.shape)}: out of memory")
+        self.pool = pool
 
-    def __call__(self):
-        cdef lw_status status
-        _check_bound(self.p != NULL)
-        with nogil:
-            status = lw_pooling_run(self.p, self.pool.p)
-        if status != LW_OK:
-            raise KernelError("the output of a pooling holds NaN or infinity, which has no int8 "
-                              "value; check its input")
+    cdef lw_status run(self) noexcept nogil:
+        return lw_pooling_run(self.p, self.pool.p)
+
+    cdef object failure(self):
+        return KernelError("the output of a pooling holds NaN or infinity, which has no int8 value; "
+                           "check its input")
 
 
 def _check_separate(src, dst, QTensor dst_q):

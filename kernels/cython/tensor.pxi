@@ -200,6 +200,34 @@ cdef class QTensor:
         part.scale = self.scale[..., start // window:start // window + part.t.windows]
         return part
 
+    def images(self, count):
+        """All of its bytes image by image, border included.
+
+        Parameters
+        ----------
+        count : int
+            Of the images; N, or what one of several rows of pixels stands for.
+
+        Returns
+        -------
+        list of (count, nbytes) uint8 views
+
+        Raises
+        ------
+        KernelError
+            If the number does not divide the tensor, or it is a range of channels.
+        """
+        _check_bound(self.t.q != NULL)
+        n, h, w, c = self.shape
+        q_bytes, windows, _ = _tensor_layout(self.shape, self.window, self.halo)
+        pixels = n * (h + self.t.top + self.t.bottom) * (w + self.t.left + self.t.right)
+        scales = pixels * windows or n
+        if pixels % _int("count", count, 1) or scales % count or self.t.pixel_windows != windows:
+            raise KernelError(f"a tensor of shape {self.shape} has no {count} images of its own")
+        q = self.memory[:pixels * self.t.pixel_bytes]
+        scale = self.memory[q_bytes:q_bytes + scales * 4]
+        return [q.reshape(count, -1), scale.reshape(count, -1)]
+
     @property
     def shape(self):
         return self.t.n, self.t.h, self.t.w, self.t.c

@@ -99,8 +99,37 @@ def test_wrong_residuals_are_refused() -> None:
         run(case, kernels.isa(), QTensor((n, h, w, c + 1), 64, True), False)
     with pytest.raises(KernelError, match="residual has window None"):
         run(case, kernels.isa(), QTensor((n, h, w, c), None, True), False)
-    dst_q = QTensor((n, h, w, c), 32, True)
-    d = case.data()
-    src = QTensor(d["q"].shape, case.window, case.signed, case.pads)
-    with pytest.raises(KernelError, match="overlap"):
-        Conv(src, case.pack(), residual=dst_q, dst_q=dst_q, pool=Pool(1), **case.options())
+
+
+@pytest.mark.parametrize("oc", [64, 200])
+def test_sum_over_its_own_residual_has_the_same_bits(oc: int, rng: np.random.Generator) -> None:
+    shape, halo = (2, 9, 31, oc), (1, 1, 0, 2)
+    src = QTensor((2, 9, 31, 48), 16, True)
+    Quantize(rng.standard_normal(src.shape, np.float32), src, Pool(1))()
+    qw = rng.integers(-127, 128, (oc, 1, 1, 48)).astype(np.int8)
+    weights = kernels.pack_weights(qw, rng.random(oc, np.float32) / 500, 16)
+    residual = QTensor(shape, 64, True, halo)
+    Quantize(rng.standard_normal(shape, np.float32), residual, Pool(1))()
+    floats = values(residual).astype(np.float32)
+    apart = QTensor(shape, 64, True, halo)
+    Conv(src, weights, residual=residual, dst_q=apart, pool=Pool(2))()
+    Conv(src, weights, residual=residual, dst_q=residual, pool=Pool(2))()
+    np.testing.assert_array_equal(residual.q, apart.q)
+    np.testing.assert_array_equal(residual.scale, apart.scale)
+    y = np.empty(shape, np.float32)
+    Conv(src, weights, residual=floats, dst=y, pool=Pool(2))()
+    Conv(src, weights, residual=floats, dst=floats, pool=Pool(2))()
+    np.testing.assert_array_equal(floats, y)
+
+
+def test_sum_over_a_residual_that_lies_otherwise_is_refused() -> None:
+    src = QTensor((1, 4, 4, 16), 16, True)
+    weights = kernels.pack_weights(np.ones((32, 1, 1, 16), np.int8), np.ones(32, np.float32), 16)
+    memory = np.zeros(1 << 12, np.uint8)
+    start = -memory.ctypes.data % 64
+    over = [QTensor((1, 4, 4, 32), window, signed, halo, memory=memory[start : start + (1 << 11)])
+            for window, signed, halo in ((32, True, (0, 0, 0, 0)), (16, True, (0, 0, 0, 0)),
+                                         (32, True, (0, 1, 0, 0)))]  # fmt: skip
+    for other in over[1:]:
+        with pytest.raises(KernelError, match="overlap"):
+            Conv(src, weights, residual=over[0], dst_q=other, pool=Pool(1))
