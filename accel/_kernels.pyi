@@ -142,6 +142,29 @@ class Pooling:
     ) -> None: ...
     def __call__(self) -> None: ...
 
+class Linear:
+    def __init__(
+        self,
+        src: NDArray[np.float32],
+        dst: NDArray[np.float32],
+        rows: Sequence[float],
+        columns: Sequence[float],
+        pool: Pool,
+    ) -> None: ...
+    def __call__(self) -> None: ...
+
+class Columns:
+    def __init__(
+        self,
+        loads: Sequence[Sequence[NDArray[np.float32]]],
+        constants: NDArray[np.float32],
+        steps: Sequence[tuple[str, int, int]],
+        result: Sequence[int],
+        dst: NDArray[np.float32],
+        pool: Pool,
+    ) -> None: ...
+    def __call__(self) -> None: ...
+
 class Nearest:
     def __init__(
         self,

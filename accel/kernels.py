@@ -9,8 +9,10 @@ from __future__ import annotations
 
 try:
     from accel._kernels import (
+        Columns,
         Conv,
         Dense,
+        Linear,
         MatMul,
         Nearest,
         PackedWeights,
@@ -49,8 +51,10 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "Columns",
     "Conv",
     "Dense",
+    "Linear",
     "MatMul",
     "Nearest",
     "PackedWeights",
