@@ -224,8 +224,8 @@ typedef struct lw_max_args {
 
 typedef void lw_max_row(const lw_max_args *args);
 
-/* n pixels of a row: of the rows `over` and `under`, in `part` of the way to the second, the columns
- * that lw_linear_args has. step: floats from pixel to pixel. */
+/* n pixels of a row: of the rows `over` and `under`, in `part` of the way to the second, the
+ * columns that lw_linear_args has. step: floats from pixel to pixel. */
 typedef struct lw_linear_row_args {
     int64_t n, c;
     const float *over, *under;
