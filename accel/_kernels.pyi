@@ -155,6 +155,27 @@ class Pooling(Operator):
         pool: Pool,
     ) -> None: ...
 
+class Linear(Operator):
+    def __init__(
+        self,
+        src: NDArray[np.float32],
+        dst: NDArray[np.float32],
+        rows: Sequence[float],
+        columns: Sequence[float],
+        pool: Pool,
+    ) -> None: ...
+
+class Columns(Operator):
+    def __init__(
+        self,
+        loads: Sequence[Sequence[NDArray[np.float32]]],
+        constants: NDArray[np.float32],
+        steps: Sequence[tuple[str, int, int]],
+        result: Sequence[int],
+        dst: NDArray[np.float32],
+        pool: Pool,
+    ) -> None: ...
+
 class Nearest(Operator):
     def __init__(
         self,

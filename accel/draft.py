@@ -8,14 +8,16 @@ import numpy as np
 
 from accel import kernels
 from accel.arena import Arena
-from accel.forms import Form, Windows
+from accel.forms import Floats, Form, Windows
 from accel.host import HostCall, open_session
 from accel.joins import place_joins
 from accel.packed import PackedFor
 from accel.schedule import (
     Call,
+    ColumnsCall,
     HostGroup,
     JoinCall,
+    LinearCall,
     MatMulCall,
     NearestCall,
     PoolCall,
@@ -92,6 +94,10 @@ class Draft:
             self._add_sample(call)
         elif isinstance(call, NearestCall):
             self._add_nearest(call)
+        elif isinstance(call, LinearCall):
+            self._add_linear(call)
+        elif isinstance(call, ColumnsCall):
+            self._add_columns(call)
         elif isinstance(call, JoinCall):
             self._values.join(call)
         elif isinstance(call, HostGroup):
@@ -207,6 +213,36 @@ class Draft:
         self._values.add((source, target), bind)
         if not isinstance(target, Windows):
             self._values.convert_floats(call.y)
+
+    def _add_linear(self, call: LinearCall) -> None:
+        source, target = self._values.nhwc(call.x), self._values.make_floats(call.y)
+
+        def bind() -> Run:
+            return kernels.Linear(source.array, target.array, call.rows, call.columns, self.pool)
+
+        self._values.add((source, target), bind)
+        self._values.convert_floats(call.y)
+
+    def _add_columns(self, call: ColumnsCall) -> None:
+        self._values.make_plain(call.y)
+        plain = self._values.plain
+        loads, target = [[plain[name] for name in parts] for parts in call.loads], plain[call.y]
+
+        def matrices(form: Floats) -> Array:
+            return form.array.reshape(call.matrices, -1, form.shape[-1])
+
+        def bind() -> Run:
+            return kernels.Columns(
+                [[matrices(part) for part in parts] for parts in loads],
+                call.constants,
+                call.steps,
+                call.result,
+                matrices(target),
+                self.pool,
+            )
+
+        self._values.add((*(part for parts in loads for part in parts), target), bind)
+        self._values.convert(call.y)
 
     def _add_host(self, group: HostGroup) -> None:
         for name in group.writes:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 try:
     from accel._kernels import (
+        Columns,
         Conv,
         Dense,
         Lanes,
+        Linear,
         MatMul,
         Nearest,
         Operator,
@@ -51,9 +53,11 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "Columns",
     "Conv",
     "Dense",
     "Lanes",
+    "Linear",
     "MatMul",
     "Nearest",
     "Operator",

@@ -7,7 +7,9 @@ from math import prod
 
 from accel.pairs import find_pairs
 from accel.schedule import (
+    ColumnsCall,
     HostGroup,
+    LinearCall,
     MatMulCall,
     NearestCall,
     PoolCall,
@@ -41,7 +43,7 @@ class Readers:
         for call in schedule.calls:
             if isinstance(call, ViewCall) and call.channels_last:
                 self.floats[call.x] = False
-            elif isinstance(call, HostGroup | MatMulCall | ViewCall):
+            elif isinstance(call, ColumnsCall | HostGroup | MatMulCall | ViewCall):
                 self.plain.update(call.reads)
             elif isinstance(call, ProductCall):
                 if call.x not in self.pairs:
@@ -51,13 +53,13 @@ class Readers:
                 residual = call.epilogue.residual
                 if residual is not None:
                     self._residuals.setdefault(residual, []).append(call)
-            elif isinstance(call, SampleCall):
+            elif isinstance(call, LinearCall | SampleCall):
                 self.floats[call.x] = False
         self._pooled = self._choose_pools(schedule)
         self._quantized = self._choose_residuals(schedule)
         self._copied = self._choose_copies(schedule)
         for call in schedule.calls:
-            if isinstance(call, HostGroup | MatMulCall | ViewCall):
+            if isinstance(call, ColumnsCall | HostGroup | MatMulCall | ViewCall):
                 continue
             rows = isinstance(call, ProductCall) and call.rows
             if self._changes_form(call.y, rows):

@@ -147,6 +147,46 @@ class NearestCall(OneCall):
 
 
 @dataclass(frozen=True)
+class LinearCall(OneCall):
+    """An image (N, C, H, W) of another size whose pixels lie between those of `x`.
+
+    Attributes
+    ----------
+    rows, columns : places in `x`, for each row and each column of `y`.
+    """
+
+    rows: tuple[float, ...]
+    columns: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ColumnsCall:
+    """A narrow matrix (M, N) computed row by row from the columns of others (`kernels.Columns`).
+
+    Attributes
+    ----------
+    loads : names of matrices, those of each load below each other.
+    matrices : of rows alike, below each other in `y`; constants are those of one.
+    steps : operator and two columns; columns are counted from those of the loads on, then the
+        constants, then the steps.
+    result : the columns of `y`.
+    """
+
+    name: str
+    op: str
+    loads: tuple[tuple[str, ...], ...]
+    constants: Array
+    steps: tuple[tuple[str, int, int], ...]
+    result: tuple[int, ...]
+    matrices: int
+    y: str
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for parts in self.loads for name in parts))
+
+
+@dataclass(frozen=True)
 class ViewCall(OneCall):
     """The same bytes under another shape: Flatten, Reshape, Squeeze and the like.
 
@@ -193,7 +233,17 @@ class HostGroup:
         return self.nodes[0][0]
 
 
-OwnCall = ProductCall | MatMulCall | PoolCall | SampleCall | NearestCall | JoinCall | ViewCall
+OwnCall = (
+    ProductCall
+    | MatMulCall
+    | PoolCall
+    | SampleCall
+    | NearestCall
+    | LinearCall
+    | ColumnsCall
+    | JoinCall
+    | ViewCall
+)
 Call = OwnCall | HostGroup
 
 

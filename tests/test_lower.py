@@ -13,7 +13,7 @@ import accel
 from accel.errors import ModelError
 from accel.lower import lower
 from accel.readers import Readers
-from accel.schedule import HostGroup, NearestCall, ProductCall, SampleCall, Schedule
+from accel.schedule import HostGroup, LinearCall, NearestCall, ProductCall, SampleCall, Schedule
 
 Array = np.ndarray[Any, Any]
 CLOSE = 0.02  # relative norm of the int8 error on seeded normal data
@@ -413,7 +413,9 @@ def test_nearest_resize_of_a_part_and_of_a_residual(rng: np.random.Generator) ->
     [
         (1.5, {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}),
         (2.1, {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}),
-        (2.0, {"mode": "linear"}),
+        (2.0, {"mode": "cubic"}),
+        (0.5, {"mode": "linear", "antialias": 1}),
+        (2.0, {"mode": "linear", "coordinate_transformation_mode": "half_pixel_symmetric"}),
         (2.0, {"coordinate_transformation_mode": "align_corners"}),
     ],
 )
@@ -423,8 +425,32 @@ def test_other_resizes_run_on_the_host(
     net = Net()
     scales = net.constant("scales", np.array([1, 1, factor, factor], np.float32))
     a = net.op("Resize", net.conv("x", 8, 3), "", scales, **how)
-    data = net.model({"x": ["N", 3, 6, 6]}, {net.conv(a, 4, 8, k=1): ["N", 4, "h", "w"]})
+    data = net.model({"x": ["N", 3, 6, 6]}, {net.conv(a, 4, 8, k=1): ["N", 4, "h", "w"]}, 19)
     assert any(isinstance(call, HostGroup) for call in schedule(data).calls)
+    check_values(data, {"x": rng.standard_normal((2, 3, 6, 6)).astype(np.float32)})
+
+
+@pytest.mark.parametrize(
+    "mode", ["half_pixel", "asymmetric", "pytorch_half_pixel", "align_corners"]
+)
+@pytest.mark.parametrize("factors", [(2.0, 3.0), (1.3, 0.6), (1.0, 0.2)])
+def test_linear_resize_equals_onnxruntime(
+    mode: str, factors: tuple[float, float], rng: np.random.Generator
+) -> None:
+    """Once by scales, read by a product; once by sizes, as an output."""
+    net = Net()
+    how = {"mode": "linear", "coordinate_transformation_mode": mode}
+    scales = net.constant("scales", np.array([1, 1, *factors], np.float32))
+    high, wide = (int(6 * factor) for factor in factors)
+    sizes = net.constant("sizes", np.array([2, 16, high, wide]))
+    a = net.op("Relu", net.conv("x", 16, 3, pads=[1] * 4))
+    b = net.conv(net.op("Resize", a, "", scales, **how), 8, 16, k=1)
+    c = net.op("Resize", a, "", "", sizes, **how)
+    outputs = {b: [2, 8, high, wide], c: [2, 16, high, wide]}
+    data = net.model({"x": [2, 3, 6, 6]}, outputs, opset=18)
+    calls = schedule(data).calls
+    assert sum(isinstance(call, LinearCall) for call in calls) == 2
+    assert not any(isinstance(call, HostGroup) for call in calls)
     check_values(data, {"x": rng.standard_normal((2, 3, 6, 6)).astype(np.float32)})
 
 

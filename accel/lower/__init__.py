@@ -6,8 +6,10 @@ import numpy as np
 import onnx_ir as ir
 
 from accel import graph as g
+from accel.lower.columns import columns_calls
 from accel.lower.host import needed_nodes, ordered
 from accel.lower.images import channels_last_call, join_call, pool_call, view_call
+from accel.lower.linear import linear_call
 from accel.lower.matmuls import matmul_calls
 from accel.lower.nearest import nearest_call
 from accel.lower.products import product_call
@@ -52,6 +54,7 @@ def _own_calls(model: ir.Model, claimed: set[ir.Node]) -> list[OwnCall]:
                 or pool_call(node, images)
                 or sample_call(node, images, claimed)
                 or nearest_call(node, images)
+                or linear_call(node, images)
                 or join_call(node, images)
                 or view_call(node, images)
                 or channels_last_call(node, images)
@@ -60,4 +63,4 @@ def _own_calls(model: ir.Model, claimed: set[ir.Node]) -> list[OwnCall]:
             calls.append(call)
             claimed.add(node)
             images.add(call.y)
-    return calls
+    return [*calls, *columns_calls(model.graph, images, claimed)]

@@ -98,6 +98,36 @@ cdef extern from "lw.h" nogil:
         int64_t dst_stride[3]
         const lw_tensor *dst_q
     void lw_nearest(lw_pool *, const lw_nearest_args *)
+    ctypedef struct lw_linear_args:
+        const float *src
+        int64_t src_stride[3]
+        int64_t n, c, oh, ow
+        const int32_t *row
+        const int32_t *column
+        const float *row_part
+        const float *column_part
+        float *dst
+        int64_t dst_stride[3]
+    void lw_linear(const lw_isa *, lw_pool *, const lw_linear_args *)
+    enum:
+        LW_MAX_COLUMNS
+        LW_EXP
+    ctypedef struct lw_columns_part:
+        const float *x
+        int64_t first, rows, n, column
+    ctypedef struct lw_columns_step:
+        int32_t op, a, b
+    ctypedef struct lw_columns_args:
+        int64_t images, rows, parts, constants, steps, n
+        const lw_columns_part *part
+        const float *constant
+        const lw_columns_step *step
+        const int32_t *result
+        float *y
+    ctypedef struct lw_columns
+    lw_columns *lw_columns_create(const lw_isa *, const lw_columns_args *, int)
+    void lw_columns_run(lw_columns *, lw_pool *)
+    void lw_columns_destroy(lw_columns *)
     lw_conv *lw_conv_create(const lw_conv_args *, int, lw_status *)
     lw_status lw_conv_run(lw_conv *, lw_pool *)
     void lw_conv_destroy(lw_conv *)

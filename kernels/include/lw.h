@@ -330,6 +330,74 @@ typedef struct lw_nearest_args {
 
 void lw_nearest(lw_pool *pool, const lw_nearest_args *args);
 
+/* ---- linear interpolation --------------------------------------------------------------- */
+
+/* Pixel (y, x) of the output lies row_part[y] of the way from row row[y] of the image to the next
+ * one, and likewise between columns. With b(u, v, t) = u + (v - u) * t, not fused, it is
+ * b(b(p00, p01, column_part[x]), b(p10, p11, column_part[x]), row_part[y]); where a part is 0 there
+ * need be no next row or column.
+ * src         : f32 (n, h, w, c), channels adjacent.
+ * row, column : oh of 0..h - 1; ow of 0..w - 1. Parts: in [0, 1).
+ * dst         : f32 (n, oh, ow, c), channels adjacent. */
+typedef struct lw_linear_args {
+    const float *src;
+    int64_t src_stride[3]; /* floats between n, h, w */
+    int64_t n, c, oh, ow;
+    const int32_t *row, *column;
+    const float *row_part, *column_part;
+    float *dst;
+    int64_t dst_stride[3];
+} lw_linear_args;
+
+void lw_linear(const lw_isa *isa, lw_pool *pool, const lw_linear_args *args);
+
+/* ---- arithmetic of columns -------------------------------------------------------------- */
+
+enum { LW_MAX_COLUMNS = 64 }; /* of a result */
+
+typedef enum lw_column_op {
+    LW_ADD = 0,
+    LW_SUB = 1,
+    LW_MUL = 2,
+    LW_DIV = 3,
+    LW_MAX = 4, /* a > b ? a : b */
+    LW_EXP = 5 /* of a, as in LW_SILU: of [-87, 88] */
+} lw_column_op;
+
+/* Rows [first, first + rows) of every image, of n columns from `column` on.
+ * x : f32 (images, rows, n), C-contiguous. */
+typedef struct lw_columns_part {
+    const float *x;
+    int64_t first, rows, n, column;
+} lw_columns_part;
+
+typedef struct lw_columns_step {
+    int32_t op, a, b; /* lw_column_op; columns */
+} lw_columns_step;
+
+/* A matrix of few columns from others, row by row: what a detector does with boxes and scores.
+ * Columns are numbered: those of the parts, whose first is 0, then the constants, then the result
+ * of each step in turn, which reads columns before its own.
+ * part     : (parts), which give every row of each of their columns once.
+ * constant : f32 (constants, rows), the same for every image; copied, as are part, step, result.
+ * result   : (n) columns, n <= LW_MAX_COLUMNS.
+ * y        : f32 (images, rows, n), C-contiguous; shares nothing with the parts. */
+typedef struct lw_columns_args {
+    int64_t images, rows, parts, constants, steps, n;
+    const lw_columns_part *part;
+    const float *constant;
+    const lw_columns_step *step;
+    const int32_t *result;
+    float *y;
+} lw_columns_args;
+
+typedef struct lw_columns lw_columns;
+
+/* All memory is allocated here. NULL: no memory. */
+lw_columns *lw_columns_create(const lw_isa *isa, const lw_columns_args *args, int threads);
+void lw_columns_run(lw_columns *columns, lw_pool *pool);
+void lw_columns_destroy(lw_columns *columns);
+
 #ifdef __cplusplus
 }
 #endif

@@ -44,11 +44,23 @@ INLINE range range_of(lw_activation activation, float lo, float hi, int zero_poi
 }
 
 /* Scales of the largest values, and what takes values to levels. Below 2^-100 both are 0. */
+INLINE vf where_large(vf x, vf y) {
+    return vf_positive(vf_add(x, vf_set(-0x1.fffffep-101f)), y, vf_set(0.0f));
+}
+
+INLINE vf scale_of(vi top, int zero_point) {
+    vf x = vi_bits(top);
+    return where_large(x, vf_mul(x, vf_set(1.0f / (zero_point ? 127.0f : 255.0f))));
+}
+
+INLINE vf factor_of(vi top, int zero_point) {
+    vf x = vi_bits(top);
+    return where_large(x, vf_div(vf_set(zero_point ? 127.0f : 255.0f), x));
+}
+
 INLINE void scales_of(vi top, int zero_point, float *scale, float *factor) {
-    float levels = zero_point ? 127.0f : 255.0f;
-    vf x = vi_bits(top), above = vf_add(x, vf_set(-0x1.fffffep-101f)), zero = vf_set(0.0f);
-    vf_store(scale, vf_positive(above, vf_mul(x, vf_set(1.0f / levels)), zero));
-    vf_store(factor, vf_positive(above, vf_div(vf_set(levels), x), zero));
+    vf_store(scale, scale_of(top, zero_point));
+    vf_store(factor, factor_of(top, zero_point));
 }
 
 /* Bits of infinity and of NaN exceed those of all numbers. */
@@ -403,7 +415,14 @@ static lw_status finish_floored(const lw_post *p, float *f, lw_step step) {
     return bad ? LW_NONFINITE : LW_OK;
 }
 
+#ifdef LW_PARTS
+#include "finish_short.h"
+#endif
+
 static lw_status finish(const lw_post *p, float *f, lw_step step) {
+#ifdef LW_PARTS
+    if (is_short(p)) return finish_short(p, f, step);
+#endif
     if (is_direct(p)) return finish_floored(p, f, step);
     if (p->activation == LW_RELU && p->q && !p->zero_point && !p->dst) /* levels have a floor */
         return finish_windows(LW_NONE, NONNEGATIVE, p, f, step) ? LW_NONFINITE : LW_OK;

@@ -224,6 +224,24 @@ typedef struct lw_max_args {
 
 typedef void lw_max_row(const lw_max_args *args);
 
+/* n pixels of a row: of the rows `over` and `under`, in `part` of the way to the second, the
+ * columns that lw_linear_args has. step: floats from pixel to pixel. */
+typedef struct lw_linear_row_args {
+    int64_t n, c;
+    const float *over, *under;
+    float part;
+    const int32_t *column;
+    const float *parts;
+    ptrdiff_t step;
+    float *y;
+    ptrdiff_t y_step;
+} lw_linear_row_args;
+
+typedef void lw_linear_row(const lw_linear_row_args *args);
+
+/* y = a op b, n a multiple of vw. */
+typedef void lw_column(lw_column_op op, int64_t n, const float *a, const float *b, float *y);
+
 /* n ints, `times` over: read, or copied; returns the bytes moved, whole steps only. */
 typedef int64_t lw_probe_read(const int32_t *x, int64_t n, int64_t times);
 typedef int64_t lw_probe_copy(const int32_t *x, int32_t *y, int64_t n, int64_t times);
@@ -259,6 +277,8 @@ struct lw_isa {
     lw_accumulate *accumulate;
     lw_pool_taps *pool;
     lw_max_row *max_row;
+    lw_linear_row *linear_row;
+    lw_column *column;
     lw_peak *peak;
     lw_probe_read *read;
     lw_probe_copy *copy;

@@ -232,6 +232,8 @@ _Static_assert((int)MR <= (int)LW_MR_MAX, "the tables hold every tile");
 #include "probe.h"
 #include "pooling.h"
 #include "softmax.h"
+#include "columns.h"
+#include "linear.h"
 
 /* ---- planes of an input image -------------------------------------------------------------- */
 
@@ -364,6 +366,8 @@ const lw_isa TABLE(LW_ISA) = {
     .accumulate = accumulate,
     .pool = pool,
     .max_row = max_row,
+    .linear_row = linear_row,
+    .column = column,
     .peak = peak,
     .read = probe_read,
     .copy = probe_copy,

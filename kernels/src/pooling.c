@@ -12,9 +12,10 @@ struct lw_pooling_plan {
     lw_pooling_args args;
     const lw_isa *isa;
     int64_t oh, ow, ldc, pixels; /* pixels that are stored together */
-    int workers;
-    lw_tap *taps;   /* per worker: kh * kw */
-    float *scratch; /* per worker: (pixels, ldc) */
+    int workers, columns;        /* columns: whether maxima of columns are found first */
+    lw_tap *taps;                /* per worker: kh * kw */
+    float *scratch; /* per worker: (pixels, ldc); with columns, (w, ldc) of them behind */
+    int64_t apart;
     atomic_int failed;
 };
 
@@ -136,16 +137,59 @@ static void pool_pixels(const lw_pooling_plan *p, int64_t n, int64_t y, int64_t 
     }
 }
 
+/* Whether it is less work to find the maximum of each column of pixels under a row of kernels, and
+ * then that of columns side by side. */
+static int has_columns(const lw_pooling_args *g, int64_t ow) {
+    return !g->average && !has_rows(g) && g->kh * g->kw * ow > g->kh * g->w + g->kw * ow;
+}
+
+/* The maxima of all columns under output row (n, y). 0 if no row of the image is there. */
+static int max_columns(const lw_pooling_plan *p, int64_t n, int64_t y, lw_tap *taps, float *f) {
+    const lw_pooling_args *g = &p->args;
+    const lw_tensor *t = g->src_q;
+    int found = 0;
+    for (int64_t x = 0; x < g->w; x++, f += p->ldc) {
+        found = 0;
+        for (int64_t i = 0; i < g->kh; i++) {
+            int64_t row = y * g->stride_h - g->pad_top + i * g->dilation_h;
+            if (row >= 0 && row < g->h) taps[found++] = tap_at(g, n, row, x);
+        }
+        if (!found) return 0;
+        p->isa->pool(0, found, taps, g->c, t ? t->window : g->c, t ? t->zero_point : 0, 1.0f, f);
+    }
+    return found;
+}
+
+/* Output pixels [x, x + count) of a row from the maxima of its columns. */
+static void join_columns(const lw_pooling_plan *p, int64_t x, int64_t count, const float *columns,
+                         lw_tap *taps, float *f) {
+    const lw_pooling_args *g = &p->args;
+    for (int64_t i = x; i < x + count; i++, f += p->ldc) {
+        int found = 0;
+        for (int64_t j = 0; j < g->kw; j++) {
+            int64_t column = i * g->stride_w - g->pad_left + j * g->dilation_w;
+            if (column >= 0 && column < g->w) taps[found++].x = columns + column * p->ldc;
+        }
+        taps->q = NULL;
+        p->isa->pool(0, found, taps, g->c, g->c, 0, 1.0f, f);
+    }
+}
+
 /* One task is one output row. */
 static void pooling_task(void *context, int64_t index, int worker) {
     lw_pooling_plan *p = context;
     const lw_pooling_args *g = &p->args;
-    float *f = p->scratch + worker * p->pixels * p->ldc;
+    lw_tap *taps = p->taps + worker * g->kh * g->kw;
+    float *f = p->scratch + worker * p->apart, *columns = f + p->pixels * p->ldc;
     int64_t n = index / p->oh, y = index % p->oh;
+    int found = p->columns && max_columns(p, n, y, taps, columns);
     if (g->dst_q && g->dst_q->shared && y == 0) lw_tensor_fill_border(g->dst_q, n);
     for (int64_t x = 0; x < p->ow; x += p->pixels) {
         int64_t count = p->ow - x < p->pixels ? p->ow - x : p->pixels;
-        pool_pixels(p, n, y, x, count, p->taps + worker * g->kh * g->kw, f);
+        if (found)
+            join_columns(p, x, count, columns, taps, f);
+        else
+            pool_pixels(p, n, y, x, count, taps, f);
         if (store_pixels(p, n, y, x, count, f)) atomic_store(&p->failed, 1);
     }
 }
@@ -164,7 +208,9 @@ lw_pooling_plan *lw_pooling_create(const lw_isa *isa, const lw_pooling_args *arg
     p->pixels = SCRATCH_FLOATS / p->ldc < LW_FINISH_ROWS ? SCRATCH_FLOATS / p->ldc : LW_FINISH_ROWS;
     if (p->pixels > ow) p->pixels = ow;
     if (p->pixels < 1) p->pixels = 1;
-    p->scratch = calloc((size_t)(threads * p->pixels * p->ldc), sizeof *p->scratch);
+    p->columns = has_columns(args, ow);
+    p->apart = (p->pixels + (p->columns ? args->w : 0)) * p->ldc;
+    p->scratch = calloc((size_t)(threads * p->apart), sizeof *p->scratch);
     if (p->taps && p->scratch) return p;
     lw_pooling_destroy(p);
     return NULL;

@@ -201,6 +201,22 @@ typedef struct transpose_job {
     int64_t rows, cols, bands; /* per image: dst (cols, rows) from src (rows, cols) */
 } transpose_job;
 
+typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* dst (4, 4) from src (4, 4), rows cols and rows apart. */
+static void transpose_quads(const float *src, int64_t cols, float *dst, int64_t rows) {
+    quad x[4], y[4];
+    for (int i = 0; i < 4; i++) x[i] = *(const quad *)(const void *)(src + i * cols);
+    for (int i = 0; i < 4; i++) y[i] = (quad){x[0][i], x[1][i], x[2][i], x[3][i]};
+    for (int i = 0; i < 4; i++) *(quad *)(void *)(dst + i * rows) = y[i];
+}
+
+static void transpose_rest(const float *src, int64_t cols, float *dst, int64_t rows, int64_t high,
+                           int64_t wide) {
+    for (int64_t r = 0; r < high; r++)
+        for (int64_t c = 0; c < wide; c++) dst[c * rows + r] = src[r * cols + c];
+}
+
 static void transpose_task(void *context, int64_t index, int worker) {
     const transpose_job *j = context;
     (void)worker;
@@ -208,10 +224,15 @@ static void transpose_task(void *context, int64_t index, int worker) {
     int64_t c1 = min64(c0 + TILE, j->cols);
     const float *src = j->src + base;
     float *dst = j->dst + base;
-    for (int64_t r0 = 0; r0 < j->rows; r0 += TILE)
-        for (int64_t c = c0; c < c1; c++)
-            for (int64_t r = r0, r1 = min64(r0 + TILE, j->rows); r < r1; r++)
-                dst[c * j->rows + r] = src[r * j->cols + c];
+    for (int64_t r = 0; r < j->rows; r += 4)
+        for (int64_t c = c0; c < c1; c += 4) {
+            const float *from = src + r * j->cols + c;
+            float *to = dst + c * j->rows + r;
+            if (r + 4 <= j->rows && c + 4 <= c1)
+                transpose_quads(from, j->cols, to, j->rows);
+            else
+                transpose_rest(from, j->cols, to, j->rows, min64(j->rows - r, 4), min64(c1 - c, 4));
+        }
 }
 
 static void transpose(lw_pool *pool, const float *src, float *dst, int64_t n, int64_t rows,

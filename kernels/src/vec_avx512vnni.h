@@ -82,6 +82,14 @@ static inline vi larger_pairs(vi a, vi b) { /* the same in every 128 bits */
     return _mm512_max_epi32(_mm512_mask_blend_epi32(0xcccc, a, b), vf_bits(swapped));
 }
 
+/* The lanes of vectors 0..3, which hold the largest of a quarter each: lane 4 g + e is the largest
+ * of quarter g of vector e. */
+static inline vi larger_quarters(const vi *v) {
+    vf a = vi_bits(larger_pairs(v[0], v[1])), b = vi_bits(larger_pairs(v[2], v[3]));
+    return _mm512_max_epi32(vf_bits(_mm512_shuffle_ps(a, b, 0x88)),
+                            vf_bits(_mm512_shuffle_ps(a, b, 0xdd)));
+}
+
 /* Lane i: the largest lane of vector i. */
 static inline vi vi_hmax_rows(const vi *m) {
     vi v[4];
@@ -89,9 +97,42 @@ static inline vi vi_hmax_rows(const vi *m) {
         vi p = larger_halves(m[e], m[4 + e]), r = larger_halves(m[8 + e], m[12 + e]);
         v[e] = _mm512_max_epi32(_mm512_shuffle_i32x4(p, r, 0x88), _mm512_shuffle_i32x4(p, r, 0xdd));
     }
-    vf a = vi_bits(larger_pairs(v[0], v[1])), b = vi_bits(larger_pairs(v[2], v[3]));
-    return _mm512_max_epi32(vf_bits(_mm512_shuffle_ps(a, b, 0x88)),
-                            vf_bits(_mm512_shuffle_ps(a, b, 0xdd)));
+    return larger_quarters(v);
+}
+
+/* Parts: a vector of floats of 2 or 4 pixels, as many of each. */
+#define LW_PARTS
+static inline vf vf_load_parts(const int parts, const float *p, ptrdiff_t step) {
+    if (parts == 2) {
+        __m256 next = _mm256_loadu_ps(p + step);
+        return _mm512_mask_broadcast_f32x8(_mm512_castps256_ps512(_mm256_loadu_ps(p)), 0xff00,
+                                           next);
+    }
+    vf x = _mm512_castps128_ps512(_mm_loadu_ps(p));
+    x = _mm512_mask_broadcast_f32x4(x, 0x00f0, _mm_loadu_ps(p + step));
+    x = _mm512_mask_broadcast_f32x4(x, 0x0f00, _mm_loadu_ps(p + 2 * step));
+    return _mm512_mask_broadcast_f32x4(x, 0xf000, _mm_loadu_ps(p + 3 * step));
+}
+/* Lanes of x, one for each pixel, to the lanes of the pixels of vector v. */
+static inline vf vf_spread(const int parts, const int v, vf x) {
+    const int part = parts == 2 ? 8 : 4;
+    vi lane =
+        _mm512_setr_epi32(0, 0, 0, 0, 4 / part, 4 / part, 4 / part, 4 / part, 8 / part, 8 / part,
+                          8 / part, 8 / part, 12 / part, 12 / part, 12 / part, 12 / part);
+    return _mm512_permutexvar_ps(_mm512_add_epi32(lane, _mm512_set1_epi32(v * parts)), x);
+}
+/* Lane i: the largest lane of pixel i of 16, which fill 16 / parts vectors. */
+static inline vi vi_hmax_parts(const int parts, const vi *m) {
+    vi v[4];
+    if (parts == 4) {
+        vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        return _mm512_permutexvar_epi32(order, larger_quarters(m));
+    }
+    for (int e = 0; e < 4; e++)
+        v[e] = _mm512_max_epi32(_mm512_shuffle_i32x4(m[e], m[4 + e], 0x88),
+                                _mm512_shuffle_i32x4(m[e], m[4 + e], 0xdd));
+    vi order = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+    return _mm512_permutexvar_epi32(order, larger_quarters(v));
 }
 
 /* Packing works inside 128-bit lanes: its groups of four bytes are put into order. */

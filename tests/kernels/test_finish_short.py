@@ -1,0 +1,78 @@
+"""Results of four or eight channels, several pixels of which fill a vector: equal to the scalar
+kernel, at every place of a line and over a residual."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from accel import kernels
+from accel.errors import KernelError
+from accel.kernels import Conv, Pool, QTensor, Quantize
+
+Array = np.ndarray[Any, Any]
+ACTIVATIONS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "relu": {},
+    "clip": {"lo": 0.0, "hi": 1.5},
+    "leaky": {"alpha": 0.1},
+    "hardswish": {},
+}
+
+
+def results(
+    isa: str, activation: str, signed: bool, oc: int, wide: int, residual: str, floats: bool
+) -> list[bytes]:
+    """Levels, scales and floats of a 1x1 convolution, into channels of a whole if `wide` is odd."""
+    rng, pool = np.random.default_rng(0), Pool(2)
+    shape = (1, 3, wide, oc)
+    src = QTensor((1, 3, wide, 8), 8, True)
+    Quantize(rng.standard_normal(src.shape, np.float32), src, pool)()
+    with kernels.use_isa(isa):
+        weights = kernels.pack_weights(
+            rng.integers(-127, 128, (oc, 1, 1, 8)).astype(np.int8),
+            np.full(oc, 1 / 400, np.float32), 8, signed=True,
+        )  # fmt: skip
+    added: Any = rng.standard_normal(shape, np.float32) if residual else None
+    if residual == "windows":
+        added = QTensor(shape, 32, True)
+        Quantize(rng.standard_normal(shape, np.float32), added, pool)()
+    layout: Any = ((1, 3, wide, 2 * oc if wide % 2 else oc), oc, signed, (1, 2, 0, 1))
+    whole = QTensor(*layout, QTensor(*layout).memory)
+    whole.memory[...] = 77
+    dst_q = whole.channels(oc, 2 * oc) if wide % 2 else whole
+    dst = np.zeros(shape, np.float32) if floats else None
+    bias = rng.standard_normal(oc, np.float32)
+    Conv(src, weights, bias=bias, residual=added, activation=activation, dst=dst, dst_q=dst_q,
+         pool=pool, **ACTIVATIONS[activation])()  # fmt: skip
+    return [dst_q.q.tobytes(), dst_q.scale.tobytes(), whole.memory.tobytes(),
+            b"" if dst is None else dst.tobytes()]  # fmt: skip
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("oc", [4, 8])
+@pytest.mark.parametrize("residual", ["", "floats", "windows"])
+@pytest.mark.parametrize("floats", [True, False])
+def test_short_pixels_equal_scalar(
+    activation: str, signed: bool, oc: int, residual: str, floats: bool, isa: str
+) -> None:
+    for wide in (15, 16, 17, 40, 150):
+        case = (activation, signed, oc, wide, residual, floats)
+        assert results(isa, *case) == results("scalar", *case)
+
+
+@pytest.mark.parametrize("at", [0, 15, 17])
+def test_short_pixel_that_is_not_finite_raises(at: int, isa: str) -> None:
+    pool, residual = Pool(), np.zeros((1, 1, 18, 8), np.float32)
+    residual[0, 0, at, 3] = np.inf
+    src = QTensor((1, 1, 18, 8), 8, True)
+    with kernels.use_isa(isa):
+        weights = kernels.pack_weights(
+            np.ones((8, 1, 1, 8), np.int8), np.ones(8, np.float32), 8, signed=True
+        )
+    run = Conv(src, weights, residual=residual, dst_q=QTensor((1, 1, 18, 8), 8, True), pool=pool)
+    with pytest.raises(KernelError, match="NaN or infinity"):
+        run()
