@@ -1,7 +1,7 @@
 /* first.c - first layers: so few channels that the taps of a pixel are gathered into one run of
  * bytes, which wastes less of the dot instruction than four bytes for every tap.
  *
- * A task is one row of output pixels. */
+ * A task is a band of rows of output pixels. */
 #include "first_plan.h"
 #include "int64.h"
 #include "rows.h"
@@ -14,11 +14,19 @@ struct lw_first_plan {
     lw_first_args args;
     int32_t *piece;
     float *sb, *bias; /* (panels + 1, nr) */
-    uint8_t *patches; /* per worker, `apart` bytes apart: patches of lw_first_args, then scaled */
-    int64_t patch_bytes, apart;
+    float *scaled;    /* per worker, `apart` floats apart */
+    int64_t apart;
+    int64_t bands, band; /* of an image; rows of one, but the last */
 };
 
-enum { PAGE = 4096 };
+enum { BAND = 16 /* rows at most: enough to forget what a band costs */ };
+
+/* Vectors of a window: one, or those of a panel or of two. */
+static int window_vectors(const lw_conv_args *g) {
+    const lw_isa *isa = g->weights->isa;
+    int64_t n = min64(g->dst_q->window, g->weights->oc);
+    return n <= isa->vw ? 1 : (n <= isa->nr ? isa->nr : 2 * isa->nr) / isa->vw;
+}
 
 lw_patches lw_patches_of(const lw_conv_args *g) {
     const lw_weights *w = g->weights;
@@ -45,7 +53,7 @@ int lw_first_takes(const lw_conv_args *g) {
     int64_t nr = w->isa->nr;
     return w->patches && g->dst_q && !g->dst && !g->residual && !g->residual_q && !g->gemm &&
            g->dst_q->window <= 2 * nr && (g->dst_q->window % nr == 0 || g->dst_q->windows == 1) &&
-           g->ow >= w->isa->first_pixels && g->activation <= LW_SILU &&
+           g->ow >= w->isa->first_sums / window_vectors(g) && g->activation <= LW_SILU &&
            (g->activation != LW_CLIP || (g->lo <= 0 && g->hi >= 0)) && /* padding stays 0 */
            w->kh * w->kw * w->ic <= LW_PATCH - LW_SLACK && w->kh * w->kw <= LW_PATCH_PIECES;
 }
@@ -61,12 +69,11 @@ lw_first_plan *lw_first_create(const lw_conv_args *g, int workers, lw_status *st
     lw_patches patches = lw_patches_of(g);
     p->piece = (int32_t *)patches.piece;
     patches.ld = LW_PATCH;
-    p->patch_bytes = round_up(2 * w->isa->first_pixels * LW_PATCH + LW_SLACK, LW_ALIGN);
-    p->apart = round_up(p->patch_bytes + padded * (int64_t)sizeof(float), PAGE) + PAGE;
+    p->apart = round_up(padded, LW_ALIGN / 4);
     p->sb = lw_alloc((size_t)padded * sizeof *p->sb);
     p->bias = lw_alloc((size_t)padded * sizeof *p->bias);
-    p->patches = lw_alloc((size_t)(workers * p->apart));
-    if (!p->piece || !p->sb || !p->bias || !p->patches) {
+    p->scaled = lw_alloc((size_t)(workers * p->apart) * sizeof *p->scaled);
+    if (!p->piece || !p->sb || !p->bias || !p->scaled) {
         lw_first_destroy(p);
         return NULL;
     }
@@ -74,6 +81,10 @@ lw_first_plan *lw_first_create(const lw_conv_args *g, int workers, lw_status *st
         p->sb[n] = w->sb[n];
         p->bias[n] = g->bias ? g->bias[n] + 0.0f : 0.0f; /* -0 becomes +0 */
     }
+    int64_t shared = ceil_div(g->src->n * g->oh, 4 * (int64_t)workers);
+    p->bands = ceil_div(g->oh, min64(shared, BAND));
+    p->band = ceil_div(g->oh, p->bands);
+    p->bands = ceil_div(g->oh, p->band);
     p->args = (lw_first_args){.patches = patches,
                               .k4 = (w->kh * w->kw * w->ic + 3) / 4,
                               .panels = w->data,
@@ -86,28 +97,32 @@ lw_first_plan *lw_first_create(const lw_conv_args *g, int workers, lw_status *st
                               .lo = relu ? 0.0f : g->lo,
                               .hi = relu ? INFINITY : g->hi,
                               .window = g->dst_q->window,
+                              .vectors = window_vectors(g),
                               .zero_point = g->dst_q->zero_point,
+                              .row = pixel_step(g->src, AXIS_Y) * g->src->pixel_bytes * g->stride_h,
+                              .q_row = pixel_step(g->dst_q, AXIS_Y) * g->dst_q->pixel_bytes,
+                              .s_row = pixel_step(g->dst_q, AXIS_Y) * g->dst_q->pixel_windows,
                               .q_step = g->dst_q->pixel_bytes,
                               .s_step = g->dst_q->pixel_windows};
     *status = LW_OK;
     return p;
 }
 
-int64_t lw_first_tasks(const lw_first_plan *p) { return p->g->src->n * p->g->oh; }
+int64_t lw_first_tasks(const lw_first_plan *p) { return p->g->src->n * p->bands; }
 
 lw_status lw_first_run(lw_first_plan *p, int64_t task, int worker) {
     const lw_conv_args *g = p->g;
     const lw_tensor *src = g->src, *dst = g->dst_q;
-    int64_t n = task / g->oh, y = task % g->oh;
+    int64_t n = task / p->bands, y = task % p->bands * p->band;
     int64_t from =
         pixel_at(src, n, y * g->stride_h - g->pad_top + src->top, src->left - g->pad_left);
     int64_t to = pixel_at(dst, n, y + dst->top, dst->left);
     lw_first_args a = p->args;
-    a.patch = p->patches + worker * p->apart;
-    a.scaled = (float *)(void *)(a.patch + p->patch_bytes);
+    a.scaled = p->scaled + worker * p->apart;
     return g->weights->isa->first(
-        &a, g->ow, src->q + from * src->pixel_bytes, src->image_scale ? src->image_scale[n] : 1.0f,
-        dst->q + to * dst->pixel_bytes, dst->scale + to * dst->pixel_windows);
+        &a, min64(p->band, g->oh - y), g->ow, src->q + from * src->pixel_bytes,
+        src->image_scale ? src->image_scale[n] : 1.0f, dst->q + to * dst->pixel_bytes,
+        dst->scale + to * dst->pixel_windows);
 }
 
 void lw_first_destroy(lw_first_plan *p) {
@@ -115,6 +130,6 @@ void lw_first_destroy(lw_first_plan *p) {
     free(p->piece);
     free(p->sb);
     free(p->bias);
-    free(p->patches);
+    free(p->scaled);
     free(p);
 }

@@ -1,5 +1,7 @@
-/* first.h - the first layer: sums of gathered pixels, finished while they are in registers.
- * A part of kern.c. */
+/* first.h - the first layer: sums of gathered pixels, quantized at once. A part of kern.c.
+ *
+ * Two tiles are under way: while the dots of one wait in the queue, the values of the one before
+ * become levels, and the pixels of the next are gathered. */
 #ifndef LW_SRC_FIRST_H
 #define LW_SRC_FIRST_H
 
@@ -7,234 +9,347 @@
 
 #include <math.h>
 
-#ifndef LW_FIRST
-#define LW_FIRST LW_MR
+#ifndef LW_HMAX_FEW
+#define vi_hmax_few vi_hmax_rows
 #endif
-enum { FIRST = LW_FIRST }; /* pixels of a tile: mode C leaves the registers of float sums free */
+
+/* Vectors of sums of a tile. They leave registers for a slice of the tile before: four vectors that
+ * become levels between two steps of dots. The slices begin when the scales are known. */
+enum { FIRST = LW_FIRST, SLICE = 4, STEPS = 6, SCALES_AT = 0, SLICES_AT = 2 };
+_Static_assert(FIRST % SLICE == 0 && SLICES_AT + FIRST / SLICE <= STEPS, "slices have steps");
 
 /* ---- gathering ---------------------------------------------------------------------------- */
 
-/* Moves of a fixed length write too far; what follows is written later. */
+/* The taps of a pixel. Moves of a fixed length write too far; what follows is written later. */
 INLINE void gather_fixed(const lw_patches *g, const int pieces, const size_t length,
-                         const uint8_t *src, int64_t n, uint8_t *to) {
-    const lw_patches one = *g; /* stores of bytes may alias *g */
-    ptrdiff_t from[LW_PATCH_PIECES];
-    UNROLLED (p, pieces) from[p] = one.piece[p];
-    for (; n > 0; n--, src += one.step, to += one.ld)
-        UNROLLED (p, pieces) memcpy(to + p * one.bytes, src + from[p], length);
-}
-
-#ifdef LW_MERGE
-INLINE void gather_merged(const lw_patches *g, const uint8_t *src, int64_t n, uint8_t *to) {
-    const lw_patches one = *g;
-    const uint8_t *a = src + one.piece[0], *b = src + one.piece[1], *c = src + one.piece[2];
-    for (; n > 0; n--, a += one.step, b += one.step, c += one.step, to += one.ld)
-        store_merged(to, one.bytes, a, b, c);
-}
-#endif
-
-INLINE void gather_pixels(const lw_patches *g, const uint8_t *src, int64_t n, uint8_t *to) {
-#ifdef LW_MERGE
-    if (g->pieces == 3 && g->bytes <= LW_MERGE) {
-        gather_merged(g, src, n, to);
-        return;
+                         const uint8_t *src, uint8_t *to) {
+    UNROLLED (p, pieces) {
+        const uint8_t *from = src + g->piece[p];
+        RELOAD(from); /* or addresses are added up in vectors */
+        memcpy(to + p * g->bytes, from, length);
     }
-#endif
-    if (g->pieces == 3 && g->bytes <= 16)
-        gather_fixed(g, 3, 16, src, n, to);
-    else if (g->pieces == 5 && g->bytes <= 16)
-        gather_fixed(g, 5, 16, src, n, to);
-    else if (g->pieces == 7 && g->bytes <= 32)
-        gather_fixed(g, 7, 32, src, n, to);
-    else
-        for (int64_t i = 0; i < n; i++)
-            for (int p = 0; p < g->pieces; p++)
-                memcpy(to + i * g->ld + p * g->bytes, src + i * g->step + g->piece[p],
-                       (size_t)g->bytes);
+}
+
+INLINE void gather_any(const lw_patches *g, const uint8_t *src, uint8_t *to) {
+    for (int p = 0; p < g->pieces; p++)
+        memcpy(to + p * g->bytes, src + g->piece[p], (size_t)g->bytes);
+}
+
+/* Usual shapes have moves of their own: kernels of 3, 5 and 7 rows over three channels. */
+typedef enum shape { ANY = 0, ROWS_3 = 3, ROWS_5 = 5, ROWS_7 = 7 } shape;
+
+INLINE shape shape_of(const lw_patches *g) {
+    if (g->pieces == 3 && g->bytes <= 16) return ROWS_3;
+    if (g->pieces == 5 && g->bytes <= 16) return ROWS_5;
+    return g->pieces == 7 && g->bytes <= 32 ? ROWS_7 : ANY;
+}
+
+INLINE void gather_pixel(const shape shape, const lw_patches *g, const uint8_t *src, uint8_t *to) {
+    switch (shape) {
+    case ROWS_3: gather_fixed(g, 3, 16, src, to); break;
+    case ROWS_5: gather_fixed(g, 5, 16, src, to); break;
+    case ROWS_7: gather_fixed(g, 7, 32, src, to); break;
+    default: gather_any(g, src, to);
+    }
+}
+
+INLINE void gather_pixels(const shape shape, const lw_patches *g, const uint8_t *src, int64_t n,
+                          uint8_t *to) {
+    const lw_patches one = *g; /* stores of bytes may alias *g */
+    for (; n > 0; n--, src += one.step, to += one.ld) gather_pixel(shape, &one, src, to);
 }
 
 static void gather(const lw_patches *g, const uint8_t *src, int64_t n, uint8_t *to) {
-    gather_pixels(g, src, n, to);
+    switch (shape_of(g)) { /* each case compiles to its own loop */
+    case ROWS_3: gather_pixels(ROWS_3, g, src, n, to); break;
+    case ROWS_5: gather_pixels(ROWS_5, g, src, n, to); break;
+    case ROWS_7: gather_pixels(ROWS_7, g, src, n, to); break;
+    default: gather_pixels(ANY, g, src, n, to);
+    }
 }
 
 /* ---- tiles -------------------------------------------------------------------------------- */
 
-/* What becomes of the maxima of mr pixels: scales, and factors that give levels. Maxima above the
- * limit become the limit. Returns the bits of the largest one before. */
-INLINE int32_t first_scales(const int mr, const vi *top, int zero_point, float limit, float *factor,
-                            float *s, ptrdiff_t step) {
-    float found[FIRST + VW];
-    vi any = vi_set(0), most = vf_bits(vf_set(limit)), rows[VW];
-    for (int r = 0; r < mr; r += VW) {
-        UNROLLED (i, VW) rows[i] = top[(r + i) % mr]; /* those beyond do not count */
-        vi largest = vi_hmax_rows(rows);
-        any = vi_max(any, largest);
-        scales_of(vi_min(largest, most), zero_point, found + r, factor + r);
+/* What tiles compile to loops of their own for. */
+typedef struct first_kind {
+    int nv; /* vectors of a window */
+    range range;
+    shape shape; /* ANY: few steps, too */
+} first_kind;
+
+/* A tile whose sums are done: its values, what takes them to levels, and where those go, n channels
+ * of each pixel. Where they fill no vector, levels are packed first. And the gathered pixels of the
+ * two tiles behind it. */
+typedef struct first_done {
+    vi any, seen; /* of all tiles: the farthest below 0, if CLAMPED; the largest */
+    float y[FIRST * VW], factor[FIRST + VW], found[FIRST + VW];
+    uint8_t packed[FIRST * VW], patches[2 * FIRST * LW_PATCH + LW_SLACK];
+    uint8_t *q;
+    float *s;
+    ptrdiff_t s_step;
+    int64_t n;
+} first_done;
+
+/* acc += one step of four channels. */
+INLINE void first_step(const first_kind k, const uint8_t *p, const uint8_t *w, int64_t apart,
+                       vi acc[FIRST]) {
+    const int nv = k.nv;
+    vb b[2 * NV];
+    UNROLLED (j, nv) b[j] = vb_load(w + j / NV * apart + j % NV * VW * 4);
+    UNROLLED (i, FIRST / nv) {
+        va a = va_set(p + i * LW_PATCH);
+        UNROLLED (j, nv) acc[i * nv + j] = v_dot4(acc[i * nv + j], a, b[j]);
     }
-    HIDE(factor); /* read from memory, one by one */
-    HIDE(found);
-    UNROLLED (i, mr) s[i * step] = found[i];
-    return vi_hmax(any);
+}
+
+INLINE void first_values(const first_kind k, const lw_activation activation, const lw_first_args *a,
+                         int64_t first, const vi acc[FIRST], first_done *d, vi top[FIRST]) {
+    vi any = d->any;
+    vf alpha = vf_set(a->alpha), lo = vf_set(a->lo), hi = vf_set(a->hi);
+    UNROLLED (i, FIRST / k.nv) top[i] = vi_set(0);
+    UNROLLED (j, k.nv) {
+        vf sb = vf_load(a->scaled + first + j * VW), bias = vf_load(a->bias + first + j * VW);
+        UNROLLED (i, FIRST / k.nv) {
+            vf x = vf_fma(vf_from(acc[i * k.nv + j]), sb, bias);
+            x = activate(activation, x, alpha, lo, hi);
+            vf_store(d->y + (i * k.nv + j) * VW, x);
+            track(k.range, x, top + i, &any);
+        }
+    }
+    if (k.range == CLAMPED) d->any = any;
+}
+
+/* What takes too many instructions to be repeated for every vector: in place. */
+INLINE void silu_of(const range range, int mr, int nv, first_done *d, vi *top) {
+    vf none = vf_set(0.0f);
+    for (int i = 0; i < mr; i++) {
+        top[i] = vi_set(0);
+        for (float *y = d->y + i * nv * VW, *end = y + nv * VW; y < end; y += VW) {
+            vf_store(y, activate(LW_SILU, vf_load(y), none, none, none));
+            track(range, vf_load(y), top + i, &d->any);
+        }
+    }
+}
+
+static NOINLINE void first_silu(range range, int mr, int nv, first_done *d, vi *top) {
+    range == SIGNED ? silu_of(SIGNED, mr, nv, d, top) : silu_of(CLAMPED, mr, nv, d, top);
+}
+
+/* Values of sums, and the maxima of each pixel. Levels have a floor and a limit of their own, so
+ * that a ReLU or a clip from 0 is none here. */
+INLINE void first_activated(const first_kind k, const lw_first_args *a, int64_t first,
+                            const vi acc[FIRST], first_done *d, vi top[FIRST]) {
+    vi found[FIRST];
+    switch (k.range == NONNEGATIVE ? LW_NONE : a->activation) {
+    case LW_CLIP: first_values(k, LW_CLIP, a, first, acc, d, top); break;
+    case LW_LEAKY: first_values(k, LW_LEAKY, a, first, acc, d, top); break;
+    case LW_HARDSWISH: first_values(k, LW_HARDSWISH, a, first, acc, d, top); break;
+    case LW_SILU:
+        first_values(k, LW_NONE, a, first, acc, d, top);
+        first_silu(k.range, FIRST / k.nv, k.nv, d, found);
+        UNROLLED (i, FIRST / k.nv) top[i] = found[i];
+        break;
+    default: first_values(k, LW_NONE, a, first, acc, d, top);
+    }
 }
 
 /* Whether a value is so large that it is no int32 when it is rounded to a level; others above the
  * limit become the largest level, as those below 0 become 0. */
-INLINE int is_far(int32_t largest, float limit) {
+INLINE int is_far(vi largest, float limit) {
     float far = limit * 0x1p20f; /* times the factor it still is one */
     int32_t bits;
     memcpy(&bits, &far, sizeof bits);
-    return largest > bits;
+    return vi_any_above(largest, bits);
 }
 
-/* The levels of mr pixels of nv vectors; stores are a floor of their own. */
-INLINE void first_levels(const int mr, const int nv, const int zero_point, vf f[FIRST][2 * NV],
-                         const float *factor, uint8_t *q, ptrdiff_t step) {
-    vi l[4];
-    if (nv % 4 == 0) {
-        UNROLLED (i, mr)
-            for (int j = 0; j < nv; j += 4) {
-                UNROLLED (v, 4) l[v] = to_levels(0, zero_point, f[i][j + v], vf_set(factor[i]));
-                vi_store4_u8(q + i * step + j * VW, l);
-            }
-        return;
+/* Scales of the pixels, and factors that give levels. Maxima above the limit become the limit. */
+INLINE void first_scales(const first_kind k, const lw_first_args *a, const vi top[FIRST],
+                         first_done *d) {
+    const int mr = FIRST / k.nv, zero_point = k.range == SIGNED ? 128 : 0;
+    const float limit = k.range == NONNEGATIVE ? a->hi : INFINITY;
+    vi rows[VW], seen = vi_set(0), most = vf_bits(vf_set(limit));
+    for (int r = 0; r < mr; r += VW) {
+        UNROLLED (i, VW) rows[i] = top[(r + i) % mr]; /* those beyond do not count */
+        vi largest = 2 * mr <= VW ? vi_hmax_few(rows) : vi_hmax_rows(rows);
+        seen = vi_max(seen, largest);
+        scales_of(vi_min(largest, most), zero_point, d->found + r, d->factor + r);
     }
-    UNROLLED (i, mr) { /* two pixels at a time; the last one alone, twice */
-        UNROLLED (v, 2) l[i % 2 * 2 + v] = to_levels(0, zero_point, f[i][v], vf_set(factor[i]));
-        if (i % 2 == 0 && i + 1 == mr) l[2] = l[0], l[3] = l[1];
-        if (i % 2 || i + 1 == mr) vi_store4_u8_parts(2, q + i / 2 * 2 * step, i % 2 ? step : 0, l);
+    if (d->s_step == 1)
+        memcpy(d->s, d->found, (size_t)mr * sizeof(float));
+    else
+        UNROLLED (i, mr) d->s[i * d->s_step] = d->found[i];
+    d->seen = vi_max(d->seen, seen);
+    if (k.range == NONNEGATIVE && is_far(seen, limit))
+        for (int i = 0; i < FIRST; i++)
+            vf_store(d->y + i * VW, vf_min(vf_load(d->y + i * VW), vf_set(limit)));
+}
+
+/* The levels of four vectors; stores are a floor of their own. */
+INLINE void first_levels(const first_kind k, const int slice, const first_done *d, uint8_t *q,
+                         ptrdiff_t step) {
+    const int parts = k.nv < SLICE ? SLICE / k.nv : 1, at = slice * SLICE;
+    vi l[SLICE];
+    UNROLLED (i, SLICE) {
+        vf factor = vf_set(d->factor[(at + i) / k.nv]);
+        l[i] = to_levels(0, k.range == SIGNED ? 128 : 0, vf_load(d->y + (at + i) * VW), factor);
     }
+    vi_store4_u8_parts(parts, q + at / k.nv * step + at % k.nv * VW, step, l);
+}
+
+/* n bytes by moves of fixed lengths, the last of which may overlap. */
+INLINE void move_short(uint8_t *to, const uint8_t *from, int64_t n) {
+    if (n >= 16) {
+        for (int64_t i = 0; i < n - 16; i += 16) memcpy(to + i, from + i, 16);
+        memcpy(to + n - 16, from + n - 16, 16);
+    } else if (n >= 8) {
+        memcpy(to, from, 8);
+        memcpy(to + n - 8, from + n - 8, 8);
+    } else {
+        for (int64_t i = 0; i < n; i++) to[i] = from[i];
+    }
+}
+
+INLINE void first_unpack(const first_kind k, const first_done *d, ptrdiff_t step) {
+    const int64_t n = d->n; /* stores of bytes may alias *d */
+    uint8_t *q = d->q;
+    for (int i = 0; i < FIRST / k.nv; i++, q += step) move_short(q, d->packed + i * k.nv * VW, n);
 }
 
 /* Pixels to be gathered. */
 typedef struct first_next {
     const uint8_t *src;
-    int64_t count;
     uint8_t *to;
 } first_next;
 
-/* A window of mr pixels: the channels of np panels from `first` on. Everything stays in registers
- * until it is levels. Channels that fill up the last panel are 0 by sb and bias. The pixels of the
- * next tile are gathered while dots wait in the queue, and are in the cache when they are read. */
-INLINE int first_tile(const int mr, const int np, const lw_activation activation, const range range,
-                      const lw_first_args *a, const uint8_t *p, int64_t first, uint8_t *q, float *s,
-                      const first_next *next) {
-    const int nv = np * NV;
-    const int64_t n = a->oc - first < a->window ? a->oc - first : a->window;
-    const int64_t apart = n > NR ? a->panel_bytes : 0; /* without a second panel: any bytes */
+/* A window of the pixels p: channels from `first` on. Channels that fill up the last panel are 0 by
+ * sb and bias. Values of the tile before become levels, and then give way to those of this one. */
+INLINE void first_tile(const first_kind k, const lw_first_args *a, const uint8_t *p, int64_t first,
+                       const first_next *next, first_done *d, vi top[FIRST]) {
+    const int nv = k.nv, mr = FIRST / nv, each = (mr + STEPS - 1) / STEPS;
+    const int64_t apart = nv > NV ? a->panel_bytes : 0;
     const uint8_t *b = a->panels + first / NR * a->panel_bytes, *w = b + NR * 4;
-    vi acc[FIRST][2 * NV], top[FIRST], any = vi_set(0);
-    vf f[FIRST][2 * NV];
+    const uint8_t *end = p + 4 * a->k4;
+    const int whole = d->n == nv * VW;
+    const ptrdiff_t step = whole ? a->q_step : nv * VW;
+    uint8_t *q = whole ? d->q : d->packed;
+    vi acc[FIRST];
     UNROLLED (j, nv) {
         vi comp = vi_load((const int32_t *)(const void *)(b + j / NV * apart) + j % NV * VW);
-        UNROLLED (i, mr) acc[i][j] = comp;
+        UNROLLED (i, mr) acc[i * nv + j] = comp;
     }
-    for (const uint8_t *end = p + 4 * a->k4; p < end; p += 4, w += NR * 4) {
-        vb bj[2 * NV];
-        UNROLLED (j, nv) bj[j] = vb_load(w + j / NV * apart + j % NV * VW * 4);
-        UNROLLED (i, mr) {
-            va ai = va_set(p + i * LW_PATCH);
-            UNROLLED (j, nv) acc[i][j] = v_dot4(acc[i][j], ai, bj[j]);
+    if (k.shape == ANY) first_scales(k, a, top, d);
+    UNROLLED (at, STEPS) {
+        if (k.shape != ANY) {
+            first_step(k, p, w, apart, acc);
+            p += 4, w += NR * 4;
+            if (at == SCALES_AT) first_scales(k, a, top, d);
+            UNROLLED (i, each)
+                if (at * each + i < mr) {
+                    const int pixel = at * each + i;
+                    gather_pixel(k.shape, &a->patches, next->src + pixel * a->patches.step,
+                                 next->to + pixel * LW_PATCH);
+                }
         }
+        if (at >= SLICES_AT && at < SLICES_AT + mr * nv / SLICE)
+            first_levels(k, at - SLICES_AT, d, q, step);
     }
-    gather_pixels(&a->patches, next->src, next->count, next->to);
-    UNROLLED (i, mr) top[i] = vi_set(0);
-    UNROLLED (j, nv) {
-        vf sb = vf_load(a->scaled + first + j * VW), bias = vf_load(a->bias + first + j * VW);
-        vf alpha = vf_set(a->alpha), lo = vf_set(a->lo), hi = vf_set(a->hi);
-        UNROLLED (i, mr) {
-            vf y = vf_fma(vf_from(acc[i][j]), sb, bias);
-            f[i][j] = activate(activation, y, alpha, lo, hi);
-            track(range, f[i][j], top + i, &any);
-        }
-    }
-    float factor[FIRST + VW];
-    uint8_t bytes[FIRST * NR], *to = q + first;
-    const int zero_point = range == SIGNED ? 128 : 0;
-    const int whole = n == nv * VW;
-    const float limit = range == NONNEGATIVE ? a->hi : INFINITY;
-    int32_t largest =
-        first_scales(mr, top, zero_point, limit, factor, s + first / a->window, a->s_step);
-    int bad = largest >= INFINITY_BITS && limit == INFINITY;
-    if (range == CLAMPED) bad |= is_bad(vi_and(any, vi_set(0x7fffffff)));
-    if (range == NONNEGATIVE && is_far(largest, limit))
-        UNROLLED (i, mr)
-            UNROLLED (j, nv) f[i][j] = vf_min(f[i][j], vf_set(limit));
-    first_levels(mr, nv, zero_point, f, factor, whole ? to : bytes, whole ? a->q_step : nv * VW);
-    if (!whole)
-        for (int i = 0; i < mr; i++) memcpy(to + i * a->q_step, bytes + i * nv * VW, (size_t)n);
-    return bad;
+    for (; p < end; p += 4, w += NR * 4) first_step(k, p, w, apart, acc);
+    if (!whole) first_unpack(k, d, a->q_step);
+    first_activated(k, a, first, acc, d, top);
+    HIDE(d->y); /* memory, or the compiler keeps some in registers that dots need */
+    if (k.shape == ANY) gather_pixels(ANY, &a->patches, next->src, mr, next->to);
+}
+
+/* Nothing is summed up any more. */
+INLINE void first_rest(const first_kind k, const lw_first_args *a, const vi top[FIRST],
+                       first_done *d) {
+    const int wide = k.nv * VW, whole = d->n == wide;
+    first_scales(k, a, top, d);
+    UNROLLED (i, FIRST / k.nv * k.nv / SLICE)
+        first_levels(k, i, d, whole ? d->q : d->packed, whole ? a->q_step : wide);
+    if (!whole) first_unpack(k, d, a->q_step);
 }
 
 /* ---- rows of pixels ----------------------------------------------------------------------- */
 
-/* Pixels of the next tile, which begins at *at or before: the last ones of a row may be done twice.
- */
-INLINE int tile_pixels(const int many, const int few, int64_t n, int64_t *at) {
-    int64_t left = n - *at;
-    int count = left > 2 * few ? many : few;
-    if (left < count) *at = n - count;
-    return count;
+/* The first pixel of a tile: its row and its column. */
+typedef struct first_place {
+    int64_t y, x;
+} first_place;
+
+/* That of the next tile; the last one of a row may do some pixels twice. */
+INLINE first_place next_place(first_place at, int mr, int64_t n) {
+    int64_t x = at.x + mr;
+    if (x >= n) return (first_place){at.y + 1, 0};
+    return (first_place){at.y, x < n - mr ? x : n - mr};
 }
 
-INLINE lw_status first_row(const int np, const lw_activation activation, const range range,
-                           const lw_first_args *a, int64_t n, const uint8_t *src, uint8_t *q,
-                           float *s) {
-    const int many = FIRST / np, few = FIRST / np >= 7 ? 4 / np : 1;
-    uint8_t *now = a->patch;
-    first_next next = {src, 0, now + FIRST * LW_PATCH};
-    int64_t at = 0, window = a->window < a->oc ? a->window : a->oc;
-    int bad = 0, count = tile_pixels(many, few, n, &at);
-    gather(&a->patches, src, count, now);
-    while (at < n) {
-        int64_t then = at + count;
-        int more = then < n ? tile_pixels(many, few, n, &then) : 0;
-        next.src = src + then * a->patches.step, next.count = more;
-        for (int64_t c = 0; c < a->oc; c += window) {
-            uint8_t *to = q + at * a->q_step;
-            float *scales = s + at * a->s_step;
-            bad |= count == many
-                       ? first_tile(many, np, activation, range, a, now, c, to, scales, &next)
-                       : first_tile(few, np, activation, range, a, now, c, to, scales, &next);
-            next.count = 0;
+INLINE lw_status first_rows(const first_kind k, const lw_first_args *args, int64_t rows, int64_t n,
+                            const uint8_t *src, uint8_t *q, float *s) {
+    const lw_first_args a = *args; /* stores may alias *args */
+    const int mr = FIRST / k.nv, wide = k.nv * VW;
+    const int64_t window = a.window < a.oc ? a.window : a.oc;
+    first_done d;
+    first_next next = {src, d.patches + mr * LW_PATCH};
+    uint8_t *now = d.patches;
+    vi top[FIRST];
+    RELOAD(now); /* gcc 12 takes runs inside an array for aligned */
+    RELOAD(next.to);
+    memset(d.y, 0, sizeof d.y); /* before the first tile lies one of no channels */
+    d.q = d.packed, d.s = d.found, d.s_step = 0, d.n = 0;
+    d.any = d.seen = vi_set(0);
+    UNROLLED (i, FIRST) top[i] = vi_set(0);
+    gather_pixels(k.shape, &a.patches, src, mr, now);
+    for (first_place at = {0, 0}; at.y < rows;) {
+        first_place then = next_place(at, mr, n);
+        if (then.y < rows) next.src = src + then.y * a.row + then.x * a.patches.step;
+        for (int64_t c = 0; c < a.oc; c += window) {
+            first_tile(k, &a, now, c, &next, &d, top);
+            d.q = q + at.y * a.q_row + at.x * a.q_step + c;
+            d.s = s + at.y * a.s_row + at.x * a.s_step + c / a.window;
+            d.s_step = a.s_step, d.n = a.oc - c < wide ? a.oc - c : wide;
         }
         uint8_t *swap = now;
-        now = next.to, next.to = swap, at = then, count = more;
+        now = next.to, next.to = swap, at = then;
     }
+    first_rest(k, &a, top, &d);
+    int limited = k.range == NONNEGATIVE && a.hi < INFINITY; /* what is above is no fault */
+    int bad = is_bad(vi_and(d.any, vi_set(0x7fffffff))) || (!limited && is_bad(d.seen));
     return bad ? LW_NONFINITE : LW_OK;
 }
 
-#define FIRST_OF(activation, range)                                                                \
-    static lw_status first_##activation##_##range(const lw_first_args *a, int64_t n,               \
-                                                  const uint8_t *src, uint8_t *q, float *s) {      \
-        return a->window <= NR || a->oc <= NR ? first_row(1, activation, range, a, n, src, q, s)   \
-                                              : first_row(2, activation, range, a, n, src, q, s);  \
+/* Each range, shape and width compiles to its own loops. */
+#define FIRST_ROWS(range, vectors, shape)                                                          \
+    case shape: return first_rows((first_kind){vectors, range, shape}, a, rows, n, src, q, s);
+#define FIRST_OF(range, width, vectors)                                                            \
+    static lw_status first_##range##_##width(const lw_first_args *a, int64_t rows, int64_t n,      \
+                                             const uint8_t *src, uint8_t *q, float *s) {           \
+        switch (a->k4 >= STEPS ? shape_of(&a->patches) : ANY) {                                    \
+            FIRST_ROWS(range, vectors, ROWS_3)                                                     \
+            FIRST_ROWS(range, vectors, ROWS_5)                                                     \
+            FIRST_ROWS(range, vectors, ROWS_7)                                                     \
+        default: return first_rows((first_kind){vectors, range, ANY}, a, rows, n, src, q, s);      \
+        }                                                                                          \
     }
-FIRST_OF(LW_NONE, SIGNED)
-FIRST_OF(LW_NONE, CLAMPED)
-FIRST_OF(LW_NONE, NONNEGATIVE)
-FIRST_OF(LW_CLIP, SIGNED)
-FIRST_OF(LW_CLIP, CLAMPED)
-FIRST_OF(LW_LEAKY, SIGNED)
-FIRST_OF(LW_LEAKY, CLAMPED)
-FIRST_OF(LW_HARDSWISH, SIGNED)
-FIRST_OF(LW_HARDSWISH, CLAMPED)
-FIRST_OF(LW_SILU, SIGNED)
-FIRST_OF(LW_SILU, CLAMPED)
+#define FIRST_WIDTHS(range)                                                                        \
+    FIRST_OF(range, narrow, 1) FIRST_OF(range, panel, NV) FIRST_OF(range, wide, 2 * NV)
+FIRST_WIDTHS(SIGNED)
+FIRST_WIDTHS(CLAMPED)
+FIRST_WIDTHS(NONNEGATIVE)
 
-static lw_status first(const lw_first_args *a, int64_t n, const uint8_t *src, float scale,
-                       uint8_t *q, float *s) {
-    typedef lw_status rows(const lw_first_args *, int64_t, const uint8_t *, uint8_t *, float *);
-    static rows *const of[][3] = {
-        /* levels have a floor and a limit of their own */
-        [LW_NONE] = {first_LW_NONE_SIGNED, first_LW_NONE_CLAMPED, NULL},
-        [LW_CLIP] = {first_LW_CLIP_SIGNED, first_LW_CLIP_CLAMPED, first_LW_NONE_NONNEGATIVE},
-        [LW_LEAKY] = {first_LW_LEAKY_SIGNED, first_LW_LEAKY_CLAMPED, NULL},
-        [LW_HARDSWISH] = {first_LW_HARDSWISH_SIGNED, first_LW_HARDSWISH_CLAMPED, NULL},
-        [LW_SILU] = {first_LW_SILU_SIGNED, first_LW_SILU_CLAMPED, NULL}};
+static lw_status first(const lw_first_args *a, int64_t rows, int64_t n, const uint8_t *src,
+                       float scale, uint8_t *q, float *s) {
+    typedef lw_status of_rows(const lw_first_args *, int64_t, int64_t, const uint8_t *, uint8_t *,
+                              float *);
+    static of_rows *const of[][3] = {
+        [SIGNED] = {first_SIGNED_narrow, first_SIGNED_panel, first_SIGNED_wide},
+        [CLAMPED] = {first_CLAMPED_narrow, first_CLAMPED_panel, first_CLAMPED_wide},
+        [NONNEGATIVE] = {first_NONNEGATIVE_narrow, first_NONNEGATIVE_panel,
+                         first_NONNEGATIVE_wide}};
     for (int64_t c = 0; c < a->oc; c += VW) /* padded */
         vf_store(a->scaled + c, vf_mul(vf_load(a->sb + c), vf_set(scale)));
-    range range = range_of(a->activation, a->lo, a->hi, a->zero_point);
-    return of[a->activation][range](a, n, src, q, s);
+    const range range = range_of(a->activation, a->lo, a->hi, a->zero_point);
+    return of[range][a->vectors > NV ? 2 : a->vectors == NV](a, rows, n, src, q, s);
 }
 
 #endif

@@ -174,7 +174,7 @@ typedef void lw_gather(const lw_patches *patches, const uint8_t *src, int64_t n,
 
 /* A layer over gathered pixels, with a quantized result. */
 typedef struct lw_first_args {
-    lw_patches patches;
+    lw_patches patches; /* LW_PATCH apart */
     int64_t k4;
     const uint8_t *panels; /* of mode C */
     int64_t panel_bytes, oc;
@@ -182,15 +182,17 @@ typedef struct lw_first_args {
     lw_activation activation; /* not LW_RELU: that is LW_CLIP from 0 to infinity */
     float alpha, lo, hi;
     int64_t window; /* of the result: as many channels as one or two panels, or all */
+    int vectors;    /* of a window: one, or those of one or two panels */
     int zero_point;
-    ptrdiff_t q_step, s_step; /* bytes and scales from one output pixel to the next */
-    uint8_t *patch;           /* scratch: (2, first_pixels, LW_PATCH) and LW_SLACK */
+    ptrdiff_t row;            /* bytes from the source of an output row to that of the next */
+    ptrdiff_t q_row, s_row;   /* bytes and scales from one output row to the next, */
+    ptrdiff_t q_step, s_step; /* and from one output pixel to the next */
     float *scaled;            /* scratch, zero: as long as sb */
 } lw_first_args;
 
-/* n output pixels side by side, at least first_pixels; scale: of the image. */
-typedef lw_status lw_first(const lw_first_args *args, int64_t n, const uint8_t *src, float scale,
-                           uint8_t *q, float *s);
+/* Rows of n output pixels side by side, at least first_sums / vectors; scale: of the image. */
+typedef lw_status lw_first(const lw_first_args *args, int64_t rows, int64_t n, const uint8_t *src,
+                           float scale, uint8_t *q, float *s);
 
 /* f[j] = fma((float)(acc[j] + comp[j]) (* sb[j] unless NULL), sa, f[j]); with a bias, mode C:
  * f[j] = fma((float)(acc[j] + comp[j]), sb[j] * sa, bias[j]). */
@@ -272,7 +274,7 @@ struct lw_isa {
     lw_largest *largest;
     lw_planes *planes;
     lw_gather *gather;
-    int first_pixels;
+    int first_sums; /* vectors of sums of a tile of `first` */
     lw_first *first;
     lw_accumulate *accumulate;
     lw_pool_taps *pool;

@@ -10,6 +10,7 @@
 #ifndef LW_ISA
 #define LW_ISA avx2
 #define LW_MR 3 /* a fourth row would spill sums */
+#define LW_FIRST 4
 #endif
 enum { VW = 8, NR = 16, DW = 5 };
 
@@ -67,6 +68,9 @@ static inline int32_t vi_hmax(vi a) {
     m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
     m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
     return _mm_cvtsi128_si32(m);
+}
+static inline int vi_any_above(vi a, int32_t b) { /* whether a lane is */
+    return _mm256_movemask_epi8(_mm256_cmpgt_epi32(a, _mm256_set1_epi32(b))) != 0;
 }
 static inline vi vi_from_u8(const uint8_t *p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p));

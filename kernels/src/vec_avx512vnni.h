@@ -10,7 +10,7 @@
 #define LW_ISA avx512vnni
 #define LW_MR 7
 #define LW_NARROW 14
-#define LW_FIRST 14
+#define LW_FIRST 16
 enum { VW = 16, NR = 32, DW = 7 };
 
 typedef __m512 vf;
@@ -59,6 +59,9 @@ static inline vi vi_min(vi a, vi b) { return _mm512_min_epi32(a, b); }
 static inline vi vi_shl23(vi a) { return _mm512_slli_epi32(a, 23); }
 static inline vi vi_shl16(vi a) { return _mm512_slli_epi32(a, 16); }
 static inline int32_t vi_hmax(vi a) { return _mm512_reduce_max_epi32(a); }
+static inline int vi_any_above(vi a, int32_t b) { /* whether a lane is */
+    return _mm512_cmpgt_epi32_mask(a, _mm512_set1_epi32(b)) != 0;
+}
 static inline vi vi_from_u8(const uint8_t *p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
 }
@@ -135,6 +138,20 @@ static inline vi vi_hmax_parts(const int parts, const vi *m) {
     return _mm512_permutexvar_epi32(order, larger_quarters(v));
 }
 
+/* The same of eight vectors, twice: half the work. */
+#define LW_HMAX_FEW
+static inline vi vi_hmax_few(const vi *m) {
+    vi p[4], v[2];
+    for (int e = 0; e < 4; e++) p[e] = larger_halves(m[e], m[4 + e]);
+    for (int e = 0; e < 2; e++) /* of vectors 2e, 2e + 4, 2e + 1 and 2e + 5: 128 bits each */
+        v[e] = _mm512_max_epi32(_mm512_shuffle_i32x4(p[2 * e], p[2 * e + 1], 0x88),
+                                _mm512_shuffle_i32x4(p[2 * e], p[2 * e + 1], 0xdd));
+    vi all = larger_pairs(v[0], v[1]);
+    all = _mm512_max_epi32(all, _mm512_shuffle_epi32(all, 0xb1));
+    const __m512i order = _mm512_setr_epi32(0, 8, 2, 10, 4, 12, 6, 14, 0, 8, 2, 10, 4, 12, 6, 14);
+    return _mm512_permutexvar_epi32(order, all);
+}
+
 /* Packing works inside 128-bit lanes: its groups of four bytes are put into order. */
 static inline vi vi4_u8(const vi *x) {
     vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -168,18 +185,6 @@ static inline va va_set(const uint8_t *p) {
     return _mm512_set1_epi32(bytes);
 }
 static inline vb vb_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
-
-/* `bytes` of a, b and c each, at most LW_MERGE, behind each other: one store of 32 bytes, where
- * three would cross borders of vectors. */
-#define LW_MERGE 10
-static inline void store_merged(uint8_t *to, int bytes, const uint8_t *a, const uint8_t *b,
-                                const uint8_t *c) {
-    const __mmask32 second = ((1u << bytes) - 1) << bytes, third = second << bytes;
-    __m256i x = _mm256_loadu_si256((const void *)a);
-    x = _mm256_mask_loadu_epi8(x, second, b - bytes);
-    x = _mm256_mask_loadu_epi8(x, third, c - 2 * bytes);
-    _mm256_storeu_si256((void *)to, x);
-}
 
 static inline vi vi_dot2(vi c, vi a, vi w) { /* two s16 * s16 products per lane */
     __asm__("vpdpwssd %2, %1, %0" : "+v"(c) : "v"(a), "v"(w));

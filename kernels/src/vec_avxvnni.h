@@ -3,6 +3,7 @@
  * With LW_VNNI_EVEX the same source takes the EVEX encoding of AVX512VL, for machines that have no
  * other. In asm for the reason that vec_avx512vnni.h gives. */
 #define LW_AVX_VNNI
+#define LW_FIRST 12
 #define LW_MR 6 /* 12 chains: 8 hide the latency of two dots a cycle, 12 read less for each */
 #ifdef LW_VNNI_EVEX
 #define LW_ISA avxvnni_evex

@@ -14,6 +14,7 @@
 #define LW_A_OFFSET 128
 #endif
 #define LW_MR 3
+#define LW_FIRST 12
 enum { VW = 4, NR = 16, DW = 7 };
 
 typedef float32x4_t vf;
@@ -72,6 +73,7 @@ static inline vi vi_min(vi a, vi b) { return vminq_s32(a, b); }
 static inline vi vi_shl23(vi a) { return vshlq_n_s32(a, 23); }
 static inline vi vi_shl16(vi a) { return vshlq_n_s32(a, 16); }
 static inline int32_t vi_hmax(vi a) { return vmaxvq_s32(a); }
+static inline int vi_any_above(vi a, int32_t b) { return vmaxvq_s32(a) > b; }
 static inline vi vi_from_u8(const uint8_t *p) {
     uint32_t bytes;
     memcpy(&bytes, p, sizeof bytes);

@@ -6,6 +6,7 @@
 
 #define LW_ISA scalar
 #define LW_MR 2
+#define LW_FIRST 8
 enum { VW = 1, NR = 4, DW = 2 };
 
 typedef float vf;
@@ -59,6 +60,7 @@ static inline vi vi_min(vi a, vi b) { return a < b ? a : b; }
 static inline vi vi_shl23(vi a) { return (vi)((uint32_t)a << 23); }
 static inline vi vi_shl16(vi a) { return (vi)((uint32_t)a << 16); }
 static inline int32_t vi_hmax(vi a) { return a; }
+static inline int vi_any_above(vi a, int32_t b) { return a > b; }
 static inline vi vi_from_u8(const uint8_t *p) { return *p; }
 static inline void vi_store_u24(uint8_t *p, vi x) { /* three bytes of each lane */
     for (int i = 0; i < 3; i++) p[i] = (uint8_t)(x >> 8 * i);
