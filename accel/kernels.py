@@ -9,6 +9,7 @@ from __future__ import annotations
 
 try:
     from accel._kernels import (
+        Chain,
         Conv,
         Dense,
         Lanes,
@@ -51,6 +52,7 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "Chain",
     "Conv",
     "Dense",
     "Lanes",
