@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypedDict
 
@@ -127,10 +127,13 @@ class Pool:
 class Operator:
     def __call__(self) -> None: ...
 
+class Chain(Operator):
+    def __init__(self, operators: Iterable[object]) -> None: ...
+
 class Lanes:
     def __init__(
         self,
-        operators: Sequence[Sequence[Callable[[], object]]],
+        operators: Sequence[Operator],
         inputs: Sequence[Sequence[NDArray[np.uint8]]],
         outputs: Sequence[Sequence[NDArray[np.uint8]]],
         results: Sequence[NDArray[np.uint8]],
@@ -261,7 +264,7 @@ class Conv(Operator):
         pads: Sequence[int] = (0, 0, 0, 0),
         dilations: Sequence[int] = (1, 1),
         bias: NDArray[np.float32] | None = None,
-        residual: NDArray[np.float32] | QTensor | None = None,
+        residual: NDArray[np.float32] | QTensor | Dense | None = None,
         activation: str = "none",
         alpha: float = 0.0,
         lo: float = ...,
