@@ -365,7 +365,7 @@ typedef enum lw_column_op {
     LW_MUL = 2,
     LW_DIV = 3,
     LW_MAX = 4, /* a > b ? a : b */
-    LW_EXP = 5 /* of a, as in LW_SILU: of [-87, 88] */
+    LW_EXP = 5  /* of a, as in LW_SILU: of [-87, 88] */
 } lw_column_op;
 
 /* Rows [first, first + rows) of every image, of n columns from `column` on.
