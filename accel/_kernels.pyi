@@ -25,21 +25,21 @@ def check_gemm(address: int) -> bool: ...
 def quantize_windows(
     x: NDArray[np.float32],
     window: int,
-    signed: bool = True,
+    signed: bool | int = True,
     *,
     out: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None,
     threads: int = 1,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]: ...
 def dequantize_windows(
-    q: NDArray[np.uint8], scale: NDArray[np.float32], window: int, signed: bool
+    q: NDArray[np.uint8], scale: NDArray[np.float32], window: int, signed: bool | int
 ) -> NDArray[np.float32]: ...
 def pack_weights(
-    qw: NDArray[np.int8],
+    qw: NDArray[np.int8] | NDArray[np.int16],
     scale: NDArray[np.float32],
     window: int | None,
     *,
     weight_window: int | None = None,
-    signed: bool = True,
+    signed: bool | int = True,
     groups: int = 1,
 ) -> PackedWeights: ...
 def map_weights(
@@ -48,8 +48,9 @@ def map_weights(
     window: int | None,
     *,
     weight_window: int | None = None,
-    signed: bool = True,
+    signed: bool | int = True,
     groups: int = 1,
+    fine: bool = False,
 ) -> PackedWeights: ...
 def qgemm(
     q: NDArray[np.uint8],
@@ -107,7 +108,9 @@ class PackedWeights:
     @property
     def mode(self) -> str: ...
     @property
-    def signed(self) -> bool: ...
+    def fine(self) -> bool: ...
+    @property
+    def signed(self) -> bool | int: ...
     @property
     def groups(self) -> int: ...
     @property
@@ -194,7 +197,7 @@ class QTensor:
         self,
         shape: Sequence[int],
         window: int | None,
-        signed: bool,
+        signed: bool | int,
         halo: Sequence[int] = (0, 0, 0, 0),
         memory: NDArray[np.uint8] | None = None,
         *,
@@ -219,7 +222,7 @@ class QTensor:
     @property
     def window(self) -> int | None: ...
     @property
-    def signed(self) -> bool: ...
+    def signed(self) -> bool | int: ...
     @property
     def halo(self) -> tuple[int, int, int, int]: ...
     @property

@@ -118,12 +118,12 @@ class Windows:
         buffer: Buffer,
         shape: tuple[int, ...],
         window: int | None,
-        signed: bool,
+        zero_point: int,
         halo: tuple[int, int, int, int],
         border: tuple[int, ...] | None = None,
         whole: tuple[Windows, int, int] | None = None,
     ) -> None:
-        self.buffer, self.shape, self.window, self.signed = buffer, shape, window, signed
+        self.buffer, self.shape, self.window, self.zero_point = buffer, shape, window, zero_point
         self._halo, self._border, self._whole = halo, border, whole
 
     @classmethod
@@ -132,13 +132,13 @@ class Windows:
         arena: Arena,
         shape: tuple[int, ...],
         window: int | None,
-        signed: bool,
+        zero_point: int,
         halo: tuple[int, int, int, int],
         border: tuple[int, ...] | None = None,
     ) -> Windows:
         """A new tensor."""
         nbytes = kernels.QTensor.nbytes_for(shape, window, halo)
-        return cls(arena.reserve(nbytes), shape, window, signed, halo, border)
+        return cls(arena.reserve(nbytes), shape, window, zero_point, halo, border)
 
     @property
     def held(self) -> kernels.QTensor:
@@ -166,7 +166,7 @@ class Windows:
         return kernels.QTensor(
             self.shape,
             self.window,
-            self.signed,
+            self.zero_point,
             self._halo,
             memory=self.buffer.memory,
             border=self._border,
@@ -183,7 +183,7 @@ class Windows:
         """A range of the channels, at the edges of windows."""
         shape = (*self.shape[:-1], end - start)
         whole = (self, start, end)
-        return Windows(self.buffer, shape, self.window, self.signed, self._halo, None, whole)
+        return Windows(self.buffer, shape, self.window, self.zero_point, self._halo, None, whole)
 
 
 Form = Floats | Windows

@@ -25,7 +25,7 @@ def shared_weights(digest: str) -> PackedFor:
     """
 
     def packed(call: ProductCall) -> kernels.PackedWeights:
-        options = (call.window, call.weight_window, call.signed, call.groups)
+        options = (call.window, call.weight_window, call.fine, call.zero_point, call.groups)
         key = (digest, call.name, call.y, call.shape, *options, call.border, kernels.isa())
         with _LOCK:
             found = _HELD.get(key)
@@ -44,6 +44,6 @@ def pack(call: ProductCall) -> kernels.PackedWeights:
         call.scale,
         call.window,
         weight_window=call.weight_window,
-        signed=call.signed,
+        signed=call.zero_point,
         groups=call.groups,
     )

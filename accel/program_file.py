@@ -129,8 +129,9 @@ def _mapped_weights(saved: SavedProgram, blobs: _Mapped) -> PackedFor:
             call.shape,
             call.window,
             weight_window=call.weight_window,
-            signed=call.signed,
+            signed=call.zero_point,
             groups=call.groups,
+            fine=call.fine,
         )
 
     return packed

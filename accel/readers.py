@@ -21,7 +21,7 @@ from accel.schedule import (
 
 LARGE_BYTES = 256 * 1024  # of an image in float32: what a core's L2 does not keep
 
-Key = tuple[str, bool, int | None, bool]
+Key = tuple[str, bool, int | None, int]
 
 
 class Readers:
@@ -163,4 +163,4 @@ def _serves(window: int | None, shape: tuple[int, ...] | None) -> bool:
 
 def windows_key(name: str, reader: ProductCall) -> Key:
     """Readers of equal keys share one quantized tensor."""
-    return (name, reader.rows, reader.window, reader.signed)
+    return (name, reader.rows, reader.window, reader.zero_point)

@@ -41,12 +41,13 @@ class ProductCall(OneCall):
     ----------
     rows : `x` is a matrix (..., K); else an image (N, C, H, W) or (N, C, W).
     shape : of the weights, OHWI (OC, KH, KW, IC / groups) or (N, K).
-    qw : int8 weights. None, and scale too, where they are packed already.
+    qw : int8 weights, or int16 if `fine`. None, and scale too, where they are packed already.
     scale : float32, one per output channel, or one per output channel and weight window.
     window, weight_window : activation and weight windows; window None: one scale for an image.
     border : where the input is raw pixels, uint8 (N, H, W, C): what stands for zero in each
         channel; the window is None then.
-    signed : whether the activations need a sign (zero point 128, else 0).
+    zero_point : of the activations: 0 where none is negative, else 128 or, where those are small,
+        less.
     pads : top, left, bottom, right.
     macs : multiplications per batch.
     """
@@ -57,7 +58,8 @@ class ProductCall(OneCall):
     scale: Array | None
     window: int | None
     weight_window: int | None
-    signed: bool
+    fine: bool
+    zero_point: int
     groups: int
     strides: tuple[int, int]
     pads: tuple[int, int, int, int]

@@ -141,7 +141,7 @@ class Values:
             if reader.border is None:
                 shape = nhwc_shape(shape, reader.rows)
             self._windows[key] = Windows.reserve(
-                self._arena, shape, reader.window, reader.signed, self.readers.halo(key),
+                self._arena, shape, reader.window, reader.zero_point, self.readers.halo(key),
                 reader.border,
             )  # fmt: skip
         return self._windows[key]

@@ -190,6 +190,8 @@ def test_dtypes_that_are_none_are_refused(saved: bytes, tmp_path: Path, text: st
     header["program"]["inputs"][0]["dtype"] = text
     encoded = json.dumps(header).encode()
     head = HEAD.pack(b"LWPROG1\n", len(encoded), zlib.crc32(encoded))
-    (tmp_path / "p").write_bytes(head + encoded + saved[HEAD.size + length :])
+    fill = bytes(-(HEAD.size + len(encoded)) % 64)
+    blobs = saved[HEAD.size + length :].lstrip(b"\0")
+    (tmp_path / "p").write_bytes(head + encoded + fill + blobs)
     with pytest.raises(accel.ModelError, match="expected dtype"):
         accel.load_program(tmp_path / "p")

@@ -14,6 +14,7 @@ from accel.lower.matmuls import matmul_calls
 from accel.lower.nearest import nearest_call
 from accel.lower.products import product_call
 from accel.lower.samples import sample_call
+from accel.lower.skew_windows import skew_windows
 from accel.passes.find_nonnegative import find_nonnegative
 from accel.passes.fold_shapes import fold_shapes
 from accel.schedule import OwnCall, Schedule
@@ -25,7 +26,7 @@ def lower(model: ir.Model) -> Schedule:
     """Lower a graph whose shapes are fixed."""
     model = fold_shapes(model)
     claimed: set[ir.Node] = set()
-    calls = _own_calls(model, claimed)
+    calls = skew_windows(_own_calls(model, claimed))
     host = needed_nodes(model.graph, claimed, calls)
     values = [*model.graph.inputs, *model.graph.initializers.values()]
     values += [o for node in model.graph for o in node.outputs]

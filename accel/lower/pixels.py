@@ -19,7 +19,7 @@ MAX_CHANNELS = 4  # one pixel is one step of the dot product
 def read_pixels(call: ProductCall, conv: ir.Node, claimed: set[ir.Node]) -> ProductCall:
     """The same call on the uint8 input behind it, where there is one; else the call as it is."""
     found = _pixels_behind(conv.inputs[0])
-    if found is None or call.weight_window is not None or call.groups != 1:
+    if found is None or call.fine or call.weight_window is not None or call.groups != 1:
         return call
     assert call.qw is not None and call.scale is not None
     pixels, level, nodes = found
@@ -31,7 +31,7 @@ def read_pixels(call: ProductCall, conv: ir.Node, claimed: set[ir.Node]) -> Prod
         call,
         x=pixels.name or "",
         window=None,
-        signed=False,
+        zero_point=0,
         bias=bias.astype(np.float32),
         border=tuple(int(v) for v in level),
     )

@@ -13,7 +13,8 @@ from accel.lower.geometry import resolved_pads
 from accel.lower.pixels import read_pixels
 from accel.passes.choose_windows import WHOLE_IMAGE, window_of
 from accel.passes.fuse_epilogue import fuse_epilogue
-from accel.passes.quantize_weights import weight_axes
+from accel.passes.quantize_weights import fits_fine, weight_axes
+from accel.passes.round_weights import FINE_LIMIT
 from accel.schedule import ProductCall
 from accel.workload import node_macs
 
@@ -36,6 +37,8 @@ def product_call(node: ir.Node, nonnegative: set[str], claimed: set[ir.Node]) ->
         return None
     q, scale, block = weights
     image = g.is_op(node, "Conv")
+    if q.dtype == np.int16 and (window == WHOLE_IMAGE or not (image and fits_fine(node))):
+        return None
     geometry = _geometry(node, x_shape, y_shape) if image else _MATRIX
     if geometry is None or (not image and len(x_shape) < 2):
         return None
@@ -55,7 +58,8 @@ def product_call(node: ir.Node, nonnegative: set[str], claimed: set[ir.Node]) ->
         scale=scale,
         window=None if window == WHOLE_IMAGE else window,
         weight_window=block,
-        signed=window == WHOLE_IMAGE or x.name not in nonnegative,
+        fine=qw.dtype == np.int16,
+        zero_point=128 if window == WHOLE_IMAGE or x.name not in nonnegative else 0,
         bias=bias if isinstance(bias, np.ndarray) else None,
         epilogue=replace(epilogue, bias=None),
         macs=node_macs(node),
@@ -64,23 +68,26 @@ def product_call(node: ir.Node, nonnegative: set[str], claimed: set[ir.Node]) ->
     return read_pixels(call, node, claimed) if image else call
 
 
+LEVELS = {np.dtype(np.int8): 127, np.dtype(np.int16): FINE_LIMIT}
 _MATRIX: dict[str, Any] = {
     "groups": 1, "strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1),
 }  # fmt: skip
 
 
 def _weights(node: ir.Node) -> tuple[Array, Array, int | None] | None:
-    """int8 values, scales and block of the DequantizeLinear behind a product's weight."""
+    """Integer values, scales and block of the DequantizeLinear behind a product's weight."""
     value = node.inputs[1]
     dq = value.producer() if value is not None else None
     if dq is None or not g.is_op(dq, "DequantizeLinear") or len(dq.inputs) != 2:
         return None
     q, scale = g.constant(dq.inputs[0]), g.constant(dq.inputs[1])
-    if q is None or scale is None or q.dtype != np.int8 or scale.dtype != np.float32:
+    if q is None or scale is None or scale.dtype != np.float32 or not np.isfinite(scale).all():
         return None
-    if (q == -128).any() or not np.isfinite(scale).all():
+    block = g.attribute(dq, "block_size", 0) or None
+    most = LEVELS.get(q.dtype) if block is None else 127
+    if most is None or q.dtype.kind != "i" or q.min() < -most or q.max() > most:
         return None
-    return q, scale, g.attribute(dq, "block_size", 0) or None
+    return q, scale, block
 
 
 def _bias(node: ir.Node, y_shape: tuple[int, ...]) -> Array | bool | None:

@@ -4,13 +4,16 @@ The form is standard ONNX (opset 21): one scale per output channel, or, with a w
 one scale per output channel and block of input channels (``block_size``). Symmetric, values in
 [-127, 127]; how they are rounded is in `round_weights`; no calibration data.
 
-The first depthwise convolutions of a network have few weights, and the whole network sees their
-errors. There each weight has a scale of its own: some hundred bytes, and no time, since the kernel
-multiplies 16-bit weights anyway.
+Some convolutions of few weights get sixteen times the levels, as int16, for some hundred bytes:
+
+- depthwise ones, whose kernel multiplies 16 bits anyway; they are the first ones of a network;
+- those whose result is where a shortcut begins. No shortcut leads around them, so that all of the
+  network sees their errors, and takes their two products for each weight in little time.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +21,13 @@ import onnx_ir as ir
 
 from accel import graph as g
 from accel.passes.correct_bias import correct_bias, mean_inputs
-from accel.passes.round_weights import round_weights
+from accel.passes.round_weights import round_finely, round_weights
 
 MIN_BLOCKED_CHANNELS = 16  # a scale for fewer weights costs more than it gives
-FEW_CHANNELS = 32  # of a depthwise convolution that is worth more bits
+FEW_WEIGHTS = 1024  # of a convolution that is worth more bits
+IMAGE_CHANNELS = 4  # of at most so many the input may be raw pixels, which take int8 weights
+EXACT = 1e-6  # of the largest weight: nothing was rounded
+MOST_TAPS = 32  # of fine depthwise weights: their sums fit in int32
 
 Array = np.ndarray[Any, Any]
 
@@ -57,7 +63,7 @@ def quantize_weights(
     weight_window : input channels that share a scale; None: one scale per output channel.
     per_channel : no exceptions, as the int8 kernels of other engines want it.
     """
-    done: dict[tuple[str, int, int | None], tuple[ir.Value, Array]] = {}
+    done: dict[tuple[str, int, int | None, bool], tuple[ir.Value, Array]] = {}
     means = mean_inputs(model)
     for node in list(model.graph):
         axes = weight_axes(node)
@@ -66,32 +72,54 @@ def quantize_weights(
             continue
         if g.is_op(node, "Gemm"):
             weight = _absorb_gemm_factors(model.graph, node, weight)
-        block = None if per_channel else _block(node, weight, axes, weight_window)
+        fine = not per_channel and is_worth_more(node) and not _is_int8(weight)
+        block = None if per_channel or fine else _block(weight, axes, weight_window)
         source = node.inputs[1]
         assert source is not None
-        key = (source.name or "", axes.channel, block)
+        key = (source.name or "", axes.channel, block, fine)
         if key not in done:
             name = source.name or "w"
-            done[key] = _insert_dequantize(model.graph, node, name, weight, axes, block)
+            quantized = quantize_finely(weight) if fine else quantize_array(weight, axes, block)
+            done[key] = _insert_dequantize(model.graph, node, name, weight, axes, block, quantized)
         made, error = done[key]
         correct_bias(model.graph, node, error, means)
         node.replace_input_with(1, made)
     return g.drop_unused(model)
 
 
-def is_narrow_depthwise(node: ir.Node) -> bool:
-    """Whether the node is a depthwise convolution of at most `FEW_CHANNELS` channels."""
-    shape = g.known_shape(node.inputs[1]) if weight_axes(node) and node.inputs[1] else None
-    if shape is None or len(shape) != 4 or not g.is_op(node, "Conv"):
+def is_worth_more(node: ir.Node) -> bool:
+    """Whether the node is a 2-D convolution whose few weights become int16."""
+    shape = g.known_shape(node.inputs[1]) if node.inputs[1:] and node.inputs[1] else None
+    if shape is None or len(shape) != 4 or prod(shape) > FEW_WEIGHTS or not g.is_op(node, "Conv"):
         return False
-    channels = g.attribute(node, "group", 1)
-    return shape[1] == 1 and shape[0] == channels and 1 < channels <= FEW_CHANNELS
+    depthwise = shape[1] == 1 and shape[0] == g.attribute(node, "group", 1)
+    return (depthwise or _begins_shortcut(node.outputs[0])) and fits_fine(node)
 
 
-def _block(node: ir.Node, weight: Array, axes: WeightAxes, window: int | None) -> int | None:
+def _begins_shortcut(value: ir.Value) -> bool:
+    """Whether an addition reads the value, and another node does."""
+    readers = [reader for reader, _ in value.uses()]
+    return len(readers) > 1 and any(g.is_op(reader, "Add") for reader in readers)
+
+
+def _is_int8(weight: Array) -> bool:
+    """Whether the filters of a convolution are int8 already, in float."""
+    q, scale = quantize_array(weight, WeightAxes(0, 1), None)
+    error = np.abs(weight - q * scale.reshape(-1, 1, 1, 1)).max()
+    return bool(error <= EXACT * np.abs(weight).max())
+
+
+def fits_fine(node: ir.Node) -> bool:
+    """Whether the kernels run a convolution with int16 weights."""
+    shape = g.known_shape(node.inputs[1]) if node.inputs[1] is not None else None
+    groups = g.attribute(node, "group", 1)
+    if shape is None or groups * shape[1] <= IMAGE_CHANNELS:
+        return False
+    return groups == 1 or shape[1] > 1 or prod(shape[2:]) <= MOST_TAPS
+
+
+def _block(weight: Array, axes: WeightAxes, window: int | None) -> int | None:
     """Input channels that share a scale; None: one scale for each output channel."""
-    if is_narrow_depthwise(node):
-        return 1
     if window is not None and weight.shape[axes.k] < max(window, MIN_BLOCKED_CHANNELS):
         return None  # one scale for each tap would serve fewer weights than were asked for
     return window
@@ -121,12 +149,30 @@ def quantize_array(w: Array, axes: WeightAxes, block: int | None) -> tuple[Array
     return np.ascontiguousarray(q), np.ascontiguousarray(scale)
 
 
+def quantize_finely(w: Array) -> tuple[Array, Array]:
+    """Quantize the weights of a convolution to int16, (OC, ...), in [-2032, 2032].
+
+    Returns
+    -------
+    q : int16, the shape of w.
+    scale : float32 (OC,)
+    """
+    q, scale = round_finely(w.reshape(len(w), -1))
+    return q.reshape(w.shape), scale
+
+
 def _insert_dequantize(
-    graph: ir.Graph, node: ir.Node, name: str, weight: Array, axes: WeightAxes, block: int | None
+    graph: ir.Graph,
+    node: ir.Node,
+    name: str,
+    weight: Array,
+    axes: WeightAxes,
+    block: int | None,
+    quantized: tuple[Array, Array],
 ) -> tuple[ir.Value, Array]:
     """The value that stands for a weight, and what it lacks of it."""
-    q, scale = quantize_array(weight, axes, block)
-    q_value = g.add_initializer(graph, f"{name}_int8", q)
+    q, scale = quantized
+    q_value = g.add_initializer(graph, f"{name}_{q.dtype.name}", q)
     s_value = g.add_initializer(graph, f"{name}_scale", scale)
     attributes = {"axis": axes.channel} if block is None else {"axis": axes.k, "block_size": block}
     inputs, output = [q_value, s_value], f"{name}_real"

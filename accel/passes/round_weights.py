@@ -23,6 +23,7 @@ Array = np.ndarray[Any, Any]
 
 TINY = np.float32(2.0**-100)  # filters or blocks below this are stored as zeros
 LIMIT = 127
+FINE_LIMIT = 16 * LIMIT  # of int16 weights: what two int8 factors, or a depthwise sum, can hold
 SHRINK = np.linspace(1.0, 0.7, 16)  # candidate scales, as parts of the largest
 SHORT_BITS = 15  # of a scale are zeros at its end, where the error grows by no more than this:
 SHORT_ERROR = np.float32(1.05)
@@ -45,6 +46,25 @@ def round_weights(w: Array, block: int | None) -> tuple[Array, Array]:
     step = max(1, CHUNK // max(1, w[0].size))
     parts = [_round(w[i : i + step], block) for i in range(0, len(w), step)]
     return np.concatenate([q for q, _ in parts]), np.concatenate([s for _, s in parts])
+
+
+def round_finely(w: Array) -> tuple[Array, Array]:
+    """Round rows to int16; their errors are small enough not to be cancelled.
+
+    Parameters
+    ----------
+    w : (N, L) float32
+
+    Returns
+    -------
+    q : (N, L) int16 in [-2032, 2032].
+    scale : (N,) float32; 1 where a row is below 2^-100, whose q are 0.
+    """
+    peak = np.abs(w).max(axis=1)
+    one = np.float32(1)
+    scale = np.where(peak < TINY, one, peak / np.float32(FINE_LIMIT)).astype(np.float32)
+    q = np.clip(np.rint(w / scale[:, None]), -FINE_LIMIT, FINE_LIMIT)
+    return np.where(peak[:, None] < TINY, 0, q).astype(np.int16), scale
 
 
 def _round(w: Array, block: int | None) -> tuple[Array, Array]:

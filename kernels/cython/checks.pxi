@@ -19,6 +19,18 @@ def _ints(name, values, count, low):
     return tuple(_int(name, v, low) for v in numbers)
 
 
+def _zero_point(object signed):
+    """Of what is called signed: 128 for True, 0 for False, else the number itself."""
+    if isinstance(signed, (bool, np.bool_)):
+        return LW_MIDDLE if signed else 0
+    return _int("signed", signed, 0, LW_MIDDLE)
+
+
+def _signed(zero_point):
+    """Back from `_zero_point`."""
+    return zero_point == LW_MIDDLE if zero_point in (0, LW_MIDDLE) else zero_point
+
+
 def _array(name, x, dtype, ndim):
     """Checks a C-contiguous, aligned, native, non-empty array."""
     if not isinstance(x, np.ndarray):

@@ -3,7 +3,8 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 cdef extern from "lw.h" nogil:
-    enum: LW_SLACK, LW_ALIGN, LW_MAX_PLANES, LW_MAX_CHUNK, LW_MAX_DEPTH
+    enum: LW_SLACK, LW_ALIGN, LW_MIDDLE, LW_MAX_PLANES, LW_MAX_CHUNK, LW_MAX_DEPTH
+    enum: LW_FINE_LEVELS, LW_DEPTHWISE_LEVELS, LW_DEPTHWISE_TAPS
     ctypedef enum lw_status:
         LW_OK, LW_NONFINITE, LW_NOMEM, LW_INVALID
     ctypedef enum lw_activation:
@@ -21,10 +22,10 @@ cdef extern from "lw.h" nogil:
         int zero_point, shared
         uint8_t border[4]
     ctypedef struct lw_weights_args:
-        const int8_t *qw
+        const void *qw
         const float *scale
         int64_t oc, kh, kw, ic, groups, window, weight_window
-        int zero_point
+        int zero_point, fine
     ctypedef void lw_gemm(int, int, int, int, int, int, int, float, const void *, int, int8_t,
                           const void *, int, int8_t, float, int32_t *, int,
                           const int32_t *) noexcept nogil

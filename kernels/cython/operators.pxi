@@ -60,7 +60,7 @@ cdef class QuantizePlanes(Operator):
     def __init__(self, src, QTensor dst not None, Pool pool not None):
         _check_unbound(self.x == NULL)
         n, h, w, c = dst.shape
-        if dst.scale is not None or not dst.signed or c > LW_MAX_PLANES:
+        if dst.scale is not None or dst.signed is not True or c > LW_MAX_PLANES:
             raise KernelError(f"dst has {c} channels, window {dst.window}, signed={dst.signed}; "
                               f"expected at most {LW_MAX_PLANES}, window None, signed=True")
         self.src = _shaped("src", src, np.float32, (n, c, h, w))

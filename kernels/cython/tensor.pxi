@@ -4,16 +4,17 @@ def quantize_windows(x, window, object signed=True, *, out=None, threads=1):
     """Quantizes the last axis in windows, each with its own scale.
 
     With m = max abs(x) over a window: scale = m / L and q = z + rint(x * (L / m)), ties to even;
-    L, z = 127, 128 if signed, else 255, 0, where negative x give 0 and do not count in m. A window
-    with m < 2**-100 has scale 0 and q = z.
+    L, z = 127, 128 if signed, else 255, 0, where negative x give 0 and do not count in m. With a
+    number for z, L = z and positive x count in m as x * (z / (255 - z)). A window with m < 2**-100
+    has scale 0 and q = z.
 
     Parameters
     ----------
     x : (..., K) float32, C-contiguous
     window : int
         Elements along K that share a scale; the last window may be shorter.
-    signed : bool
-        False for x known to be >= 0.
+    signed : bool or int
+        False for x known to be >= 0; z, from 1 to 127, where few x are below 0, and small.
     out : pair of arrays, optional
         Where to write q and scale.
     threads : int
@@ -40,7 +41,7 @@ def quantize_windows(x, window, object signed=True, *, out=None, threads=1):
     q = _writable("out[0]", _shaped("out[0]", out[0], np.uint8, x.shape))
     scale = _writable("out[1]", _shaped("out[1]", out[1], np.float32, scale_shape))
     cdef Pool pool = _pool(threads)
-    cdef int zero_point = 128 if signed else 0
+    cdef int zero_point = _zero_point(signed)
     cdef const float *xp = <const float *>cnp.PyArray_DATA(x)
     cdef uint8_t *qp = <uint8_t *>cnp.PyArray_DATA(q)
     cdef float *sp = <float *>cnp.PyArray_DATA(scale)
@@ -61,7 +62,7 @@ def dequantize_windows(q, scale, window, object signed):
     q : (..., K) uint8
     scale : (..., ceil(K / window)) float32
     window : int
-    signed : bool
+    signed : bool or int
 
     Returns
     -------
@@ -73,7 +74,7 @@ def dequantize_windows(q, scale, window, object signed):
     x = np.empty(q.shape, np.float32)
     lw_dequantize_rows(<const uint8_t *>cnp.PyArray_DATA(q),
                        <const float *>cnp.PyArray_DATA(scale), rows, c, w,
-                       128 if signed else 0, <float *>cnp.PyArray_DATA(x))
+                       _zero_point(signed), <float *>cnp.PyArray_DATA(x))
     return x
 
 
@@ -90,8 +91,8 @@ cdef class QTensor:
     window : int or None
         Channels that share a scale, counted from channel 0; at most C is used. None: a whole image
         has one scale (mode C).
-    signed : bool
-        Zero point 128 if true, else 0.
+    signed : bool or int
+        Zero point 128 if true, 0 if false, else the number.
     halo : (top, left, bottom, right)
         Pixels of border, at least the padding of every consumer.
     memory : (nbytes,) uint8, optional
@@ -131,7 +132,7 @@ cdef class QTensor:
                               f"expected at least {nbytes}, aligned to {LW_ALIGN}")
         high, wide, pixel = top + h + bottom, left + w + right, _pixel_bytes(c, window)
         plane = memory[:n * high * wide * pixel].reshape(n, high, wide, pixel)
-        zero_point = 128 if signed else 0
+        zero_point = _zero_point(signed)
         pattern = np.full(min(pixel, 4), zero_point, np.uint8)
         if border is not None:
             if window is not None or c > 4:
@@ -238,7 +239,7 @@ cdef class QTensor:
 
     @property
     def signed(self):
-        return self.t.zero_point != 0
+        return _signed(self.t.zero_point)
 
     @property
     def halo(self):

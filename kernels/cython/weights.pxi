@@ -9,6 +9,8 @@ cdef class PackedWeights:
     shape : (N, K) or (OC, KH, KW, IC / groups)
     window, weight_window, signed, groups
         As given to `pack_weights`.
+    fine : bool
+        Whether the weights were int16.
     mode : str
         "A" (one scale per output channel), "AW" (weight windows) or "C" (one scale per output
         channel, and one for the whole activation).
@@ -20,7 +22,7 @@ cdef class PackedWeights:
     cdef readonly tuple shape
     cdef readonly int groups
     cdef readonly object window, weight_window, isa
-    cdef readonly object signed
+    cdef readonly object signed, fine
     cdef object memory  # of mapped weights
     cdef object __weakref__
 
@@ -60,7 +62,7 @@ cdef class PackedWeights:
 
 
 cdef PackedWeights _create(qw, scale, blob, shape, window, weight_window, object signed, groups,
-                           name):
+                           bint fine, name):
     """From arrays, or from a blob; all checked by the caller."""
     oc, kh, kw, icg = shape if len(shape) == 4 else (shape[0], 1, 1, shape[1])
     cdef PackedWeights w = PackedWeights.__new__(PackedWeights)
@@ -70,19 +72,20 @@ cdef PackedWeights _create(qw, scale, blob, shape, window, weight_window, object
     cdef size_t length = 0
     a.qw, a.scale = NULL, NULL
     if blob is None:
-        a.qw = <const int8_t *>cnp.PyArray_DATA(qw)
+        a.qw = cnp.PyArray_DATA(qw)
         a.scale = <const float *>cnp.PyArray_DATA(scale)
     else:
         data, length = cnp.PyArray_DATA(blob), blob.size
     a.oc, a.kh, a.kw, a.ic, a.groups = oc, kh, kw, icg * groups, groups
     a.window, a.weight_window = window or 0, weight_window or 0
-    a.zero_point = 128 if signed else 0
+    a.zero_point, a.fine = _zero_point(signed), fine
     w.p = lw_weights_create(_find(name), &a, data, length, &status)
     if w.p == NULL:
         _raise(status, f"weights of shape {shape}")
     w.shape, w.groups, w.memory = tuple(shape), groups, blob
     w.window = None if window is None else min(window, icg * groups)
-    w.weight_window, w.signed, w.isa = weight_window, signed, name
+    w.weight_window, w.signed, w.isa = weight_window, _signed(a.zero_point), name
+    w.fine = fine
     return w
 
 
@@ -91,8 +94,9 @@ def pack_weights(qw, scale, window, *, weight_window=None, object signed=True, g
 
     Parameters
     ----------
-    qw : (N, K) or (OC, KH, KW, IC / groups) int8, C-contiguous
-        Values from -127 to 127.
+    qw : (N, K) or (OC, KH, KW, IC / groups) int8 or int16, C-contiguous
+        Values from -127 to 127; int16: from -2032 to 2032, which takes two products of each, but in
+        depthwise layers one.
     scale : float32
         (N,) or, with `weight_window`, (N, ceil(K / weight_window)) or
         (OC, KH, KW, ceil(IC / groups / weight_window)). Finite, >= 0.
@@ -101,8 +105,9 @@ def pack_weights(qw, scale, window, *, weight_window=None, object signed=True, g
         activation has one scale, which is a factor of `scale` (mode C).
     weight_window : int, optional
         Input channels that share a weight scale, counted inside the group's own channels.
-    signed : bool
-        Whether the activations are signed (zero point 128).
+    signed : bool or int
+        Whether the activations are signed (zero point 128), or another zero point up to 127, which
+        depthwise weights cannot have.
     groups : int
 
     Returns
@@ -114,19 +119,24 @@ def pack_weights(qw, scale, window, *, weight_window=None, object signed=True, g
     KernelError
         For a wrong dtype, shape, layout or value, or if a chunk (the run of channels inside one
         window of each kind) exceeds 512: 512 * 255 * 127 < 2**24 keeps int32 sums exact as float32.
-        In mode C, if KH * KW * IC / groups exceeds 66311, beyond which int32 sums overflow.
+        In mode C, if KH * KW * IC / groups exceeds 66311, beyond which int32 sums overflow. For
+        int16 weights with weight windows or in mode C, or depthwise with more than 32 taps.
     """
-    _array("qw", qw, np.int8, (2, 4))
-    if int(qw.min()) < -127:
-        raise KernelError("qw holds -128; expected values from -127 to 127")
+    cdef bint fine = isinstance(qw, np.ndarray) and qw.dtype == np.int16
+    cdef int most = LW_FINE_LEVELS if fine else 127
+    _array("qw", qw, np.int16 if fine else np.int8, (2, 4))
+    if int(qw.min()) < -most or int(qw.max()) > most:
+        raise KernelError(f"qw holds {qw.min()} to {qw.max()}; expected values from -{most} to {most}")
     groups, window, weight_window, shape = _weights_layout(qw.shape, groups, window, weight_window)
+    _check_kind(qw.shape, window, weight_window, _zero_point(signed), groups, fine)
     _finite("scale", _shaped("scale", scale, np.float32, shape))
     if float(scale.min()) < 0:
         raise KernelError("scale holds negative numbers; expected scale >= 0")
-    return _create(qw, scale, None, qw.shape, window, weight_window, bool(signed), groups, isa())
+    return _create(qw, scale, None, qw.shape, window, weight_window, signed, groups, fine, isa())
 
 
-def map_weights(blob, shape, window, *, weight_window=None, object signed=True, groups=1):
+def map_weights(blob, shape, window, *, weight_window=None, object signed=True, groups=1,
+                bint fine=False):
     """Weights that were packed before, used where they lie: nothing is copied.
 
     Parameters
@@ -137,6 +147,8 @@ def map_weights(blob, shape, window, *, weight_window=None, object signed=True, 
     shape : (N, K) or (OC, KH, KW, IC / groups)
     window, weight_window, signed, groups
         As they were given to `pack_weights`.
+    fine : bool
+        Whether they were int16.
 
     Returns
     -------
@@ -154,9 +166,28 @@ def map_weights(blob, shape, window, *, weight_window=None, object signed=True, 
         raise KernelError(f"shape is {tuple(shape)}; expected (N, K) or (OC, KH, KW, IC / groups)")
     shape = _ints("shape", shape, len(shape), 1)
     groups, window, weight_window, _ = _weights_layout(shape, groups, window, weight_window)
+    _check_kind(shape, window, weight_window, _zero_point(signed), groups, fine)
     if math.prod(shape) > blob.size:
         raise KernelError(f"blob has {blob.size} bytes for weights of shape {shape}")
-    return _create(None, None, blob, shape, window, weight_window, bool(signed), groups, isa())
+    return _create(None, None, blob, shape, window, weight_window, signed, groups, fine, isa())
+
+
+def _check_kind(shape, window, weight_window, int zero_point, groups, bint fine):
+    """Whether the kernels have such products."""
+    depthwise = groups > 1 and window is not None and shape[0] == groups and shape[len(shape) - 1] == 1
+    taps = math.prod(shape[1:])
+    if depthwise and zero_point not in (0, LW_MIDDLE) and taps <= LW_DEPTHWISE_TAPS:
+        raise KernelError(f"zero point {zero_point} for depthwise weights; expected signed=True or "
+                          "signed=False")
+    if fine and (window is None or weight_window is not None):
+        raise KernelError(f"int16 weights with window {window} and weight_window {weight_window}; "
+                          "expected windows of the activations alone, or int8 weights")
+    if fine and depthwise and taps > _MAX_FINE_TAPS:
+        raise KernelError(f"int16 depthwise weights of {taps} taps; expected at most "
+                          f"{_MAX_FINE_TAPS}, so that int32 sums cannot overflow")
+
+
+_MAX_FINE_TAPS = _MAX_DIM // (LW_FINE_LEVELS * LW_DEPTHWISE_LEVELS)
 
 
 def _weights_layout(shape, groups, window, weight_window):

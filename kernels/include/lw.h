@@ -1,8 +1,9 @@
 /* lw.h - int8 kernels with local quantization windows.
  *
  * Scheme. A real value x is held as one byte q and one float scale that is shared by a window of
- * consecutive channels: x = scale * (q - zero_point), zero_point 0 (values known to be >= 0) or
- * 128 (signed). Weights are int8 in [-127, 127]. The reduction axis K of a convolution or a matrix
+ * consecutive channels: x = scale * (q - zero_point), zero_point 0 (values known to be >= 0), 128
+ * (signed) or between (skewed: values below 0 are few and small; depthwise layers read no such
+ * windows). Weights are int8 in [-127, 127]. The reduction axis K of a convolution or a matrix
  * product is an ordered list of chunks: kernel taps (kh, kw) outside, channels inside, one chunk
  * being a maximal run of channels inside one window. With acc = sum (q - zero_point) * qw over the
  * chunk (exact in int32), for output channel n, from f = +0 and in chunk order:
@@ -64,10 +65,12 @@ enum {
     LW_MAX_CHUNK = 512,
     LW_MAX_DEPTH = 66311, /* INT32_MAX / (255 * 127) */
     LW_MAX_PLANES = 3,
+    LW_MIDDLE = 128, /* zero point of signed levels */
     LW_DEPTHWISE_TILE = 14,
     LW_DEPTHWISE_LEVELS = 255 << 7, /* the most that 2 * |v| is */
     LW_DEPTHWISE_TAPS = 518,        /* INT32_MAX / (LW_DEPTHWISE_LEVELS * 127) */
-    LW_FUSED_WINDOW = 64,           /* a multiple of all nr */
+    LW_FINE_LEVELS = 16 * 127,
+    LW_FUSED_WINDOW = 64, /* a multiple of all nr */
     LW_SLACK = 64,
     LW_ALIGN = 64
 };
@@ -154,7 +157,8 @@ void lw_tensor_fill_border(const lw_tensor *t, int64_t image); /* of its own cha
 /* x : f32 (rows, c) with `row_stride` floats between rows. q : u8 rows of q_stride bytes.
  * scale : f32 (rows, ceil(c / window)). m = max |x| over the window; below 2^-100 the scale is 0
  * and q = zero_point; else scale = m / L and q = zero_point + rint(x * (L / m)), ties to even,
- * L = 127 (zero_point 128) or 255 (zero_point 0, negative x give 0 and do not count in m).
+ * L = 127 (zero_point 128), 255 (zero_point 0, negative x give 0 and do not count in m) or the
+ * zero_point (1..127, positive x count in m as x * (L / (255 - L))).
  * Returns LW_NONFINITE if any x is NaN or infinite. */
 lw_status lw_quantize_rows(const lw_isa *isa, lw_pool *pool, const float *x, int64_t rows,
                            int64_t c, int64_t window, int zero_point, uint8_t *q, float *scale);
@@ -183,16 +187,21 @@ void lw_to_nchw(lw_pool *pool, const float *src, float *dst, int64_t n, int64_t 
 
 typedef struct lw_weights lw_weights;
 
-/* qw    : s8 (oc, kh, kw, ic / groups), C-contiguous, values in [-127, 127].
+/* qw    : (oc, kh, kw, ic / groups), C-contiguous: s8 in [-127, 127], or s16 if `fine`.
  * scale : f32, (oc) if weight_window is 0 (mode A), else
  *         (oc, kh, kw, ceil(ic / groups / weight_window)) (mode AW).
  * window: channels of one activation window, counted from channel 0 of all ic channels; 0: mode C,
- *         without weight windows. */
+ *         without weight windows.
+ *
+ * Fine weights are those of mode A in [-LW_FINE_LEVELS, LW_FINE_LEVELS]. They are the qd of a
+ * depthwise layer, where taps * LW_FINE_LEVELS * LW_DEPTHWISE_LEVELS must fit in int32. Elsewhere a
+ * chunk becomes two, of q1 = (q + 8) >> 4 and of q - 16 * q1, in mode AW with scales of 16 * scale
+ * and scale. */
 typedef struct lw_weights_args {
-    const int8_t *qw;
+    const void *qw;
     const float *scale;
     int64_t oc, kh, kw, ic, groups, window, weight_window;
-    int zero_point;
+    int zero_point, fine;
 } lw_weights_args;
 
 /* Packs the numbers of args, or, where a blob is given, takes them from it as they are: it came

@@ -9,13 +9,14 @@
 
 enum { INFINITY_BITS = 0x7f800000, TOGETHER = 4 /* rows that share the loads of bias */ };
 
-/* What a window holds: any values, as signed levels; any values, of which the negative ones
- * become 0; or values that are >= 0 already, where less is to be done. */
-typedef enum range { SIGNED, CLAMPED, NONNEGATIVE } range;
+/* What a window holds: any values, as signed levels; any values, most levels being of those above
+ * 0; any values, of which the negative ones become 0; or values that are >= 0 already, where less
+ * is to be done. */
+typedef enum range { SIGNED, SKEWED, CLAMPED, NONNEGATIVE, RANGES } range;
 
 /* Maxima of one window of several rows, and what takes their values to levels. */
 typedef struct maxima {
-    vi top[LW_FINISH_ROWS]; /* lane by lane: largest |x| if SIGNED, else largest x or 0 */
+    vi top[LW_FINISH_ROWS]; /* lane by lane: largest |x| if SIGNED or SKEWED, else largest x or 0 */
     vi any;                 /* of all rows, if CLAMPED: the farthest below 0, unless none is */
     float factor[LW_FINISH_ROWS];
 } maxima;
@@ -33,14 +34,31 @@ typedef struct levels {
 /* As integers, the bits of floats >= 0 order as the floats do; negative floats are negative. */
 INLINE void track(const range range, vf x, vi *top, vi *any) {
     vi bits = vf_bits(x), absolute = vi_and(bits, vi_set(0x7fffffff));
-    *top = vi_max(*top, range == SIGNED ? absolute : bits);
+    *top = vi_max(*top, range == SIGNED || range == SKEWED ? absolute : bits);
     if (range == CLAMPED) *any = vi_maxu(*any, bits); /* sign bits come last */
+}
+
+INLINE int is_skewed(int zero_point) { return zero_point && zero_point != LW_MIDDLE; }
+
+/* Levels of the largest value, as it is tracked. */
+INLINE float levels_of(int zero_point) {
+    return !zero_point ? 255.0f : is_skewed(zero_point) ? (float)zero_point : 127.0f;
+}
+
+/* Takes a value above 0 to the one below 0 that needs the same scale. */
+INLINE vf above_of(const range range, int zero_point) {
+    return vf_set(range == SKEWED ? -(float)zero_point / (float)(255 - zero_point) : 0.0f);
+}
+
+INLINE vf weighed(const range range, vf x, vf above) {
+    return range == SKEWED ? vf_min(x, vf_mul(x, above)) : x;
 }
 
 INLINE range range_of(lw_activation activation, float lo, float hi, int zero_point) {
     /* the clip of a NaN is lo */
     int nonnegative = activation == LW_RELU || (activation == LW_CLIP && lo >= 0 && hi >= 0);
-    return zero_point ? SIGNED : nonnegative ? NONNEGATIVE : CLAMPED;
+    if (zero_point) return is_skewed(zero_point) ? SKEWED : SIGNED;
+    return nonnegative ? NONNEGATIVE : CLAMPED;
 }
 
 /* Scales of the largest values, and what takes values to levels. Below 2^-100 both are 0. */
@@ -50,12 +68,12 @@ INLINE vf where_large(vf x, vf y) {
 
 INLINE vf scale_of(vi top, int zero_point) {
     vf x = vi_bits(top);
-    return where_large(x, vf_mul(x, vf_set(1.0f / (zero_point ? 127.0f : 255.0f))));
+    return where_large(x, vf_mul(x, vf_set(1.0f / levels_of(zero_point))));
 }
 
 INLINE vf factor_of(vi top, int zero_point) {
     vf x = vi_bits(top);
-    return where_large(x, vf_div(vf_set(zero_point ? 127.0f : 255.0f), x));
+    return where_large(x, vf_div(vf_set(levels_of(zero_point)), x));
 }
 
 INLINE void scales_of(vi top, int zero_point, float *scale, float *factor) {
@@ -149,10 +167,11 @@ INLINE void write_lengths(const int floor, const int zero_point, const levels *w
 }
 
 static NOINLINE void write_levels(const levels *w) {
+    const int zero_point = w->p->zero_point;
     if (w->floor)
-        w->p->zero_point ? write_lengths(1, 128, w) : write_lengths(1, 0, w);
+        zero_point ? write_lengths(1, zero_point, w) : write_lengths(1, 0, w);
     else
-        w->p->zero_point ? write_lengths(0, 128, w) : write_lengths(0, 0, w);
+        zero_point ? write_lengths(0, zero_point, w) : write_lengths(0, 0, w);
 }
 
 /* The maxima of n values of each pixel. */
@@ -160,12 +179,14 @@ INLINE void find_tops_of(const range range, const lw_post *p, const float *x, lw
                          const int64_t n, maxima *m) {
     const int64_t whole = n / VW * VW, rest = n - whole;
     vi any = vi_set(0), *to = m->top;
+    vf above = above_of(range, p->zero_point);
     for (int l = 0; l < p->lines; l++, x += step.line) {
         const float *y = x;
         for (int c = 0; c < p->count; c++, y += step.pixel) {
             vi top = vi_set(0);
-            for (int64_t j = 0; j < whole; j += VW) track(range, vf_load(y + j), &top, &any);
-            if (rest) track(range, vf_load_n(y + whole, rest), &top, &any);
+            for (int64_t j = 0; j < whole; j += VW)
+                track(range, weighed(range, vf_load(y + j), above), &top, &any);
+            if (rest) track(range, weighed(range, vf_load_n(y + whole, rest), above), &top, &any);
             *to++ = top;
         }
     }
@@ -216,8 +237,12 @@ static lw_status quantize(int64_t rows, const float *x, ptrdiff_t ldx, int64_t n
         p.count = (int)(rows - i < LW_FINISH_ROWS ? rows - i : LW_FINISH_ROWS);
         p.q = q + i * ldq;
         p.scale = scale + i * lds;
-        bad |= zero_point ? quantize_rows(SIGNED, &p, x + i * ldx, step)
-                          : quantize_rows(CLAMPED, &p, x + i * ldx, step);
+        if (zero_point == LW_MIDDLE)
+            bad |= quantize_rows(SIGNED, &p, x + i * ldx, step);
+        else if (zero_point)
+            bad |= quantize_rows(SKEWED, &p, x + i * ldx, step);
+        else
+            bad |= quantize_rows(CLAMPED, &p, x + i * ldx, step);
     }
     return bad ? LW_NONFINITE : LW_OK;
 }
@@ -277,14 +302,14 @@ INLINE void finish_values(const int rows, const lw_activation activation, const 
                           const lw_post *p, const group *g, ptrdiff_t ldf, int64_t first,
                           int64_t end, maxima *m) {
     vi top[TOGETHER], any = m->any;
-    vf y[TOGETHER];
+    vf y[TOGETHER], above = above_of(range, p->zero_point);
     int64_t j = first;
     UNROLLED (i, rows) top[i] = vi_set(0);
     for (; j + VW <= end; j += VW) {
         finish_vectors(rows, activation, p, g, VW, j, ldf, y);
         UNROLLED (i, rows) {
             vf_store(g->f + i * ldf + j, y[i]);
-            track(range, y[i], top + i, &any);
+            track(range, weighed(range, y[i], above), top + i, &any);
         }
     }
     if (j < end) {
@@ -294,7 +319,7 @@ INLINE void finish_values(const int rows, const lw_activation activation, const 
                 vf_store(g->f + i * ldf + j, y[i]);
             else
                 vf_store_n(g->f + i * ldf + j, y[i], end - j);
-            track(range, vf_first_n(y[i], end - j), top + i, &any);
+            track(range, weighed(range, vf_first_n(y[i], end - j), above), top + i, &any);
         }
     }
     UNROLLED (i, rows) m->top[g->row + i] = top[i];
@@ -352,6 +377,7 @@ INLINE void limit_values(const lw_post *p, vi any, float *f, lw_step step, int64
 /* Whether floors and limits are all that happens to the sums: then levels are found from them. */
 static int is_direct(const lw_post *p) {
     if (!p->q || p->sb || p->residual || p->residual_q || p->dst) return 0;
+    if (is_skewed(p->zero_point)) return 0;
     if (p->activation == LW_CLIP) return p->lo == 0 && p->hi > 0;
     return p->activation <= LW_RELU;
 }
@@ -397,6 +423,8 @@ INLINE lw_status finish_rows(const lw_activation activation, const lw_post *p, f
         finish_plain(activation, p, f, step);
     else if (range == SIGNED)
         bad = finish_windows(activation, SIGNED, p, f, step);
+    else if (range == SKEWED)
+        bad = finish_windows(activation, SKEWED, p, f, step);
     else if (range == NONNEGATIVE)
         bad = finish_windows(activation, NONNEGATIVE, p, f, step);
     else

@@ -21,6 +21,7 @@ static int is_short(const lw_post *p) {
     const int64_t n = p->n;
     if (!p->q || p->activation > LW_LEAKY || (p->activation == LW_CLIP && !is_direct(p))) return 0;
     if ((n != VW / 2 && n != VW / 4) || p->window < n || p->count < SHORT) return 0;
+    if (is_skewed(p->zero_point) && p->activation != LW_LEAKY) return 0;
     if (p->residual && p->residual_step.pixel != n) return 0;
     if (p->dst && p->dst_step.pixel != n) return 0;
     if (!p->residual_q) return 1;
@@ -85,7 +86,7 @@ INLINE vi short_group(const int parts, const int limited, const lw_activation ac
     UNROLLED (v, vectors) {
         y[v] = short_values(parts, v, limited, activation, p, s, step, sb, bias);
         top[v] = vi_set(0);
-        track(range, y[v], top + v, &any);
+        track(range, weighed(range, y[v], above_of(range, zero_point)), top + v, &any);
     }
     vi tops = vi_hmax_parts(parts, top);
     vf scale = scale_of(tops, zero_point), factor = factor_of(tops, zero_point);
@@ -140,7 +141,8 @@ INLINE lw_status finish_parts_of(const int limited, const lw_activation activati
 
 /* Each case compiles to its own loop. */
 static NOINLINE lw_status finish_groups(const lw_post *p, const float *f, lw_step step) {
-    const int sign = p->zero_point != 0;
+    const int zero = p->zero_point, sign = zero != 0;
+    if (is_skewed(zero)) return finish_parts_of(0, LW_LEAKY, SKEWED, 0, zero, p, f, step);
     if (p->activation == LW_CLIP)
         return sign ? finish_parts_of(1, LW_CLIP, NONNEGATIVE, 1, 128, p, f, step)
                     : finish_parts_of(1, LW_CLIP, NONNEGATIVE, 1, 0, p, f, step);

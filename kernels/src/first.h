@@ -88,7 +88,12 @@ typedef struct first_done {
     float *s;
     ptrdiff_t s_step;
     int64_t n;
+    int zero_point;
 } first_done;
+
+INLINE int zero_of(const first_kind k, const first_done *d) {
+    return k.range == SIGNED ? LW_MIDDLE : k.range == SKEWED ? d->zero_point : 0;
+}
 
 /* acc += one step of four channels. */
 INLINE void first_step(const first_kind k, const uint8_t *p, const uint8_t *w, int64_t apart,
@@ -106,6 +111,7 @@ INLINE void first_values(const first_kind k, const lw_activation activation, con
                          int64_t first, const vi acc[FIRST], first_done *d, vi top[FIRST]) {
     vi any = d->any;
     vf alpha = vf_set(a->alpha), lo = vf_set(a->lo), hi = vf_set(a->hi);
+    vf above = above_of(k.range, d->zero_point);
     UNROLLED (i, FIRST / k.nv) top[i] = vi_set(0);
     UNROLLED (j, k.nv) {
         vf sb = vf_load(a->scaled + first + j * VW), bias = vf_load(a->bias + first + j * VW);
@@ -113,7 +119,7 @@ INLINE void first_values(const first_kind k, const lw_activation activation, con
             vf x = vf_fma(vf_from(acc[i * k.nv + j]), sb, bias);
             x = activate(activation, x, alpha, lo, hi);
             vf_store(d->y + (i * k.nv + j) * VW, x);
-            track(k.range, x, top + i, &any);
+            track(k.range, weighed(k.range, x, above), top + i, &any);
         }
     }
     if (k.range == CLAMPED) d->any = any;
@@ -121,18 +127,22 @@ INLINE void first_values(const first_kind k, const lw_activation activation, con
 
 /* What takes too many instructions to be repeated for every vector: in place. */
 INLINE void silu_of(const range range, int mr, int nv, first_done *d, vi *top) {
-    vf none = vf_set(0.0f);
+    vf none = vf_set(0.0f), above = above_of(range, d->zero_point);
     for (int i = 0; i < mr; i++) {
         top[i] = vi_set(0);
         for (float *y = d->y + i * nv * VW, *end = y + nv * VW; y < end; y += VW) {
             vf_store(y, activate(LW_SILU, vf_load(y), none, none, none));
-            track(range, vf_load(y), top + i, &d->any);
+            track(range, weighed(range, vf_load(y), above), top + i, &d->any);
         }
     }
 }
 
 static NOINLINE void first_silu(range range, int mr, int nv, first_done *d, vi *top) {
-    range == SIGNED ? silu_of(SIGNED, mr, nv, d, top) : silu_of(CLAMPED, mr, nv, d, top);
+    switch (range) {
+    case SIGNED: silu_of(SIGNED, mr, nv, d, top); break;
+    case SKEWED: silu_of(SKEWED, mr, nv, d, top); break;
+    default: silu_of(CLAMPED, mr, nv, d, top);
+    }
 }
 
 /* Values of sums, and the maxima of each pixel. Levels have a floor and a limit of their own, so
@@ -165,7 +175,7 @@ INLINE int is_far(vi largest, float limit) {
 /* Scales of the pixels, and factors that give levels. Maxima above the limit become the limit. */
 INLINE void first_scales(const first_kind k, const lw_first_args *a, const vi top[FIRST],
                          first_done *d) {
-    const int mr = FIRST / k.nv, zero_point = k.range == SIGNED ? 128 : 0;
+    const int mr = FIRST / k.nv, zero_point = zero_of(k, d);
     const float limit = k.range == NONNEGATIVE ? a->hi : INFINITY;
     vi rows[VW], seen = vi_set(0), most = vf_bits(vf_set(limit));
     for (int r = 0; r < mr; r += VW) {
@@ -191,7 +201,7 @@ INLINE void first_levels(const first_kind k, const int slice, const first_done *
     vi l[SLICE];
     UNROLLED (i, SLICE) {
         vf factor = vf_set(d->factor[(at + i) / k.nv]);
-        l[i] = to_levels(0, k.range == SIGNED ? 128 : 0, vf_load(d->y + (at + i) * VW), factor);
+        l[i] = to_levels(0, zero_of(k, d), vf_load(d->y + (at + i) * VW), factor);
     }
     vi_store4_u8_parts(parts, q + at / k.nv * step + at % k.nv * VW, step, l);
 }
@@ -297,7 +307,7 @@ INLINE lw_status first_rows(const first_kind k, const lw_first_args *args, int64
     RELOAD(next.to);
     memset(d.y, 0, sizeof d.y); /* before the first tile lies one of no channels */
     d.q = d.packed, d.s = d.found, d.s_step = 0, d.n = 0;
-    d.any = d.seen = vi_set(0);
+    d.any = d.seen = vi_set(0), d.zero_point = a.zero_point;
     UNROLLED (i, FIRST) top[i] = vi_set(0);
     gather_pixels(k.shape, &a.patches, src, mr, now);
     for (first_place at = {0, 0}; at.y < rows;) {
@@ -334,6 +344,7 @@ INLINE lw_status first_rows(const first_kind k, const lw_first_args *args, int64
 #define FIRST_WIDTHS(range)                                                                        \
     FIRST_OF(range, narrow, 1) FIRST_OF(range, panel, NV) FIRST_OF(range, wide, 2 * NV)
 FIRST_WIDTHS(SIGNED)
+FIRST_WIDTHS(SKEWED)
 FIRST_WIDTHS(CLAMPED)
 FIRST_WIDTHS(NONNEGATIVE)
 
@@ -343,6 +354,7 @@ static lw_status first(const lw_first_args *a, int64_t rows, int64_t n, const ui
                               float *);
     static of_rows *const of[][3] = {
         [SIGNED] = {first_SIGNED_narrow, first_SIGNED_panel, first_SIGNED_wide},
+        [SKEWED] = {first_SKEWED_narrow, first_SKEWED_panel, first_SKEWED_wide},
         [CLAMPED] = {first_CLAMPED_narrow, first_CLAMPED_panel, first_CLAMPED_wide},
         [NONNEGATIVE] = {first_NONNEGATIVE_narrow, first_NONNEGATIVE_panel,
                          first_NONNEGATIVE_wide}};

@@ -23,10 +23,17 @@ void *lw_alloc(size_t bytes) {
 
 /* What the packer reads: the caller's arrays and the shape. */
 typedef struct source {
-    const int8_t *qw;
+    const void *qw;
     const float *scale;
     int64_t icg, ocg, taps, merge; /* channels of one group; groups that share a panel */
 } source;
+
+/* Weight i, of a dense layer that part of it which a chunk holds. */
+static int level_at(const lw_weights *w, const source *s, int64_t i, int part) {
+    if (!w->fine) return ((const int8_t *)s->qw)[i];
+    int q = ((const int16_t *)s->qw)[i], upper = (q + 8) >> 4;
+    return w->depthwise ? q : part ? q - 16 * upper : upper;
+}
 
 /* Groups may share a panel when that adds no cut inside a weight window. */
 static int64_t merged_groups(const lw_weights *w, const source *s) {
@@ -52,14 +59,17 @@ static int64_t cut_list(const lw_weights *w, const source *s, int64_t c0, int64_
     size_t offset = lw_panel_head(w), step = (size_t)w->isa->nr * 4;
     if (w->mode == LW_C && s->taps * s->icg > LW_MAX_DEPTH) return -1;
     for (int64_t tap = 0; tap < s->taps; tap++)
-        for (int64_t c = c0, end; c < c1; c = end, count++) {
+        for (int64_t c = c0, end; c < c1; c = end) {
             end = chunk_end(w, s, c, c0, c1);
             if (w->mode != LW_C && end - c > LW_MAX_CHUNK) return -1;
-            if (out)
-                out[count] = (lw_chunk){(int32_t)tap, (int32_t)c, (int32_t)(end - c),
-                                        (int32_t)(c / w->window), (int32_t)offset};
-            offset += lw_chunk_head(w) + (size_t)ceil_div(end - c, 4) * step;
-            if (offset > INT32_MAX) return -1;
+            for (int part = 0; part <= w->fine; part++, count++) {
+                if (out)
+                    out[count] = (lw_chunk){(int32_t)tap,       (int32_t)c,
+                                            (int32_t)(end - c), (int32_t)(c / w->window),
+                                            (int32_t)offset,    part};
+                offset += lw_chunk_head(w) + (size_t)ceil_div(end - c, 4) * step;
+                if (offset > INT32_MAX) return -1;
+            }
         }
     *panel_bytes = offset;
     return count;
@@ -72,20 +82,22 @@ static void pack_lane(const lw_weights *w, const source *s, const lw_chunk *chun
     int64_t nr = w->isa->nr, group = n / s->ocg, g0 = group * s->icg;
     int64_t first = chunk->c0 > g0 ? chunk->c0 : g0;
     int64_t last = min64(chunk->c0 + chunk->len, g0 + s->icg);
-    const int8_t *row = s->qw + (n * s->taps + chunk->tap) * s->icg;
+    int64_t row = (n * s->taps + chunk->tap) * s->icg - g0;
     int8_t *q = (int8_t *)at + lw_chunk_head(w);
     int32_t sum = 0;
     for (int64_t c = first; c < last; c++) {
         int64_t k = c - chunk->c0;
-        q[(k / 4 * nr + lane) * 4 + k % 4] = row[c - g0];
-        sum += row[c - g0];
+        int level = level_at(w, s, row + c, chunk->part);
+        q[(k / 4 * nr + lane) * 4 + k % 4] = (int8_t)level;
+        sum += level;
     }
     ((int32_t *)(void *)(panel + lw_comp_at(w, chunk)))[lane] +=
         (w->isa->a_offset - w->zero_point) * sum;
     if (w->mode == LW_AW && first < last) {
         int64_t per_tap = ceil_div(s->icg, w->weight_window);
+        int64_t i = (n * s->taps + chunk->tap) * per_tap + (first - g0) / w->weight_window;
         ((float *)(void *)at)[nr + lane] =
-            s->scale[(n * s->taps + chunk->tap) * per_tap + (first - g0) / w->weight_window];
+            w->fine ? s->scale[n] * (chunk->part ? 1.0f : 16.0f) : s->scale[i];
     }
 }
 
@@ -172,8 +184,8 @@ static void pack_taps(lw_weights *w, const source *s, int64_t c) {
     if (largest < 0x1p-112f) return; /* all zero: so that steps / largest is finite */
     w->sb[c] = largest / steps;
     for (int64_t t = 0; t < s->taps; t++)
-        w->dw[t * w->ldw + c] =
-            (int16_t)lrintf((float)s->qw[c * s->taps + t] * (scale[t] * (steps / largest)));
+        w->dw[t * w->ldw + c] = (int16_t)lrintf((float)level_at(w, s, c * s->taps + t, 0) *
+                                                (scale[t] * (steps / largest)));
 }
 
 static void pack_depthwise(lw_weights *w, const source *s) {
@@ -181,7 +193,8 @@ static void pack_depthwise(lw_weights *w, const source *s) {
         if (w->mode == LW_AW)
             pack_taps(w, s, c);
         else
-            for (int64_t t = 0; t < s->taps; t++) w->dw[t * w->ldw + c] = s->qw[c * s->taps + t];
+            for (int64_t t = 0; t < s->taps; t++)
+                w->dw[t * w->ldw + c] = (int16_t)level_at(w, s, c * s->taps + t, 0);
 }
 
 /* Up to four bytes of levels; those that are missing are levels of 0. */
@@ -222,6 +235,13 @@ void lw_weights_pack_rows(const lw_weights *w, int64_t first, int64_t rows, cons
                 pack_levels(w, c, q, scale[c->win], lane, data + panel->offset);
 }
 
+static int is_valid(const lw_weights *w, const lw_weights_args *a, const source *s) {
+    int skewed = w->zero_point && w->zero_point != LW_MIDDLE;
+    if (a->fine && (!a->window || a->weight_window)) return 0;
+    if (!w->depthwise) return 1;
+    return !skewed && (!a->fine || s->taps <= INT32_MAX / LW_FINE_LEVELS / LW_DEPTHWISE_LEVELS);
+}
+
 lw_weights *lw_weights_create(const lw_isa *isa, const lw_weights_args *a, const void *blob,
                               size_t blob_bytes, lw_status *status) {
     lw_weights *w = lw_alloc(sizeof *w);
@@ -245,7 +265,9 @@ lw_weights *lw_weights_create(const lw_isa *isa, const lw_weights_args *a, const
     s.merge = merged_groups(w, &s);
     w->depthwise =
         a->groups > 1 && s.icg == 1 && s.ocg == 1 && w->mode != LW_C && s.taps <= LW_DEPTHWISE_TAPS;
-    *status = plan_weights(w, &s);
+    w->fine = a->fine;
+    if (a->fine && !w->depthwise) w->mode = LW_AW, w->weight_window = s.icg;
+    *status = is_valid(w, a, &s) ? plan_weights(w, &s) : LW_INVALID;
     if (*status == LW_OK && blob && blob_bytes != w->bytes) *status = LW_INVALID;
     if (*status == LW_OK) {
         w->borrowed = blob != NULL;

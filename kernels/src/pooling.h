@@ -97,13 +97,13 @@ INLINE void max_strips(const int kw, const int stride, const int zero_point, con
 }
 
 static void max_row(const lw_max_args *a) {
-    const int signed_ = a->zero_point != 0;
+    const int zero = a->zero_point;
     if (a->kw == 2)
-        signed_ ? max_strips(2, 2, 128, a) : max_strips(2, 2, 0, a);
+        zero ? max_strips(2, 2, zero, a) : max_strips(2, 2, 0, a);
     else if (a->stride == 1)
-        signed_ ? max_strips(3, 1, 128, a) : max_strips(3, 1, 0, a);
+        zero ? max_strips(3, 1, zero, a) : max_strips(3, 1, 0, a);
     else
-        signed_ ? max_strips(3, 2, 128, a) : max_strips(3, 2, 0, a);
+        zero ? max_strips(3, 2, zero, a) : max_strips(3, 2, 0, a);
 }
 
 #endif

@@ -5,9 +5,9 @@
 #include "isa.h"
 
 /* `len` channels from c0 (of all input channels) at kernel tap `tap`, inside window `win`. Its
- * data start b_off bytes into each panel. */
+ * data start b_off bytes into each panel. part: of fine weights, 0 the upper and 1 the lower one. */
 typedef struct lw_chunk {
-    int32_t tap, c0, len, win, b_off;
+    int32_t tap, c0, len, win, b_off, part;
 } lw_chunk;
 
 /* Output channels [n0, n0 + n) that share the chunks of list `list`. */
@@ -23,7 +23,8 @@ typedef struct lw_list {
 struct lw_weights {
     const lw_isa *isa;
     int64_t oc, kh, kw, ic, groups, window, weight_window;
-    int zero_point, depthwise, patches; /* patches: one chunk of all taps, of gathered pixels */
+    int zero_point, depthwise, fine;
+    int patches; /* one chunk of all taps, of gathered pixels */
     lw_mode mode;
     lw_list *lists;
     lw_chunk *chunks;

@@ -19,19 +19,26 @@ def spread(scale: np.ndarray, window: int, length: int) -> np.ndarray:
     return np.repeat(scale.astype(np.float64), window, axis=-1)[..., :length]
 
 
-def quantize(x: np.ndarray, window: int, signed: bool) -> tuple[np.ndarray, np.ndarray]:
+def zero_point(signed: int) -> int:
+    """Of what kernels call signed: a bool, or the number itself."""
+    return (128 if signed else 0) if isinstance(signed, bool) else signed
+
+
+def quantize(x: np.ndarray, window: int, signed: int) -> tuple[np.ndarray, np.ndarray]:
     """quantize_windows of finite x, in float32 as specified."""
-    k = x.shape[-1]
-    levels, zero = (np.float32(127), 128) if signed else (np.float32(255), 0)
+    k, zero = x.shape[-1], zero_point(signed)
+    levels = np.float32({0: 255, 128: 127}.get(zero, zero))
+    above = np.float32(1 if zero in (0, 128) else levels / np.float32(255 - zero))
     q = np.full(x.shape, zero, np.uint8)
     scale = np.zeros((*x.shape[:-1], -(-k // window)), np.float32)
     for row in np.ndindex(x.shape[:-1]):
         for w in range(scale.shape[-1]):
             part = x[row][w * window : (w + 1) * window]
-            top = np.max(np.abs(part) if signed else np.maximum(part, np.float32(0)))
+            top = np.max(np.maximum(part * above, -part if zero else np.float32(0)))
             if top >= 2.0**-100:
                 scale[row][w] = top * (np.float32(1) / levels)
-                steps = np.maximum(part * (levels / top), -levels if signed else 0)
+                steps = part * (levels / top)
+                steps = steps if zero else np.maximum(steps, 0)
                 q[row][w * window : (w + 1) * window] = zero + np.rint(steps)
     return q, scale
 
@@ -119,7 +126,8 @@ class ConvCase:
     dilations: tuple[int, int] = (1, 1)
     window: int | None = 8  # None: mode C
     weight_window: int | None = None
-    signed: bool = True
+    signed: int = True
+    fine: bool = False
     activation: str = "none"
     values: str = "normal"
     threads: int = 1
@@ -137,9 +145,10 @@ class ConvCase:
         x = make_values(rng, shape, self.values)
         if not self.signed:
             x = np.abs(x)
-        qw = rng.integers(-127, 128, (oc, *self.kernel, self.icg)).astype(np.int8)
+        most, kind = (2032, np.int16) if self.fine else (127, np.int8)
+        qw = rng.integers(-most, most + 1, (oc, *self.kernel, self.icg)).astype(kind)
         if self.values == "saturating":
-            qw[...] = rng.choice(np.array([-127, 127], np.int8), (oc, 1, 1, 1))
+            qw[...] = rng.choice(np.array([-most, most], kind), (oc, 1, 1, 1))
         sw_shape: tuple[int, ...] = (oc,)
         if self.weight_window is not None:
             sw_shape = (oc, *self.kernel, -(-self.icg // min(self.weight_window, self.icg)))
@@ -195,8 +204,7 @@ class ConvCase:
         """The sums in float64 before bias and activation, and sums of absolute products."""
         d = self.data()
         channels = self.groups * self.icg
-        zero = 128.0 if self.signed else 0.0
-        x = d["q"] - zero
+        x = d["q"] - float(zero_point(self.signed))
         if self.window is not None:
             x = x * spread(d["scale"], min(self.window, channels), channels)
         sw = d["sw"][:, None, None, None].astype(np.float64)
@@ -226,26 +234,33 @@ VALUES = ("normal", "zeros", "saturating", "denormal", "wide")
 ACTIVATIONS = ("none", "relu", "clip", "leaky", "hardswish", "silu", "gelu")
 
 
+SIGNS = st.booleans() | st.integers(1, 127)
+
+
 @st.composite
 def conv_cases(draw: st.DrawFn, depthwise: bool = False, windows: bool = True) -> ConvCase:
     """Convolutions with tails in every direction; without windows: mode C."""
     pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
     icg = 1 if depthwise else draw(st.integers(1, 70))
     groups = draw(st.integers(2, 70)) if depthwise else draw(st.sampled_from((1, 1, 2, 3, 5)))
+    ocg = 1 if depthwise else draw(st.integers(1, 70))
+    weight_window = draw(st.none() | st.integers(1, icg + 1)) if windows else None
+    plain = windows and (groups == 1 or icg > 1 or ocg > 1)
     return ConvCase(
         seed=draw(st.integers(0, 2**32 - 1)),
         n=draw(st.integers(1, 2)),
         size=draw(st.tuples(st.integers(5, 9), st.integers(5, 12))),
         groups=groups,
         icg=icg,
-        ocg=1 if depthwise else draw(st.integers(1, 70)),
+        ocg=ocg,
         kernel=draw(pair),
         strides=draw(pair),
         pads=draw(st.tuples(*[st.integers(0, 2)] * 4)),
         dilations=draw(st.tuples(st.integers(1, 2), st.integers(1, 2))),
         window=draw(st.integers(1, groups * icg + 3)) if windows else None,
-        weight_window=draw(st.none() | st.integers(1, icg + 1)) if windows else None,
-        signed=draw(st.booleans()),
+        weight_window=weight_window,
+        signed=draw(SIGNS if plain else st.booleans()),
+        fine=windows and weight_window is None and draw(st.booleans()),
         activation=draw(st.sampled_from(ACTIVATIONS)),
         values=draw(st.sampled_from(VALUES)),
         threads=draw(st.integers(1, 2)),

@@ -135,6 +135,18 @@ KERNEL_ERRORS: dict[str, Callable[[], Any]] = {
         np.ones((2, 8), np.uint8), np.ones((2, 3), F32), 4, True
     ),
     "pack -128": lambda: pack(qw=np.full((4, 8), -128, np.int8)),
+    "pack -2033": lambda: pack(qw=np.full((4, 8), -2033, np.int16)),
+    "pack int16 with weight windows": lambda: pack(
+        qw=np.ones((4, 8), np.int16), scale=np.ones((4, 2), F32), weight_window=4
+    ),
+    "pack int16 for one scale": lambda: pack(qw=np.ones((4, 8), np.int16), window=None),
+    "pack int16 depthwise, too many taps": lambda: pack(
+        qw=np.ones((4, 33, 1, 1), np.int16), window=4, groups=4
+    ),
+    "pack skewed depthwise": lambda: pack(
+        qw=np.ones((4, 3, 3, 1), np.int8), window=4, groups=4, signed=56
+    ),
+    "pack zero point 129": lambda: pack(signed=129),
     "pack uint8": lambda: pack(qw=QW.astype(np.uint8)),
     "pack 3 dimensions": lambda: pack(qw=QW[None]),
     "pack scale shape": lambda: pack(scale=np.ones(5, F32)),

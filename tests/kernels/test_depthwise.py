@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_oracle import ConvCase, conv_cases
+from kernel_oracle import SIGNS, ConvCase, conv_cases
 
 from accel import kernels
 from accel.errors import AccelError
@@ -16,7 +16,7 @@ from accel.errors import AccelError
 FLOORS = {"relu": (0.0, 0.0), "clip": (0.0, 2.0)}  # activations that begin at 0: lo, hi
 
 
-def windows_of(case: ConvCase, isa: str, window: int, signed: bool) -> tuple[np.ndarray, ...]:
+def windows_of(case: ConvCase, isa: str, window: int, signed: int) -> tuple[np.ndarray, ...]:
     """q and scale that the layer writes."""
     d, pool = case.data(), kernels.Pool(case.threads)
     lo, hi = FLOORS.get(case.activation, (-1.0, 2.0))
@@ -37,7 +37,7 @@ def floats(case: ConvCase, isa: str) -> np.ndarray:
     return case.run(isa, lo=lo, hi=hi)
 
 
-def check(case: ConvCase, window: int, signed: bool) -> None:
+def check(case: ConvCase, window: int, signed: int) -> None:
     """Every instruction set writes the windows of the scalar float32 result."""
     y = floats(case, "scalar")
     if not np.isfinite(y).all():
@@ -53,10 +53,10 @@ def check(case: ConvCase, window: int, signed: bool) -> None:
     conv_cases(depthwise=True),
     st.integers(1, 80),
     st.sampled_from(("relu", "clip", "none", "silu")),
-    st.booleans(),
+    SIGNS,
 )
 def test_depthwise_windows_are_those_of_its_floats(
-    case: ConvCase, window: int, activation: str, signed: bool
+    case: ConvCase, window: int, activation: str, signed: int
 ) -> None:
     check(replace(case, activation=activation, arrays={}), window, signed)
 
@@ -93,7 +93,7 @@ def test_depthwise_result_that_is_not_finite_is_an_error(isa: str, bad: float) -
 
 
 @pytest.mark.parametrize("signed", [True, False])
-def test_depthwise_extreme_values_add_up_exactly(isa: str, signed: bool) -> None:
+def test_depthwise_extreme_values_add_up_exactly(isa: str, signed: int) -> None:
     """Sums of two source rows at their extremes need all of 16 bits."""
     case = ConvCase(seed=7, size=(9, 9), groups=64, icg=1, ocg=1, window=64, signed=signed)
     d, sign = case.data(), np.random.default_rng(7).integers(0, 2, (1, 9, 9, 64))

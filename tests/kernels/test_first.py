@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kernel_oracle import SIGNS, zero_point
 
 from accel import kernels
 from accel.errors import KernelError
@@ -31,7 +32,7 @@ class Layer:
     dilation: int
     pad: int
     window: int
-    signed: bool
+    signed: int
     activation: str
     raw: bool
     threads: int
@@ -82,7 +83,7 @@ def layers(draw: st.DrawFn) -> Layer:
         dilation=dilation,
         pad=draw(st.integers(0, 3)),
         window=draw(st.sampled_from((16, 32, 64, 128)) | st.integers(1, 80)),
-        signed=draw(st.booleans()),
+        signed=draw(SIGNS),
         activation=draw(st.sampled_from(ACTIVATIONS)),
         raw=draw(st.booleans()),
         threads=draw(st.integers(1, 2)),
@@ -100,7 +101,7 @@ def test_quantized_result_equals_float_result_quantized(layer: Layer) -> None:
         layer.run(isa, dst_q=dst)
         assert np.array_equal(dst.scale, want_scale)
         assert np.array_equal(dst.q, want_q)
-        dst.q[...] = 128 if layer.signed else 0
+        dst.q[...] = zero_point(layer.signed)
         dst.scale[...] = 0
         assert np.array_equal(dst.memory, before), "the border changed"
 

@@ -25,7 +25,8 @@ def aligned(blob: Array, shift: int = 0) -> Array:
 
 
 def mapped(case: ConvCase, blob: Array) -> kernels.PackedWeights:
-    shape, options = case.data()["qw"].shape, {"weight_window": case.weight_window}
+    shape = case.data()["qw"].shape
+    options = {"weight_window": case.weight_window, "fine": case.fine}
     return kernels.map_weights(
         blob, shape, case.window, signed=case.signed, groups=case.groups, **options
     )

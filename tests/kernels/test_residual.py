@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from accel import kernels
 from accel.errors import KernelError
 from accel.kernels import Conv, Pool, QTensor, Quantize
-from tests.kernels.kernel_oracle import ConvCase, conv_cases
+from tests.kernels.kernel_oracle import SIGNS, ConvCase, conv_cases, zero_point
 
 Array = np.ndarray[Any, Any]
 
 
-def residual_of(shape: tuple[int, ...], window: int, signed: bool, seed: int = 3) -> QTensor:
+def residual_of(shape: tuple[int, ...], window: int, signed: int, seed: int = 3) -> QTensor:
     rng = np.random.default_rng(seed)
     x = rng.standard_normal(shape).astype(np.float32) * 10 ** rng.uniform(-3, 3, (*shape[:3], 1))
     tensor = QTensor(shape, window, signed, (1, 0, 2, 1))
@@ -34,7 +34,7 @@ def out_shape(case: ConvCase) -> tuple[int, int, int, int]:
 def values(tensor: QTensor) -> Array:
     """In float64."""
     spread = np.repeat(tensor.scale.astype(np.float64), tensor.window, axis=3)
-    return (tensor.q - (128.0 if tensor.signed else 0.0)) * spread[..., : tensor.shape[3]]
+    return (tensor.q - float(zero_point(tensor.signed))) * spread[..., : tensor.shape[3]]
 
 
 def run(case: ConvCase, isa: str, residual: Any, quantized: bool) -> tuple[Array, ...]:
@@ -51,9 +51,9 @@ def run(case: ConvCase, isa: str, residual: Any, quantized: bool) -> tuple[Array
     return (dst, dst_q.q, dst_q.scale) if dst_q is not None else (dst,)
 
 
-@given(conv_cases(windows=True), st.sampled_from([16, 32, 64, 1000]), st.booleans(), st.booleans())
+@given(conv_cases(windows=True), st.sampled_from([16, 32, 64, 1000]), SIGNS, st.booleans())
 def test_every_isa_adds_the_same_bits(
-    case: ConvCase, window: int, signed: bool, quantized: bool
+    case: ConvCase, window: int, signed: int, quantized: bool
 ) -> None:
     if case.window is None:
         return
