@@ -68,11 +68,13 @@ INLINE int32_t activate_of(const lw_activation activation, const lw_activate_arg
     vi top = vi_set(0); /* bits of |y| order as the numbers do */
     vf alpha = vf_set(a.alpha), lo = vf_set(a.lo), hi = vf_set(a.hi);
     float *f = a.f;
-    for (int64_t i = 0; i < a.count; i++, f += a.ldf)
-        for (int64_t j = 0; j < a.n; j += VW) {
+    const int adjacent = a.n == a.ldf; /* then all pixels are one row, and no more is written */
+    const int64_t rows = adjacent ? 1 : a.count, n = adjacent ? a.n * a.count : a.n;
+    for (int64_t i = 0; i < rows; i++, f += a.ldf)
+        for (int64_t j = 0; j < n; j += VW) {
             vf y = activate(activation, vf_load(f + j), alpha, lo, hi);
-            if (a.n - j < VW) y = vf_first_n(y, a.n - j);
-            vf_store(f + j, y);
+            if (n - j < VW) y = vf_first_n(y, n - j);
+            vf_store_n(f + j, y, adjacent ? n - j : VW);
             top = vi_max(top, vi_and(vf_bits(y), vi_set(0x7fffffff)));
         }
     return vi_hmax(top);

@@ -24,6 +24,10 @@ static lw_list inner_windows(const lw_conv *p, const lw_list *list, int64_t y) {
 static void sum_panel(const lw_conv *p, const lw_panel *panel, const lw_list *list, lw_pixels *from,
                       lw_out *out) {
     const lw_weights *w = p->args.weights;
+    if (p->few) {
+        p->few((int)list->count, p->win + list->first, from, w->data + panel->offset, out);
+        return;
+    }
     int count = from->count, windows = (int)list->count, last = count < p->count;
     int narrow = p->narrow[last].tile && panel->n <= p->isa->vw;
     lw_dot *const *dot = narrow ? p->isa->narrow[w->mode] : p->isa->dot[w->mode];

@@ -161,13 +161,24 @@ static int64_t even_lines(const lw_conv *p, int64_t most) {
     return best;
 }
 
+/* What sums up rows of few channels, which then lie side by side; or NULL. */
+static lw_dot *few_of(const lw_conv *p) {
+    int64_t oc = p->args.weights->oc, vw = p->isa->vw;
+    if (p->plain || p->args.gemm || p->block_count > 1 || p->blocks->last > 1) return NULL;
+    return 2 * oc == vw   ? p->isa->few[p->args.weights->mode][0]
+           : 4 * oc == vw ? p->isa->few[p->args.weights->mode][1]
+                          : NULL;
+}
+
 /* A line that is little longer than an area stays whole. */
 static void plan_areas(lw_conv *p) {
     int64_t tiles = p->args.weights->oc <= FEW_CHANNELS ? NARROW_TILES : TILES;
+    int few = p->isa->few_pixels && 2 * p->args.weights->oc <= p->isa->vw;
     int64_t usual = p->args.gemm ? FOREIGN_PIXELS
                     : p->rows    ? ROW_PIXELS
+                    : few        ? LW_FINISH_ROWS
                                  : min64(tiles * p->isa->mr, LW_FINISH_ROWS);
-    int64_t most = p->args.gemm ? FOREIGN_PIXELS : usual + usual / 7;
+    int64_t most = p->args.gemm || few ? usual : usual + usual / 7;
     int64_t wide = extent(p, p->pixel_axis), high = extent(p, p->line_axis);
     p->count = wide <= most || p->rows == 2 ? wide : usual;
     p->area_strips = ceil_div(wide, p->count);
@@ -181,6 +192,7 @@ static void plan_areas(lw_conv *p) {
         lw_tiles cut = cut_line(last ? rest : p->count, p->isa->narrow_mr);
         if (p->isa->narrow[p->args.weights->mode][cut.tile - 1]) p->narrow[last] = cut;
     }
+    if (p->isa->few_pixels && min64(p->count, rest) >= p->isa->few_pixels) p->few = few_of(p);
     p->areas = p->area_strips * p->area_lines * extent(p, p->other_axis);
     p->group = group_areas(p);
 }
@@ -251,7 +263,7 @@ static lw_status plan_scratch(lw_conv *p) {
             end += p->isa->nr - p->args.weights->panels[b->last - 1].n;
         widest = max64(widest, end);
     }
-    p->ldc = round_up(widest, 16) + 16; /* vectors read too far */
+    p->ldc = p->few ? p->args.weights->oc : round_up(widest, 16) + 16; /* vectors read too far */
     /* A page between workers: the prefetcher of one would fetch what another writes. */
     p->apart = round_up(p->lines * p->count * p->ldc, PAGE_FLOATS) + PAGE_FLOATS;
     p->scratch = lw_alloc((size_t)(p->workers * p->apart) * sizeof *p->scratch);

@@ -39,6 +39,7 @@ struct lw_conv {
     int64_t group;                          /* areas at which all blocks take turns */
     lw_post post;                           /* of any area */
     lw_tiles wide[2], narrow[2]; /* of a line; of the last, which may be shorter; tile 0: none */
+    lw_dot *few;                 /* instead of both, where rows are short; or NULL */
     int64_t ldc, apart;          /* floats from row to row, from worker to worker */
     float *scratch;              /* per worker: (lines * count, ldc) */
     struct lw_conv *shortcut; /* whose sums are added, area by area; or NULL */

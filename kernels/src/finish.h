@@ -290,7 +290,7 @@ INLINE void finish_values(const int rows, const lw_activation activation, const 
     if (j < end) {
         finish_vectors(rows, activation, p, g, end - j, j, ldf, y);
         UNROLLED (i, rows) {
-            if (end == p->n) /* what lies behind does not count, and a whole store is fast */
+            if (end == p->n && j + VW <= ldf) /* what lies behind does not count: the fast store */
                 vf_store(g->f + i * ldf + j, y[i]);
             else
                 vf_store_n(g->f + i * ldf + j, y[i], end - j);

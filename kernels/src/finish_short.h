@@ -46,7 +46,8 @@ INLINE shorts shorts_at(const lw_post *p, int line, int c, const float *f, lw_st
 INLINE vf short_values(const int parts, const int v, const int limited,
                        const lw_activation activation, const lw_post *p, const shorts *s,
                        ptrdiff_t step, vf sb, vf bias) {
-    vf y = vf_load_parts(parts, s->f + v * parts * step, step);
+    const float *f = s->f + v * parts * step;
+    vf y = step == VW / parts ? vf_load(f) : vf_load_parts(parts, f, step);
     if (p->sb) y = vf_fma(y, sb, bias);
     if (s->residual) y = vf_add(y, vf_load(s->residual + v * VW));
     if (s->residual_q) {
@@ -106,9 +107,10 @@ INLINE vi short_group(const int parts, const int limited, const lw_activation ac
 }
 
 /* Pixels of a line that are finished in groups, of which the last may begin among the pixels of the
- * one before: not where a residual lies, which results may be written over. */
+ * one before: not where results are written over a residual. */
 static int short_pixels(const lw_post *p) {
-    return p->residual || p->residual_q ? p->count / SHORT * SHORT : p->count;
+    int over = (p->residual && p->residual == p->dst) || (p->residual_q && p->residual_q == p->q);
+    return over ? p->count / SHORT * SHORT : p->count;
 }
 
 INLINE int finish_parts(const int parts, const int limited, const lw_activation activation,
@@ -157,18 +159,26 @@ static NOINLINE lw_status finish_groups(const lw_post *p, const float *f, lw_ste
 
 static lw_status finish(const lw_post *p, float *f, lw_step step);
 
-static lw_status finish_short(const lw_post *p, float *f, lw_step step) {
+/* Pixels of a line from c on, fewer than SHORT, whose sums are moved apart for whole stores. */
+static lw_status finish_rest(const lw_post *p, int line, int c, const float *f, lw_step step) {
+    const shorts s = shorts_at(p, line, c, f, step);
+    float apart[SHORT * VW];
+    lw_post rest = *p;
+    rest.lines = 1, rest.count = p->count - c;
+    rest.residual = s.residual, rest.residual_q = s.residual_q, rest.dst = s.dst;
+    rest.q = s.q, rest.scale = s.scale;
+    if (p->residual_q) rest.residual_scale = s.residual_scale - (p->first >> p->residual_shift);
+    for (int i = 0; i < rest.count; i++)
+        vf_store(apart + i * VW, vf_load_n(s.f + i * step.pixel, p->n));
+    return finish(&rest, apart, (lw_step){0, VW});
+}
+
+static lw_status finish_short(const lw_post *p, const float *f, lw_step step) {
     const int done = short_pixels(p);
     lw_status status = finish_groups(p, f, step);
-    if (done == p->count) return status;
-    lw_post rest = *p;
-    rest.count -= done;
-    rest.q += done * p->q_step.pixel, rest.scale += done * p->scale_step.pixel;
-    if (p->dst) rest.dst += done * p->dst_step.pixel;
-    if (p->residual) rest.residual += done * p->residual_step.pixel;
-    if (p->residual_q) rest.residual_q += done * p->residual_q_step.pixel;
-    if (p->residual_q) rest.residual_scale += done * p->residual_scale_step.pixel;
-    return finish(&rest, f + done * step.pixel, step) ? LW_NONFINITE : status;
+    for (int line = 0; done < p->count && line < p->lines; line++)
+        if (finish_rest(p, line, done, f, step)) status = LW_NONFINITE;
+    return status;
 }
 
 #endif

@@ -114,7 +114,7 @@ typedef void lw_put_halves(const lw_halves *halves);
 typedef void lw_shift_halves(int64_t n, const int32_t *x, int shift, int32_t *out);
 
 /* The activation of n channels of `count` pixels, in place; returns bits as lw_largest does. Writes
- * up to one vector beyond n. */
+ * up to one vector beyond n, unless n is ldf. */
 typedef struct lw_activate_args {
     lw_activation activation;
     float alpha, lo, hi;
@@ -260,6 +260,9 @@ struct lw_isa {
     lw_dot *dot[LW_MODES][LW_MR_MAX]; /* [mode][pixels - 1] */
     int narrow_mr; /* most pixels of the tiles for panels of at most vw channels; 0: none */
     lw_dot *narrow[LW_MODES][LW_MR_MAX]; /* NULL where there is none */
+    int few_pixels; /* least pixels of a line where a panel has vw / 2 or vw / 4 channels; 0: none
+                     */
+    lw_dot *few[LW_MODES][2]; /* of pixels that lie side by side in y, which is filled up to vw */
     int depthwise_columns;
     lw_ratios *ratios;
     lw_pair_pixels *pairs;

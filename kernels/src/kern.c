@@ -231,6 +231,9 @@ NARROW_TIMES(NARROW)
 _Static_assert((int)MR <= (int)LW_MR_MAX, "the tables hold every tile");
 /* clang-format on */
 
+#ifdef LW_PARTS
+#include "few.h"
+#endif
 #include "depthwise.h"
 #include "first.h"
 #include "probe.h"
@@ -348,6 +351,10 @@ const lw_isa TABLE(LW_ISA) = {
 #ifdef LW_NARROW
     .narrow_mr = LW_NARROW,
     .narrow = {[LW_A] = {NARROW_TIMES(NARROW_A)}, [LW_AW] = {NARROW_TIMES(NARROW_AW)}},
+#endif
+#ifdef LW_PARTS
+    .few_pixels = FEW,
+    .few = {[LW_A] = {few_LW_A_2, few_LW_A_4}, [LW_AW] = {few_LW_AW_2, few_LW_AW_4}},
 #endif
     .depthwise_columns = 2 * DW,
     .ratios = ratios,

@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, dict[str, Any]] = {
 def results(
     isa: str, activation: str, signed: bool, oc: int, wide: int, residual: str, floats: bool
 ) -> list[bytes]:
-    """Levels, scales and floats of a 1x1 convolution, into channels of a whole if `wide` is odd."""
+    """Levels, scales and floats of a convolution, into channels of a whole if `wide` is odd."""
     rng, pool = np.random.default_rng(0), Pool(2)
     shape = (1, 3, wide, oc)
     src = QTensor((1, 3, wide, 8), 8, True)
@@ -76,3 +76,33 @@ def test_short_pixel_that_is_not_finite_raises(at: int, isa: str) -> None:
     run = Conv(src, weights, residual=residual, dst_q=QTensor((1, 1, 18, 8), 8, True), pool=pool)
     with pytest.raises(KernelError, match="NaN or infinity"):
         run()
+
+
+@pytest.mark.parametrize("oc", [4, 8])
+@pytest.mark.parametrize("weight_window", [None, 8])
+@pytest.mark.parametrize("depthwise", [False, True])
+@pytest.mark.parametrize("size", [15, 16, 33, 130])
+def test_sums_of_few_channels_equal_scalar(
+    oc: int, weight_window: int | None, depthwise: bool, size: int, isa: str
+) -> None:
+    """3x3 at stride 2 or 1 over windows with a rest, alone and ahead of a depthwise layer."""
+    found = []
+    for name in ("scalar", isa):
+        rng, pool = np.random.default_rng(0), Pool(2)
+        stride = 1 if depthwise else 2
+        src = QTensor((1, 5, size * stride, 12), 8, True, (1, 1, 1, 1))
+        Quantize(rng.standard_normal(src.shape, np.float32), src, pool)()
+        qw = rng.integers(-127, 128, (oc, 3, 3, 12)).astype(np.int8)
+        sb = rng.random((oc, 3, 3, 2) if weight_window else (oc,), np.float32) / 400
+        taps = rng.integers(-127, 128, (oc, 3, 3, 1)).astype(np.int8)
+        with kernels.use_isa(name):
+            weights = kernels.pack_weights(qw, sb, 8, weight_window=weight_window, signed=True)
+            behind = kernels.pack_weights(taps, np.ones(oc, np.float32), 8, signed=True, groups=oc)
+        how: dict[str, Any] = {"pads": (1, 1, 1, 1), "activation": "leaky", "alpha": 0.1}
+        dst = QTensor((1, 5 if depthwise else 3, size, oc), oc, True)
+        if depthwise:
+            Conv(kernels.Dense(src, weights, **how), behind, dst_q=dst, pool=pool, **how)()
+        else:
+            Conv(src, weights, dst_q=dst, strides=(2, 2), pool=pool, **how)()
+        found.append((dst.q.tobytes(), dst.scale.tobytes()))
+    assert found[0] == found[1]

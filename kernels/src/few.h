@@ -1,0 +1,64 @@
+/* few.h - sums of few output channels: two or four pixels fill a vector, and their sums lie side by
+ * side. A part of kern.c for instruction sets that have the operations of parts. */
+#ifndef LW_SRC_FEW_H
+#define LW_SRC_FEW_H
+
+#include "isa.h"
+
+enum { FEW = VW /* pixels of a tile */ };
+
+INLINE void few_tile(const int parts, const lw_mode mode, int windows, const lw_win *win,
+                     const lw_pixels *from, const uint8_t *b, const lw_out *out, tile t) {
+    const int vectors = FEW / parts;
+    const ptrdiff_t step = from->a_step.pixel, scale_step = from->sa_step.pixel;
+    vf f[FEW / 2];
+    UNROLLED (v, vectors) f[v] = vf_set(0.0f);
+    for (const lw_win *end = win + windows; win < end; win++) {
+        const uint8_t *a = t.a + win->a_off, *panel = b + win->b_off;
+        const float *sa = t.sa + win->s_off, *sb = (const float *)(const void *)(panel + NR * 4);
+        const uint8_t *w = panel + NR * 4 * (mode == LW_AW ? 2 : 1);
+        vi acc[FEW / 2];
+        const vi comp = vi_repeat(parts, (const int32_t *)(const void *)panel);
+        UNROLLED (v, vectors) acc[v] = comp;
+        for (int k = 0; k < win->k4; k++, a += 4, w += NR * 4) {
+            vb weights = vi_repeat(parts, (const int32_t *)(const void *)w);
+            UNROLLED (v, vectors)
+                acc[v] = v_dot4(acc[v], va_set_parts(parts, a + v * parts * step, step), weights);
+        }
+        UNROLLED (v, vectors) {
+            vf x = vf_from(acc[v]),
+               s = vf_set_parts(parts, sa + v * parts * scale_step, scale_step);
+            if (mode == LW_AW) x = vf_mul(x, vf_load_parts(parts, sb, 0));
+            f[v] = vf_fma(x, s, f[v]);
+        }
+    }
+    vf bias = vf_load_parts(parts, out->bias, 0);
+    vf sb = out->sb ? vf_load_parts(parts, out->sb, 0) : vf_set(1.0f);
+    UNROLLED (v, vectors) vf_store(t.y + v * VW, vf_fma(f[v], sb, bias));
+}
+
+/* The last tile of a line may begin among the pixels of the one before. */
+INLINE void few_lines(const int parts, const lw_mode mode, int windows, const lw_win *win,
+                      const lw_pixels *from, const uint8_t *b, const lw_out *out) {
+    const int last = from->count - FEW;
+    for (int line = 0; line < from->lines; line++)
+        for (int left = 0; left < from->count; left += FEW) {
+            int at = left < last ? left : last;
+            tile t = {from->a + line * from->a_step.line + at * from->a_step.pixel,
+                      from->sa + line * from->sa_step.line + at * from->sa_step.pixel,
+                      out->y + line * out->step.line + at * out->step.pixel};
+            few_tile(parts, mode, windows, win, from, b, out, t);
+        }
+}
+
+#define FEW_DOT(mode, parts)                                                                       \
+    static void few_##mode##_##parts(int windows, const lw_win *win, const lw_pixels *from,        \
+                                     const uint8_t *b, const lw_out *out) {                        \
+        few_lines(parts, mode, windows, win, from, b, out);                                        \
+    }
+FEW_DOT(LW_A, 2)
+FEW_DOT(LW_A, 4)
+FEW_DOT(LW_AW, 2)
+FEW_DOT(LW_AW, 4)
+
+#endif
