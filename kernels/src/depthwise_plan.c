@@ -128,8 +128,9 @@ static void plan_bands(lw_depthwise_plan *p, int workers) {
 /* A place of the ring holds a whole row. Short pixels are finished many at a time. */
 static void plan_ring(lw_depthwise_plan *p, int64_t fill) {
     const lw_conv_args *g = p->g;
+    int64_t most = LW_FINISH_ROWS / LW_GROUP_ROWS / fill * fill;
     p->slots = (LW_GROUP_ROWS - 1) * g->stride_h + g->weights->kh;
-    p->strip = min64(2 * p->most_channels <= p->isa->vw ? 2 * TILE : TILE, g->ow);
+    p->strip = min64(2 * p->most_channels <= p->isa->vw ? most : TILE, g->ow);
     p->padded = ceil_div(p->strip, fill) * fill;
     int64_t last = (g->ow - 1) / p->strip * p->strip;
     p->pairs = max64(pairs_seen(p, last + p->padded), (g->pad_left + g->producer->ow + 1) / 2);
