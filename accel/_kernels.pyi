@@ -261,7 +261,7 @@ class Conv(Operator):
         pads: Sequence[int] = (0, 0, 0, 0),
         dilations: Sequence[int] = (1, 1),
         bias: NDArray[np.float32] | None = None,
-        residual: NDArray[np.float32] | QTensor | None = None,
+        residual: NDArray[np.float32] | QTensor | Dense | None = None,
         activation: str = "none",
         alpha: float = 0.0,
         lo: float = ...,

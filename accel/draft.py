@@ -82,10 +82,10 @@ class Draft:
             self.ends.append(len(self.steps))
 
     def _add(self, call: Call) -> None:
-        pairs = self._values.readers.pairs
+        readers = self._values.readers
         if isinstance(call, ProductCall):
-            if call.y not in pairs:
-                self._add_product(call, pairs.get(call.x))
+            if call.y not in readers.pairs and call.y not in readers.shortcuts:
+                self._add_product(call, readers.pairs.get(call.x))
         elif isinstance(call, MatMulCall):
             self._add_matmul(call)
         elif isinstance(call, PoolCall):
@@ -107,26 +107,31 @@ class Draft:
 
     def _add_product(self, call: ProductCall, dense: ProductCall | None) -> None:
         """`dense`: what the step makes first, instead of reading it."""
-        values = self._values
+        values, shortcuts = self._values, self._values.readers.shortcuts
         source, target = values.windows(dense or call), values.target(call.y, call.rows)
-        if dense is not None:
-            self.pairs.append((dense, call))
-        residual = values.residual(call)
+        residual, added = values.residual(call), shortcuts.get(call.epilogue.residual or "")
+        inner = None if added is None else values.windows(added)
+        self.pairs += [(first, call) for first in (dense, added) if first is not None]
+
+        def held() -> Any:
+            if added is not None and inner is not None:
+                return self._dense(added, inner)
+            return None if residual is None else residual.held
 
         def bind() -> Run:
             return kernels.Conv(
                 source.tensor if dense is None else self._dense(dense, source),
                 self._weights(call),
                 **_layer(call),
-                residual=None if residual is None else residual.held,
+                residual=held(),
                 dst=None if target.floats is None else target.floats.array,
                 dst_q=None if target.windows is None else target.windows.tensor,
                 pool=self.pool,
                 gemm=self._gemm,
             )
 
-        reads: tuple[Form, ...] = (source,) if residual is None else (source, residual)
         _let_share(residual, source, target.forms)
+        reads = [form for form in (source, residual, inner) if form is not None]
         values.add((*reads, *target.forms), bind)
         values.convert(call.y, call.rows)
 

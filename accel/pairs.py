@@ -1,6 +1,6 @@
 """Pairs of products that run as one step: a dense convolution, and the depthwise one that alone
-reads it. Found in a schedule, whatever the batch, threads and instruction set: they give the same
-bits. Says which, not how (that is `kernels.Dense`)."""
+reads it, or the dense one that alone adds it. Found in a schedule, whatever the batch, threads and
+instruction set: they give the same bits. Says which, not how (that is `kernels.Dense`)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,40 @@ MAX_KERNEL = 7
 
 def find_pairs(schedule: Schedule) -> dict[str, ProductCall]:
     """Dense convolutions that the next layer makes row by row, by the name of their result."""
-    readers = Counter(name for call in schedule.calls for name in call.reads)
-    readers.update(schedule.outputs)
+    readers = _readers(schedule)
     products = [c for c in schedule.calls if isinstance(c, ProductCall) and not c.rows]
     wide = {c.y: c for c in products if _is_dense(c, schedule.shapes[c.y])}
     return {
         c.x: wide[c.x] for c in products if c.x in wide and readers[c.x] == 1 and _takes_rows(c)
     }
+
+
+def find_shortcuts(schedule: Schedule) -> dict[str, ProductCall]:
+    """Dense convolutions that another one adds to its own sums, by the name of their result."""
+    readers = _readers(schedule)
+    able = {c.y: c for c in schedule.calls if isinstance(c, ProductCall) and _is_sum(c)}
+    found = {c.epilogue.residual: c for c in able.values()}
+    return {
+        y: call
+        for y, call in able.items()
+        if y in found and readers[y] == 1 and _is_plain(call) and not _is_plain(found[y])
+    }
+
+
+def _is_sum(call: ProductCall) -> bool:
+    """Whether a convolution has one group and windows, and no kernel of its own."""
+    return not call.rows and call.groups == 1 and call.window is not None and call.shape[3] > 1
+
+
+def _is_plain(call: ProductCall) -> bool:
+    """Whether nothing but a bias follows the product."""
+    return call.epilogue.residual is None and call.epilogue.activation == "none"
+
+
+def _readers(schedule: Schedule) -> Counter[str]:
+    readers = Counter(name for call in schedule.calls for name in call.reads)
+    readers.update(schedule.outputs)
+    return readers
 
 
 def _is_dense(call: ProductCall, shape: tuple[int, ...] | None) -> bool:

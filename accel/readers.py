@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from accel.pairs import find_pairs
+from accel.pairs import find_pairs, find_shortcuts
 from accel.schedule import (
     ColumnsCall,
     HostGroup,
@@ -31,13 +31,15 @@ class Readers:
     ----------
     plain : values wanted in the model's own layout.
     floats : values wanted channels last; True: as a matrix.
-    pairs : products whose results nobody reads, because their reader makes them.
+    pairs, shortcuts : products whose results nobody reads, because the depthwise one behind them or
+        the one that adds them makes them.
     """
 
     def __init__(self, schedule: Schedule) -> None:
         self.plain: set[str] = set(schedule.outputs)
         self.floats: dict[str, bool] = {}
         self.pairs = find_pairs(schedule)
+        self.shortcuts = find_shortcuts(schedule)
         self._products: dict[str, list[ProductCall]] = {}
         self._residuals: dict[str, list[ProductCall]] = {}
         for call in schedule.calls:
@@ -51,7 +53,7 @@ class Readers:
                 if call.window is None:  # read plane by plane, or as raw pixels
                     self.plain.add(call.x)
                 residual = call.epilogue.residual
-                if residual is not None:
+                if residual is not None and residual not in self.shortcuts:
                     self._residuals.setdefault(residual, []).append(call)
             elif isinstance(call, LinearCall | SampleCall):
                 self.floats[call.x] = False

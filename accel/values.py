@@ -115,7 +115,7 @@ class Values:
     def residual(self, call: ProductCall) -> Form | None:
         """What is added to the sums of a product, None if nothing is."""
         name = call.epilogue.residual
-        if name is None:
+        if name is None or name in self.readers.shortcuts:
             return None
         reader = self.readers.residual(name)
         return self.nhwc(name, call.rows) if reader is None else self.make_windows(name, reader)

@@ -1,4 +1,5 @@
-"""A dense convolution and the depthwise one that alone reads it are one step of a plan."""
+"""A dense convolution is one step of a plan with the depthwise one that alone reads it, or with the
+dense one that alone adds it."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from networks import Net
 import accel
 from accel import kernels
 from accel.lower import lower
-from accel.pairs import find_pairs
+from accel.pairs import find_pairs, find_shortcuts
 
 SHAPE = (3, 8, 15, 20)
 CLOSE = 0.02
@@ -110,3 +111,53 @@ def test_pair_needs_no_memory_for_what_lies_between() -> None:
     nodes = {kept: accel.device("cpu").compile(accel.load(block(kept=kept)).quantize()).lives()
              for kept in (False, True)}  # fmt: skip
     assert sum(n.nbytes for n in nodes[False]) < sum(n.nbytes for n in nodes[True])
+
+
+def projection(kept: bool = False, relu: bool = False) -> bytes:
+    """Two branches of a residual block, each ending in a convolution, their sum, and 1x1 to 6."""
+    net = Net()
+    x = net.op("Relu", net.conv("x", 16, 8, k=1))
+    a = net.op("Relu", net.conv(x, 16, 16, pads=[1] * 4, strides=[2, 2]))
+    side = net.conv(x, 40, 16, k=1, strides=[2, 2])
+    if relu:
+        side = net.op("Relu", side)
+    y = net.op("Relu", net.op("Add", net.conv(a, 40, 16, k=1), side))
+    y = net.conv(y, 6, 40, k=1)
+    outputs: dict[str, list[Any]] = {y: ["N", 6, "h", "w"]}
+    if kept:
+        outputs[side] = ["N", 40, "h", "w"]
+    return net.model({"x": ["N", *SHAPE[1:]]}, outputs)
+
+
+def test_shortcut_has_the_values_of_the_network_and_the_same_bits_everywhere(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    model = accel.load(projection())
+    quantized = model.quantize()
+    assert len(find_shortcuts(lower(quantized.with_shapes(1)))) == 1
+    x = rng.standard_normal(SHAPE).astype(np.float32)
+    program = accel.device("cpu").compile(quantized, 3, threads=2)
+    got, want = program.run(x), accel.device("onnxruntime").compile(model, 3).run(x)
+    assert np.linalg.norm(got - want) <= CLOSE * np.linalg.norm(want)
+    for device, batch, threads in (("cpu", 1, 1), ("mkl", 3, 2), ("fpga", 2, 1)):
+        other = accel.device(device).compile(quantized, batch, threads=threads).run(x)
+        np.testing.assert_array_equal(other, got, err_msg=device)
+    for isa in kernels.isas():
+        with kernels.use_isa(isa):
+            np.testing.assert_array_equal(accel.device("cpu").compile(quantized, 3).run(x), got)
+    saved = accel.load_program(program.save(tmp_path / "shortcut.lwprog"))
+    np.testing.assert_array_equal(saved.run(x), got)
+
+
+@pytest.mark.parametrize("options", [{"kept": True}, {"relu": True}], ids=["output", "relu"])
+def test_shortcut_is_none_where_its_values_are_wanted_or_changed(
+    options: dict[str, bool], rng: np.random.Generator
+) -> None:
+    model = accel.load(projection(**options))
+    assert not find_shortcuts(lower(model.quantize().with_shapes(1)))
+    x = rng.standard_normal(SHAPE).astype(np.float32)
+    got: Any = accel.device("cpu").compile(model.quantize(), 3).run(x)
+    want: Any = accel.device("onnxruntime").compile(model, 3).run(x)
+    pairs = [(got[n], want[n]) for n in want] if isinstance(want, dict) else [(got, want)]
+    for a, b in pairs:
+        assert np.linalg.norm(a - b) <= CLOSE * np.linalg.norm(b)

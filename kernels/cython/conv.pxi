@@ -1,14 +1,15 @@
 # Convolution: the bound operator and the plain functions.
 
 cdef class Dense:
-    """A convolution y = activation(conv(src, weights) + bias) that a depthwise `Conv` reads: not run
-    by itself, and its result, in 16 bits, never exists as a whole.
+    """A convolution y = activation(conv(src, weights) + bias) that another `Conv` makes as it needs
+    it: a depthwise one, which reads it in 16 bits, or one that adds it. It is not run by itself, and
+    its result never exists as a whole.
 
     Parameters
     ----------
     src, weights, strides, pads, dilations, bias, activation, alpha, lo, hi, gemm
-        As in `Conv`; one group, and a result that is wider than one pixel. "clip" from 0 to
-        2**-100..2**100 is fastest: the values have a bound.
+        As in `Conv`; one group. Ahead of a depthwise one, a result that is wider than one pixel, and
+        "clip" from 0 to 2**-100..2**100 is fastest: the values have a bound.
 
     Attributes
     ----------
@@ -31,10 +32,9 @@ cdef class Dense:
         _check_unbound(self.src is None)
         _check_source(src, weights, pads)
         self.shape = _geometry(&self.a, src.shape, weights, strides, pads, dilations)
-        if weights.groups != 1 or self.shape[2] < 2:
-            raise KernelError(f"a dense convolution ahead of a depthwise one has {weights.groups} "
-                              f"groups and a result of shape {self.shape}; expected one group and "
-                              "several columns")
+        if weights.groups != 1:
+            raise KernelError(f"a dense convolution that another one makes has {weights.groups} "
+                              "groups; expected one")
         self.a.src = &src.t
         _set_bias(&self.a, bias, self.shape)
         _set_gemm(&self.a, gemm)
@@ -63,7 +63,8 @@ cdef class Conv(Operator):
     residual, dst : (N, OH, OW, OC) float32, optional
         Channels adjacent; other axes may be strided. The residual may be a QTensor instead, whose
         window is a power of two of 16 or more, or all its channels. It may lie where the result of
-        its own kind goes, if shape, window and halo are the same.
+        its own kind goes, if shape, window and halo are the same. Or a `Dense` without activation,
+        neither convolution being depthwise or in mode C.
     activation : {"none", "relu", "clip", "leaky", "hardswish", "silu", "gelu"}
     alpha, lo, hi : float
     dst_q : QTensor, optional
@@ -103,7 +104,7 @@ cdef class Conv(Operator):
         memset(&a, 0, sizeof(a))
         self.shape = _geometry(&a, src.shape, weights, strides, pads, dilations)
         if isinstance(src, Dense):
-            _check_fusable(&a, weights, pads)
+            _check_fusable(&a, src, weights, pads)
             a.producer = &(<Dense>src).a
             inner = (<Dense>src).src
         else:
@@ -111,7 +112,10 @@ cdef class Conv(Operator):
             a.src = &(<QTensor>src).t
             inner = src
         _set_bias(&a, bias, self.shape)
-        if isinstance(residual, QTensor):
+        if isinstance(residual, Dense):
+            _check_addable(residual, self.shape, weights)
+            a.shortcut = &(<Dense>residual).a
+        elif isinstance(residual, QTensor):
             a.residual_q = _residual(residual, self.shape)
         elif residual is not None:
             _strided("residual", residual, self.shape)
@@ -131,6 +135,8 @@ cdef class Conv(Operator):
             _windowed("dst_q", dst_q)
             a.dst_q = &dst_q.t
         _check_overlap(inner, dst, dst_q)
+        if a.shortcut != NULL:
+            _check_overlap((<Dense>residual).src, dst, dst_q)
         if a.residual_q != NULL:
             _check_overlap(residual, dst, None if _lie_alike(residual, dst_q) else dst_q)
         _set_activation(&a, activation, alpha, lo, hi)
@@ -159,6 +165,17 @@ cdef const lw_tensor *_residual(QTensor residual, shape) except NULL:
     return &residual.t
 
 
+cdef _check_addable(Dense residual, tuple shape, PackedWeights weights):
+    if residual.shape != shape:
+        raise KernelError(f"residual has shape {residual.shape}; expected {shape}")
+    if residual.a.activation != LW_NONE:
+        raise KernelError("residual is a convolution with an activation; expected none")
+    if weights.groups != 1 or weights.window is None or residual.weights.window is None or (
+            lw_weights_is_depthwise(weights.p) or lw_weights_is_depthwise(residual.weights.p)):
+        raise KernelError("a convolution that adds another has several groups or one scale for an "
+                          "image; expected one group and windows of both")
+
+
 cdef bint _lie_alike(QTensor a, QTensor b):
     """Whether both are one tensor's memory, pixel by pixel and window by window."""
     return b is not None and a.t.q == b.t.q and a.t.scale == b.t.scale and (
@@ -184,7 +201,10 @@ def _check_source(QTensor src not None, PackedWeights weights, pads):
         raise KernelError(f"pads {pads} exceed the halo {src.halo} of src; make a larger halo")
 
 
-cdef _check_fusable(const lw_conv_args *a, PackedWeights weights, pads):
+cdef _check_fusable(const lw_conv_args *a, Dense src, PackedWeights weights, pads):
+    if src.shape[2] < 2:
+        raise KernelError(f"a dense convolution ahead of a depthwise one has a result of shape "
+                          f"{src.shape}; expected several columns")
     strides, dilations = (a.stride_h, a.stride_w), (a.dilation_h, a.dilation_w)
     if not lw_weights_is_depthwise(weights.p) or max(strides) > 2 or max(dilations) > 1 or max(
             pads) >= min(weights.shape[1:3]):

@@ -43,6 +43,7 @@ cdef extern from "lw.h" nogil:
         const lw_tensor *dst_q
         lw_gemm *gemm
         const lw_conv_args *producer
+        const lw_conv_args *shortcut
     int lw_residual_shift(const lw_tensor *)
     const lw_isa *lw_isa_find(const char *)
     const lw_isa *lw_isa_best()

@@ -232,6 +232,10 @@ typedef struct lw_conv_args {
     /* NULL, or of a depthwise layer instead of src: a convolution without residual, dst and dst_q,
      * which is not read after lw_conv_create. LW_INVALID if the two cannot be one layer. */
     const struct lw_conv_args *producer;
+    /* NULL, or instead of a residual a convolution to the same (n, oh, ow, oc), without producer,
+     * residual, activation, dst and dst_q: its sums are added. Neither layer is depthwise, and both
+     * have windows and one group, else LW_INVALID. Not read after lw_conv_create. */
+    const struct lw_conv_args *shortcut;
 } lw_conv_args;
 
 typedef struct lw_conv lw_conv;

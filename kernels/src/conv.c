@@ -55,12 +55,13 @@ static int same_windows(const lw_conv *p, const lw_list *all, const area *a, int
     return count;
 }
 
-/* The sums of an area by a block, to the scratch c or, of a plain product, to where they belong. */
+/* The sums of an area by a block, to the scratch c or, of a plain product, to where they belong.
+ * adds : to what the scratch holds. */
 static void sum_dense(const lw_conv *p, const lw_block *b, const area *a, const lw_post *post,
-                      float *c, int worker) {
+                      float *c, int adds, int worker) {
     const lw_weights *w = p->args.weights;
     lw_pixels from;
-    lw_out out;
+    lw_out out = {.adds = adds};
     lw_conv_pixels(p, a, worker, &from);
     out.step.line = p->plain ? post->dst_step.line : a->count * p->ldc;
     out.step.pixel = p->plain ? post->dst_step.pixel : p->ldc;
@@ -78,11 +79,13 @@ static void sum_dense(const lw_conv *p, const lw_block *b, const area *a, const 
     }
 }
 
-/* An area of any size, in pieces that finish takes. */
-static lw_status finish_area(const lw_conv *p, const lw_block *b, const area *a, float *c) {
+/* An area of any size, in pieces that finish takes. r : what is added, as c, or NULL. */
+static lw_status finish_area(const lw_conv *p, const lw_block *b, const area *a, float *c,
+                             const float *r) {
     lw_status status = LW_OK;
     lw_post post = p->post;
     if (p->args.weights->mode != LW_C) post.sb = p->sb + b->n0, post.bias = p->bias + b->n0;
+    if (r) post.residual_step.pixel = p->ldc;
     for (int64_t line = 0; line < a->lines; line++)
         for (int64_t m = 0; m < a->count; m += LW_FINISH_ROWS) {
             area piece = *a;
@@ -91,6 +94,7 @@ static lw_status finish_area(const lw_conv *p, const lw_block *b, const area *a,
             piece.lines = 1;
             piece.count = min64(LW_FINISH_ROWS, a->count - m);
             post_at(&post, &p->args, &piece, b->n0, b->n, b->window);
+            if (r) post.residual = r + (line * a->count + m) * p->ldc;
             if (p->isa->finish(&post, c + (line * a->count + m) * p->ldc, (lw_step){0, p->ldc}))
                 status = LW_NONFINITE;
         }
@@ -99,7 +103,7 @@ static lw_status finish_area(const lw_conv *p, const lw_block *b, const area *a,
 
 void lw_conv_sum(const lw_conv *p, const lw_block *b, const area *a, float *c, int worker) {
     if (!p->foreign) {
-        sum_dense(p, b, a, NULL, c, worker);
+        sum_dense(p, b, a, NULL, c, 0, worker);
         return;
     }
     lw_foreign_sum(p, a, c, worker);
@@ -115,14 +119,18 @@ void lw_conv_sum(const lw_conv *p, const lw_block *b, const area *a, float *c, i
 }
 
 static lw_status run_block(const lw_conv *p, const lw_block *b, const area *a, int worker) {
+    const lw_conv *s = p->shortcut;
     float *c = p->scratch + worker * p->apart;
     if (p->foreign) {
+        float *r = s ? s->scratch + worker * s->apart : NULL;
+        if (s) lw_conv_sum(s, b, a, r, worker);
         lw_foreign_sum(p, a, c, worker);
-        return finish_area(p, b, a, c);
+        return finish_area(p, b, a, c, r);
     }
     lw_post post = p->post;
     post_at(&post, &p->args, a, b->n0, b->n, b->window);
-    sum_dense(p, b, a, &post, c, worker);
+    if (s) lw_conv_sum(s, b, a, c, worker);
+    sum_dense(p, b, a, &post, c, s != NULL, worker);
     return p->plain ? LW_OK : p->isa->finish(&post, c, (lw_step){a->count * p->ldc, p->ldc});
 }
 
@@ -183,6 +191,26 @@ lw_conv *lw_conv_create_rows(const lw_conv_args *args, int64_t block_channels, i
     return NULL;
 }
 
+static int is_dense(const lw_conv_args *g) {
+    return g->weights->groups == 1 && !g->weights->depthwise && g->weights->mode != LW_C;
+}
+
+/* Areas, blocks and rows of scratch are those of p: they depend on what both share. */
+static lw_status add_shortcut(lw_conv *p, int threads) {
+    if (!p->args.shortcut) return LW_OK;
+    p->shortcut = conv_of(p->args.shortcut, threads);
+    if (!p->shortcut) return LW_NOMEM;
+    p->args.shortcut = &p->shortcut->args;
+    p->shortcut->args.dst_q = p->args.dst_q; /* blocks end with its windows */
+    return lw_conv_plan(p->shortcut);
+}
+
+/* Whether conv.c can add the sums of the shortcut. */
+static int is_addable(const lw_conv_args *g) {
+    const lw_conv_args *s = g->shortcut;
+    return is_dense(g) && is_dense(s) && !g->producer && !g->residual && !g->residual_q;
+}
+
 /* Whether fused.c can take the layers. */
 static int is_fusable(const lw_conv_args *g) {
     const lw_conv_args *first = g->producer;
@@ -194,6 +222,7 @@ static int is_fusable(const lw_conv_args *g) {
 lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status) {
     *status = LW_INVALID;
     if (args->producer && !is_fusable(args)) return NULL;
+    if (args->shortcut && !is_addable(args)) return NULL;
     lw_conv *p = conv_of(args, threads);
     *status = LW_NOMEM;
     if (!p) return NULL;
@@ -207,6 +236,7 @@ lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status
         p->first = lw_first_create(&p->args, threads, status);
     else
         *status = lw_conv_plan(p);
+    if (*status == LW_OK) *status = add_shortcut(p, threads);
     if (*status == LW_OK) return p;
     lw_conv_destroy(p);
     return NULL;
@@ -231,6 +261,7 @@ void lw_conv_destroy(lw_conv *p) {
     if (!p) return;
     lw_depthwise_destroy(p->depthwise);
     lw_first_destroy(p->first);
+    lw_conv_destroy(p->shortcut);
     lw_conv_forget(p);
     free(p);
 }

@@ -259,7 +259,7 @@ lw_status lw_conv_plan(lw_conv *p) {
     if (status == LW_OK) status = plan_blocks(p);
     if (status == LW_OK) status = plan_channels(p);
     if (status != LW_OK) return status;
-    p->plain = !g->gemm && g->dst && !g->dst_q && !g->residual && !g->residual_q &&
+    p->plain = !g->gemm && g->dst && !g->dst_q && !g->residual && !g->residual_q && !g->shortcut &&
                g->activation == LW_NONE;
     plan_axes(p);
     plan_areas(p);

@@ -41,6 +41,7 @@ struct lw_conv {
     lw_tiles wide[2], narrow[2]; /* of a line; of the last, which may be shorter; tile 0: none */
     int64_t ldc, apart;          /* floats from row to row, from worker to worker */
     float *scratch;              /* per worker: (lines * count, ldc) */
+    struct lw_conv *shortcut; /* whose sums are added, area by area; or NULL */
     int plain; /* whether tiles give what the caller asks for: no scratch, no second pass */
     int rows;  /* whether another layer takes the sums; 2: of whole lines */
     int workers, skips; /* skips: whether taps that lie above or below the image are left out */

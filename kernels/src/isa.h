@@ -34,15 +34,16 @@ typedef struct lw_pixels {
     int lines, count;
 } lw_pixels;
 
-/* Where the sums of pixels by one panel go: y[.. + j] = fma(f, sb[j], bias[j]), j < n. sb and bias
- * are nr long; in mode AW, sb may be NULL for ones. With `ahead`, so many pixels of what will be
- * written are fetched at every chunk. */
+/* Where the sums of pixels by one panel go: y[.. + j] = fma(f, sb[j], bias[j]), j < n, plus what
+ * y[.. + j] was with `adds`, which has n >= nr and a mode of windows. sb and bias are nr long; in
+ * mode AW, sb may be NULL for ones. With `ahead`, so many pixels of what will be written are fetched
+ * at every chunk. */
 typedef struct lw_out {
     const float *sb, *bias;
     float *y;
     lw_step step;
     int64_t n;
-    int ahead;
+    int ahead, adds;
 } lw_out;
 
 /* What becomes of the sums of `lines` times `count` output pixels, at most LW_FINISH_ROWS:

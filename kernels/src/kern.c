@@ -160,6 +160,10 @@ INLINE void dot_tile(const int mr, const int nv, const lw_mode mode, int windows
         vf sb = vf_load(out->sb + j * VW);
         UNROLLED (i, mr) f[i][j] = vf_fma(f[i][j], sb, bias);
     }
+    if (out->adds)
+        UNROLLED (i, mr)
+            UNROLLED (j, nv)
+                f[i][j] = vf_add(f[i][j], vf_load(t.y + i * out->step.pixel + j * VW));
     store_tile(mr, nv, out, t.y, f);
 }
 

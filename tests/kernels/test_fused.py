@@ -208,10 +208,12 @@ def test_fused_value_between_the_layers_that_is_not_finite_is_an_error(
 
 
 def test_dense_what_no_depthwise_layer_can_take_is_an_error() -> None:
-    one = ConvCase(seed=7, size=(6, 1))
-    for case, what in ((ConvCase(seed=7, groups=2), "2 groups"), (one, "result")):
-        with pytest.raises(AccelError, match=what):
-            kernels.Dense(source(case), case.pack(), pads=case.pads)
+    grouped, one = ConvCase(seed=7, groups=2), ConvCase(seed=7, size=(6, 1), ocg=70)
+    with pytest.raises(AccelError, match="2 groups"):
+        kernels.Dense(source(grouped), grouped.pack(), pads=grouped.pads)
+    then = ConvCase(seed=4, groups=70, icg=1, ocg=1, window=70)
+    with pytest.raises(AccelError, match="several columns"):
+        fused(one, then, 1.0, kernels.isa(), dst=np.empty((1, 6, 1, 70), np.float32))
     usual = ConvCase(seed=7)
     with pytest.raises(AccelError, match="activation"):
         kernels.Dense(source(usual), usual.pack(), pads=usual.pads, activation="tanh")
