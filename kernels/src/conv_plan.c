@@ -14,6 +14,7 @@ enum {
     FOREIGN_PIXELS = 256,        /* pixels of an area when a foreign product does the work */
     RESIDENT_BYTES = 512 * 1024, /* of weights that stay in L2 beside activations */
     GROUP_BYTES = 4 << 20,       /* of pixels that stay in L3 while blocks take turns at them */
+    AREA_PIXELS = 2, /* that would take the time of what an area takes beside its pixels */
     PAGE_FLOATS = 1024
 };
 
@@ -147,6 +148,19 @@ static int64_t group_areas(const lw_conv *p) {
     return max64(1, p->areas / max64(1, bytes / GROUP_BYTES));
 }
 
+/* Lines of an area, of so many at most, for which the last worker is done first. */
+static int64_t even_lines(const lw_conv *p, int64_t most) {
+    int64_t high = extent(p, p->line_axis), other = extent(p, p->other_axis);
+    int64_t best = most, least = INT64_MAX;
+    for (int64_t lines = most; lines > 0; lines--) {
+        int64_t areas = ceil_div(high, lines) * p->area_strips * other;
+        int64_t rounds = ceil_div(areas * p->block_count, p->workers);
+        int64_t time = rounds * (lines * p->count + AREA_PIXELS);
+        if (time < least) least = time, best = lines;
+    }
+    return best;
+}
+
 /* A line that is little longer than an area stays whole. */
 static void plan_areas(lw_conv *p) {
     int64_t tiles = p->args.weights->oc <= FEW_CHANNELS ? NARROW_TILES : TILES;
@@ -156,8 +170,9 @@ static void plan_areas(lw_conv *p) {
     int64_t most = p->args.gemm ? FOREIGN_PIXELS : usual + usual / 7;
     int64_t wide = extent(p, p->pixel_axis), high = extent(p, p->line_axis);
     p->count = wide <= most || p->rows == 2 ? wide : usual;
-    p->lines = min64(high, max64(1, usual / p->count));
     p->area_strips = ceil_div(wide, p->count);
+    p->lines = min64(high, max64(1, usual / p->count));
+    if (p->workers > 1 && !p->rows && !p->args.gemm) p->lines = even_lines(p, p->lines);
     p->area_lines = ceil_div(high, p->lines);
     int64_t rest = wide - (p->area_strips - 1) * p->count;
     for (int last = 0; last < 2; last++) {
