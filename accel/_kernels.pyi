@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypedDict
 
@@ -127,10 +127,13 @@ class Pool:
 class Operator:
     def __call__(self) -> None: ...
 
+class Chain(Operator):
+    def __init__(self, operators: Iterable[object]) -> None: ...
+
 class Lanes:
     def __init__(
         self,
-        operators: Sequence[Sequence[Callable[[], object]]],
+        operators: Sequence[Operator],
         inputs: Sequence[Sequence[NDArray[np.uint8]]],
         outputs: Sequence[Sequence[NDArray[np.uint8]]],
         results: Sequence[NDArray[np.uint8]],

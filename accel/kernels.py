@@ -9,6 +9,7 @@ from __future__ import annotations
 
 try:
     from accel._kernels import (
+        Chain,
         Columns,
         Conv,
         Dense,
@@ -53,6 +54,7 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "Chain",
     "Columns",
     "Conv",
     "Dense",

@@ -118,7 +118,7 @@ class Plan:
     def _bind_lanes(self, lanes: list[Stage], places: list[Place]) -> kernels.Lanes:
         names, whole = self.schedule.inputs, self._batch.draft
         return kernels.Lanes(
-            [lane.runs for lane in lanes],
+            [kernels.Chain(lane.runs) for lane in lanes],
             [[lane.draft.plain[n].images(1)[0][0] for n in names] for lane in lanes],
             [[x[0] for x in _bytes_of(lane.draft, places, 1)] for lane in lanes],
             _bytes_of(whole, places, images_of(self.schedule)),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from accel import kernels
 from accel.draft import Draft
 from accel.forms import Form
 from accel.steps import Run
@@ -42,7 +44,7 @@ class Stage:
 
     Attributes
     ----------
-    runs : what the steps execute.
+    runs : what the steps execute; chains : the same, operators that follow each other at once.
     """
 
     def __init__(self, draft: Draft, kept: Iterable[Form], first: int = 0) -> None:
@@ -51,6 +53,7 @@ class Stage:
         self.arena = draft.arena
         self._place(kept)
         self.runs: list[Run] = [step.bind() for step in self.steps]
+        self.chains = _chains(self.runs)
 
     def take(self, inputs: dict[str, Array]) -> None:
         """Copy the inputs that the steps read."""
@@ -62,7 +65,7 @@ class Stage:
 
     def run(self) -> None:
         """Execute all steps once."""
-        for run in self.runs:
+        for run in self.chains:
             run()
 
     def lives(self, offset: int) -> list[Life]:
@@ -98,3 +101,11 @@ def is_used(form: Form) -> bool:
 def _use(form: Form, step: int) -> None:
     if form.buffer is not None:
         form.buffer.use(step)
+
+
+def _chains(runs: list[Run]) -> list[Run]:
+    found: list[Run] = []
+    for own, group in groupby(runs, lambda run: isinstance(run, kernels.Operator)):
+        together = [*group]
+        found += [kernels.Chain(together)] if own else together
+    return found

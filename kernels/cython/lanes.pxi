@@ -1,18 +1,17 @@
 # Whole images of a batch, each through many operators by one thread.
 
 cdef class Lanes:
-    """The same operators for several threads, bound to memory of each thread's own for one image: a
-    thread takes an image through all of them before its next.
+    """The same operator, usually a `Chain`, for several threads, bound to memory of each thread's own
+    for one image: a thread takes an image through all of it before its next.
 
-    Nothing waits between two operators, and what one writes is in the thread's own cache when the
-    next one reads it. Nothing is allocated by a call.
+    Nothing waits between two operators of a chain, and what one writes is in the thread's own cache
+    when the next one reads it. Nothing is allocated by a call.
 
     Parameters
     ----------
-    operators : for each thread of the pool, its operators in order
-        Of pools of one thread.
-    inputs : for each thread, where its operators expect an image: (nbytes,) uint8 arrays
-    outputs : for each thread, what they leave of it: (nbytes,) uint8 arrays
+    operators : one for each thread of the pool, itself of a pool of one thread
+    inputs : for each thread, where its operator expects an image: (nbytes,) uint8 arrays
+    outputs : for each thread, what it leaves of it: (nbytes,) uint8 arrays
     results : where that goes, of all images: (images, nbytes) uint8 arrays, one for each output
     pool : Pool
 
@@ -24,28 +23,28 @@ cdef class Lanes:
     cdef Pool pool
     cdef tuple operators, inputs, outputs, results
     cdef object tables, failed
-    cdef Py_ssize_t calls, reads, writes
-    cdef uintptr_t *call      # (threads, calls)
+    cdef Py_ssize_t reads, writes
+    cdef uintptr_t *call      # (threads)
     cdef uintptr_t *place     # (threads, reads + writes), in the memory of a thread
     cdef uintptr_t *batch     # (reads + writes), of all images
     cdef uintptr_t *size      # (reads + writes), bytes of an image
-    cdef int64_t *failure     # (threads): number of the operator that failed, from 1
+    cdef int64_t *failure     # (threads): whether the operator failed
 
     def __init__(self, operators, inputs, outputs, results, Pool pool not None):
         _check_unbound(self.pool is None)
-        self.operators, self.results = tuple(map(tuple, operators)), tuple(results)
+        self.operators, self.results = tuple(operators), tuple(results)
         self.inputs, self.outputs = tuple(map(tuple, inputs)), tuple(map(tuple, outputs))
-        for lanes in (self.operators, self.inputs, self.outputs):
+        for one in self.operators:
+            if _pool_of(one).threads != 1:
+                raise KernelError(f"an operator of a lane has {_pool_of(one).threads} threads; expected "
+                                  "a pool of one")
+        for lanes in ([[one] for one in self.operators], self.inputs, self.outputs):
             if len(lanes) != pool.threads or len(set(map(len, lanes))) != 1:
                 raise KernelError(f"lanes of {[len(lane) for lane in lanes]} things; expected as "
                                   f"many for each of {pool.threads} threads")
-        for lane in self.operators:
-            for one in lane:
-                _lane_operator(one)
         places = [[*i, *o] for i, o in zip(self.inputs, self.outputs)]
         sizes = [_writable("a place", _array("a place", x, np.uint8, 1)).size for x in places[0]]
-        self.reads, self.calls = len(self.inputs[0]), len(self.operators[0])
-        self.writes = len(self.results)
+        self.reads, self.writes = len(self.inputs[0]), len(self.results)
         for lane in places:
             for x, size in zip(lane, sizes):
                 _shaped("a place", x, np.uint8, (size,))
@@ -56,7 +55,7 @@ cdef class Lanes:
         batch = [0] * self.reads + [y.ctypes.data for y in self.results]
         self.tables = [
             np.array(numbers, np.uintp).reshape(-1)
-            for numbers in ([[<uintptr_t><void *>one for one in lane] for lane in self.operators],
+            for numbers in ([<uintptr_t><void *>one for one in self.operators],
                             [[x.ctypes.data for x in lane] for lane in places], batch, sizes)]
         self.call, self.place, self.batch, self.size = (
             _address(self.tables[0]), _address(self.tables[1]), _address(self.tables[2]),
@@ -68,15 +67,13 @@ cdef class Lanes:
     cdef void image(self, int64_t i, int worker) noexcept nogil:
         cdef Py_ssize_t k, moves = self.reads + self.writes
         cdef uintptr_t *place = self.place + worker * moves
-        cdef uintptr_t *call = self.call + worker * self.calls
         if self.failure[worker]:
-            return  # what the failed operator read stays as it is
+            return  # what the operator read stays as it is
         for k in range(self.reads):
             memcpy(<void *>place[k], <void *>(self.batch[k] + i * self.size[k]), self.size[k])
-        for k in range(self.calls):
-            if (<Operator><void *>call[k]).run() != LW_OK:
-                self.failure[worker] = k + 1
-                return
+        if (<Operator><void *>self.call[worker]).run() != LW_OK:
+            self.failure[worker] = 1
+            return
         for k in range(self.reads, moves):
             memcpy(<void *>(self.batch[k] + i * self.size[k]), <void *>place[k], self.size[k])
 
@@ -99,9 +96,9 @@ cdef class Lanes:
         self.failed[...] = 0
         with nogil:
             lw_pool_run(self.pool.p, count, _take_image, <void *>self)
-        for lane, number in zip(self.operators, self.failed):
-            if number:
-                raise (<Operator>lane[number - 1]).failure()
+        for one, failed in zip(self.operators, self.failed):
+            if failed:
+                raise (<Operator>one).failure()
 
 
 cdef void _take_image(void *lanes, int64_t i, int worker) noexcept nogil:
@@ -110,10 +107,3 @@ cdef void _take_image(void *lanes, int64_t i, int worker) noexcept nogil:
 
 cdef uintptr_t *_address(table):
     return <uintptr_t *>cnp.PyArray_DATA(table)
-
-
-def _lane_operator(Operator one not None):
-    _check_bound(one.pool is not None)
-    if lw_pool_threads(one.pool.p) != 1:
-        raise KernelError(f"an operator of a lane has {lw_pool_threads(one.pool.p)} threads; "
-                          "expected a pool of one")

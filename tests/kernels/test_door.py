@@ -27,5 +27,5 @@ def test_missing_module_was_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_module_without_a_name_was_built_from_older_sources(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(ImportError, match=r"from older sources .*'Columns'.*; .* pip install -e \."):
+    with pytest.raises(ImportError, match=r"from older sources .*'Chain'.*; .* pip install -e \."):
         _open(monkeypatch, ModuleType("accel._kernels"))

@@ -23,7 +23,7 @@ class Case:
         one = kernels.Pool(1)
         self.options: dict[str, Any] = {
             "operators": [
-                [kernels.Quantize(x, t, one)]
+                kernels.Chain([kernels.Quantize(x, t, one)])
                 for x, t in zip(self.sources, self.tensors, strict=True)
             ],
             "inputs": [[x.view(np.uint8).reshape(-1)] for x in self.sources],
@@ -68,7 +68,7 @@ def test_lanes_raise_what_the_operator_raises_and_take_the_next_batch(
     ("changes", "message"),
     [
         ({"pool": kernels.Pool(3)}, "as many for each of 3 threads"),
-        ({"operators": [[], [None]]}, "as many for each"),
+        ({"operators": []}, "as many for each"),
         ({"results": []}, "at least one"),
         ({"inputs": [[np.zeros(7, np.uint8)], [np.zeros(8, np.uint8)]]}, "expected \\(7,\\)"),
         ({"inputs": [[np.zeros(7, np.float32)]] * 2}, "dtype"),
@@ -84,11 +84,11 @@ def test_lanes_refuse_operators_of_several_threads_and_other_things() -> None:
     case = Case(1)
     many = kernels.Quantize(case.sources[0], case.tensors[0], kernels.Pool(2))
     with pytest.raises(KernelError, match="2 threads"):
-        case.lanes(operators=[[many]])
+        case.lanes(operators=[many])
     with pytest.raises(TypeError):
-        case.lanes(operators=[[print]])
+        case.lanes(operators=[print])
     with pytest.raises(KernelError, match="constructor"):
-        case.lanes(operators=[[kernels.Quantize.__new__(kernels.Quantize)]])
+        case.lanes(operators=[kernels.Quantize.__new__(kernels.Quantize)])
     with pytest.raises(KernelError, match="constructor"):
         kernels.Lanes.__new__(kernels.Lanes)([])
 
@@ -110,3 +110,38 @@ def test_tensor_images_cover_what_the_tensor_holds() -> None:
         tensor.images(7)
     with pytest.raises(KernelError, match="of its own"):
         tensor.channels(4, 6).images(2)
+
+
+def test_chain_calls_all_of_its_operators_in_order(rng: np.random.Generator) -> None:
+    pool, x = kernels.Pool(2), rng.standard_normal((2, 3, 4, 5)).astype(np.float32)
+    there, back = np.empty((2, 4, 5, 3), np.float32), np.empty_like(x)
+    kernels.Chain([kernels.ToNHWC(x, there, pool), kernels.ToNCHW(there, back, pool)])()
+    np.testing.assert_array_equal(back, x)
+
+
+def test_chain_raises_what_its_operator_raises_and_stops_there(rng: np.random.Generator) -> None:
+    case, pool = Case(1), kernels.Pool(1)
+    after = np.zeros_like(case.sources[0])
+    copy = kernels.ToNHWC(after.transpose(0, 3, 1, 2).copy(), after, pool)
+    chain = kernels.Chain([kernels.Quantize(case.sources[0], case.tensors[0], pool), copy])
+    case.sources[0][0, 2, 1, 0] = np.inf
+    after[...] = 7
+    with pytest.raises(KernelError, match=r"src holds NaN or infinity at \(0, 2, 1, 0\)"):
+        chain()
+    assert (after == 7).all()
+    case.sources[0][...] = rng.standard_normal(SHAPE)
+    chain()
+    assert not after.any()
+
+
+def test_chain_of_nothing_of_other_things_and_of_several_pools_is_refused() -> None:
+    case = Case(2)
+    with pytest.raises(KernelError, match="at least one"):
+        kernels.Chain([])
+    with pytest.raises(TypeError):
+        kernels.Chain([print])
+    with pytest.raises(KernelError, match="different pools"):
+        kernels.Chain([kernels.Quantize(x, t, kernels.Pool(1))
+                       for x, t in zip(case.sources, case.tensors, strict=True)])  # fmt: skip
+    with pytest.raises(KernelError, match="constructor"):
+        kernels.Chain.__new__(kernels.Chain)()
