@@ -5,7 +5,8 @@
 #include "isa.h"
 
 /* `len` channels from c0 (of all input channels) at kernel tap `tap`, inside window `win`. Its
- * data start b_off bytes into each panel. part: of fine weights, 0 the upper and 1 the lower one. */
+ * data start b_off bytes into each panel. part: of fine weights, 0 the upper and 1 the lower one.
+ */
 typedef struct lw_chunk {
     int32_t tap, c0, len, win, b_off, part;
 } lw_chunk;
