@@ -59,7 +59,8 @@ INLINE void gather_pixels(const shape shape, const lw_patches *g, const uint8_t 
     for (; n > 0; n--, src += one.step, to += one.ld) gather_pixel(shape, &one, src, to);
 }
 
-static void gather(const lw_patches *g, const uint8_t *src, int64_t n, uint8_t *to) {
+/* Apart, also of the kernels below: inlined, its addresses take registers that tiles need. */
+static NOINLINE void gather(const lw_patches *g, const uint8_t *src, int64_t n, uint8_t *to) {
     switch (shape_of(g)) { /* each case compiles to its own loop */
     case ROWS_3: gather_pixels(ROWS_3, g, src, n, to); break;
     case ROWS_5: gather_pixels(ROWS_5, g, src, n, to); break;
@@ -309,7 +310,7 @@ INLINE lw_status first_rows(const first_kind k, const lw_first_args *args, int64
     d.q = d.packed, d.s = d.found, d.s_step = 0, d.n = 0;
     d.any = d.seen = vi_set(0), d.zero_point = a.zero_point;
     UNROLLED (i, FIRST) top[i] = vi_set(0);
-    gather_pixels(k.shape, &a.patches, src, mr, now);
+    gather(&a.patches, src, mr, now);
     for (first_place at = {0, 0}; at.y < rows;) {
         first_place then = next_place(at, mr, n);
         if (then.y < rows) next.src = src + then.y * a.row + then.x * a.patches.step;

@@ -75,7 +75,7 @@ def layers(draw: st.DrawFn) -> Layer:
     reach = (kernel - 1) * dilation + 1
     return Layer(
         images=draw(st.integers(1, 2)),
-        size=(draw(st.integers(reach, reach + 3)), draw(st.integers(reach, reach + 45))),
+        size=(draw(st.integers(reach, reach + 12)), draw(st.integers(reach, reach + 45))),
         channels=draw(st.integers(1, 3)),
         oc=draw(st.integers(1, 70) | st.sampled_from((16, 32, 64))),
         kernel=kernel,
