@@ -353,7 +353,9 @@ const lw_isa TABLE(LW_ISA) = {
 #endif
 #ifdef LW_PARTS
     .few_pixels = FEW,
-    .few = {[LW_A] = {few_LW_A_2, few_LW_A_4}, [LW_AW] = {few_LW_AW_2, few_LW_AW_4}},
+    .few = {[LW_A] = {few_LW_A_2, few_LW_A_4},
+            [LW_AW] = {few_LW_AW_2, few_LW_AW_4},
+            [LW_C] = {few_LW_C_2, few_LW_C_4}},
 #endif
     .depthwise_columns = 2 * DW,
     .ratios = ratios,
