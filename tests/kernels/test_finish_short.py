@@ -78,7 +78,7 @@ def test_short_pixel_that_is_not_finite_raises(at: int, isa: str) -> None:
         run()
 
 
-@pytest.mark.parametrize("oc", [4, 8])
+@pytest.mark.parametrize("oc", [4, 8, 16])
 @pytest.mark.parametrize("weight_window", [None, 8])
 @pytest.mark.parametrize("depthwise", [False, True])
 @pytest.mark.parametrize("size", [15, 16, 33, 130])
@@ -108,7 +108,7 @@ def test_sums_of_few_channels_equal_scalar(
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("oc", [4, 8])
+@pytest.mark.parametrize("oc", [4, 8, 16])
 @pytest.mark.parametrize("activation", ["relu", "clip"])
 @pytest.mark.parametrize("wide", [15, 16, 45])
 def test_few_channels_of_a_first_layer_equal_scalar(
