@@ -37,6 +37,29 @@ INLINE void few_tile(const int parts, const lw_mode mode, int windows, const lw_
     UNROLLED (v, vectors) vf_store(t.y + v * VW, vf_fma(f[v], sb, bias));
 }
 
+/* Mode C: one int32 sum over all chunks. */
+INLINE void few_tile_c(const int parts, int windows, const lw_win *win, const lw_pixels *from,
+                       const uint8_t *b, const lw_out *out, tile t) {
+    const int vectors = FEW / parts;
+    const ptrdiff_t step = from->a_step.pixel, scale_step = from->sa_step.pixel;
+    const vi comp = vi_repeat(parts, (const int32_t *)(const void *)b);
+    vi acc[FEW / 2];
+    UNROLLED (v, vectors) acc[v] = comp;
+    for (const lw_win *end = win + windows; win < end; win++) {
+        const uint8_t *a = t.a + win->a_off, *w = b + win->b_off;
+        for (int k = 0; k < win->k4; k++, a += 4, w += NR * 4) {
+            vb weights = vi_repeat(parts, (const int32_t *)(const void *)w);
+            UNROLLED (v, vectors)
+                acc[v] = v_dot4(acc[v], va_set_parts(parts, a + v * parts * step, step), weights);
+        }
+    }
+    vf sb = vf_load_parts(parts, out->sb, 0), bias = vf_load_parts(parts, out->bias, 0);
+    UNROLLED (v, vectors) {
+        vf s = vf_set_parts(parts, t.sa + v * parts * scale_step, scale_step);
+        vf_store(t.y + v * VW, vf_fma(vf_from(acc[v]), vf_mul(sb, s), bias));
+    }
+}
+
 /* The last tile of a line may begin among the pixels of the one before. */
 INLINE void few_lines(const int parts, const lw_mode mode, int windows, const lw_win *win,
                       const lw_pixels *from, const uint8_t *b, const lw_out *out) {
@@ -47,7 +70,10 @@ INLINE void few_lines(const int parts, const lw_mode mode, int windows, const lw
             tile t = {from->a + line * from->a_step.line + at * from->a_step.pixel,
                       from->sa + line * from->sa_step.line + at * from->sa_step.pixel,
                       out->y + line * out->step.line + at * out->step.pixel};
-            few_tile(parts, mode, windows, win, from, b, out, t);
+            if (mode == LW_C)
+                few_tile_c(parts, windows, win, from, b, out, t);
+            else
+                few_tile(parts, mode, windows, win, from, b, out, t);
         }
 }
 
@@ -60,5 +86,7 @@ FEW_DOT(LW_A, 2)
 FEW_DOT(LW_A, 4)
 FEW_DOT(LW_AW, 2)
 FEW_DOT(LW_AW, 4)
+FEW_DOT(LW_C, 2)
+FEW_DOT(LW_C, 4)
 
 #endif

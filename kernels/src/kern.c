@@ -202,15 +202,12 @@ INLINE void dot_tile_c(const int mr, const int nv, int windows, const lw_win *wi
             }                                                                                      \
         }                                                                                          \
     }
-#define WINDOW_DOTS(name, mr, nv)                                                                  \
-    DOT(CONCAT(name##_LW_A_, mr), mr, dot_tile(mr, nv, LW_A, windows, win, from, b, out, t))       \
-    DOT(CONCAT(name##_LW_AW_, mr), mr, dot_tile(mr, nv, LW_AW, windows, win, from, b, out, t))
 #define DOTS(name, mr, nv)                                                                         \
-    WINDOW_DOTS(name, mr, nv)                                                                      \
+    DOT(CONCAT(name##_LW_A_, mr), mr, dot_tile(mr, nv, LW_A, windows, win, from, b, out, t))       \
+    DOT(CONCAT(name##_LW_AW_, mr), mr, dot_tile(mr, nv, LW_AW, windows, win, from, b, out, t))     \
     DOT(CONCAT(name##_LW_C_, mr), mr, dot_tile_c(mr, nv, windows, win, from, b, out, t))
 
-/* Tiles of 1 to MR pixels; of MR to twice as many where a panel fills one vector only, in the modes
- * of windows: other lines of few channels take the wide tiles. */
+/* Tiles of 1 to MR pixels; of MR to twice as many where a panel fills one vector only. */
 #define TIMES_1(of) of(1)
 #define TIMES_2(of) TIMES_1(of) of(2)
 #define TIMES_3(of) TIMES_2(of) of(3)
@@ -224,7 +221,7 @@ INLINE void dot_tile_c(const int mr, const int nv, int windows, const lw_win *wi
 /* clang-format off */
 CONCAT(TIMES_, LW_MR)(WIDE)
 #ifdef LW_NARROW
-#define NARROW(mr) WINDOW_DOTS(narrow, mr, 1)
+#define NARROW(mr) DOTS(narrow, mr, 1)
 NARROW_TIMES(NARROW)
 #endif
 _Static_assert((int)MR <= (int)LW_MR_MAX, "the tables hold every tile");
@@ -336,6 +333,7 @@ static int64_t peak(int64_t steps) {
 #define DOT_C(mr) dot_LW_C_##mr,
 #define NARROW_A(mr) [(mr) - 1] = narrow_LW_A_##mr,
 #define NARROW_AW(mr) [(mr) - 1] = narrow_LW_AW_##mr,
+#define NARROW_C(mr) [(mr) - 1] = narrow_LW_C_##mr,
 
 const lw_isa TABLE(LW_ISA) = {
     .name = NAME(LW_ISA),
@@ -349,11 +347,15 @@ const lw_isa TABLE(LW_ISA) = {
             [LW_C] = {CONCAT(TIMES_, LW_MR)(DOT_C)}},
 #ifdef LW_NARROW
     .narrow_mr = LW_NARROW,
-    .narrow = {[LW_A] = {NARROW_TIMES(NARROW_A)}, [LW_AW] = {NARROW_TIMES(NARROW_AW)}},
+    .narrow = {[LW_A] = {NARROW_TIMES(NARROW_A)},
+               [LW_AW] = {NARROW_TIMES(NARROW_AW)},
+               [LW_C] = {NARROW_TIMES(NARROW_C)}},
 #endif
 #ifdef LW_PARTS
     .few_pixels = FEW,
-    .few = {[LW_A] = {few_LW_A_2, few_LW_A_4}, [LW_AW] = {few_LW_AW_2, few_LW_AW_4}},
+    .few = {[LW_A] = {few_LW_A_2, few_LW_A_4},
+            [LW_AW] = {few_LW_AW_2, few_LW_AW_4},
+            [LW_C] = {few_LW_C_2, few_LW_C_4}},
 #endif
     .depthwise_columns = 2 * DW,
     .ratios = ratios,

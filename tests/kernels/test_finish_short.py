@@ -78,7 +78,7 @@ def test_short_pixel_that_is_not_finite_raises(at: int, isa: str) -> None:
         run()
 
 
-@pytest.mark.parametrize("oc", [4, 8])
+@pytest.mark.parametrize("oc", [4, 8, 16])
 @pytest.mark.parametrize("weight_window", [None, 8])
 @pytest.mark.parametrize("depthwise", [False, True])
 @pytest.mark.parametrize("size", [15, 16, 33, 130])
@@ -104,5 +104,31 @@ def test_sums_of_few_channels_equal_scalar(
             Conv(kernels.Dense(src, weights, **how), behind, dst_q=dst, pool=pool, **how)()
         else:
             Conv(src, weights, dst_q=dst, strides=(2, 2), pool=pool, **how)()
+        found.append((dst.q.tobytes(), dst.scale.tobytes()))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("oc", [4, 8, 16])
+@pytest.mark.parametrize("activation", ["relu", "clip"])
+@pytest.mark.parametrize("wide", [15, 16, 45])
+def test_few_channels_of_a_first_layer_equal_scalar(
+    oc: int, activation: str, wide: int, isa: str
+) -> None:
+    """3x3 at stride 2 over an image of one scale, ahead of a depthwise layer."""
+    found = []
+    for name in ("scalar", isa):
+        rng, pool = np.random.default_rng(0), Pool(2)
+        src = QTensor((2, 10, 2 * wide, 3), None, True, (1, 1, 1, 1))
+        image = rng.standard_normal((2, 3, 10, 2 * wide), np.float32)
+        kernels.QuantizePlanes(image, src, pool)()
+        qw = rng.integers(-127, 128, (oc, 3, 3, 3)).astype(np.int8)
+        taps = rng.integers(-127, 128, (oc, 3, 3, 1)).astype(np.int8)
+        with kernels.use_isa(name):
+            weights = kernels.pack_weights(qw, rng.random(oc, np.float32) / 40, None, signed=True)
+            behind = kernels.pack_weights(taps, np.ones(oc, np.float32), 8, signed=True, groups=oc)
+        how: dict[str, Any] = {"pads": (1, 1, 1, 1), "activation": activation, "lo": 0.0, "hi": 6.0}
+        dst = QTensor((2, 5, wide, oc), oc, False)
+        first = kernels.Dense(src, weights, strides=(2, 2), **how)
+        Conv(first, behind, dst_q=dst, pool=pool, **how)()
         found.append((dst.q.tobytes(), dst.scale.tobytes()))
     assert found[0] == found[1]
