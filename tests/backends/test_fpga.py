@@ -128,7 +128,7 @@ def test_what_the_engine_lacks_is_timed_on_the_host(shared: Path) -> None:
     program = accel.device("fpga").compile(model)
     rows = {row.op: row for row in program.explain().rows}
     assert rows["Resize"].note == "beside the array, value by ONNX Runtime"
-    assert rows["Softmax"].note == "on the host, 5.0 us"
+    assert rows["Concat+Softmax"].note == "on the host, 5.0 us"
     assert "the engine lacks some operators: the host adds" in str(program.explain())
 
 
