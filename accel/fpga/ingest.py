@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -144,6 +145,7 @@ class Ingest:
         self._held = 0
         self._number = 0
         self._closed = False
+        self._closing = threading.Lock()
         self._ready: deque[Frame] = deque()
         self._line = Server(card.env, "nic in", card.trace.recorder)
         value_of = card.profile.value
@@ -174,9 +176,10 @@ class Ingest:
 
     def close(self) -> None:
         """Stop listening and drop what is not complete; any thread may call it."""
-        if not self._closed:
-            self._closed = True
-            self._waker.send(b"x")
+        with self._closing:  # whoever leaves the loop meanwhile waits to shut what is used here
+            if not self._closed:
+                self._closed = True
+                self._waker.send(b"x")
 
     def __enter__(self) -> Ingest:
         return self
@@ -255,5 +258,6 @@ class Ingest:
         while self._ready:
             self._ready.popleft().release()
         self.selector.close()
-        self._wake.close()
-        self._waker.close()
+        with self._closing:
+            self._wake.close()
+            self._waker.close()

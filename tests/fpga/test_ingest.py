@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import pytest
@@ -234,6 +235,31 @@ def test_answers_reach_a_tcp_sender(card: Card) -> None:
         send(ingest.address, [("a", b"1")], "udp")
         with pytest.raises(InputError, match="no way back"):
             next(ingest.frames(WAIT_S)).answer(7)
+
+
+class SlowWaker:
+    """A socket that takes its time, so that others may close it meanwhile."""
+
+    def __init__(self, waker: socket.socket) -> None:
+        self._waker = waker
+        self.called = threading.Event()
+
+    def send(self, data: bytes) -> int:
+        self.called.set()
+        time.sleep(0.05)
+        return self._waker.send(data)
+
+    def close(self) -> None:
+        self._waker.close()
+
+
+def test_leaving_it_waits_for_another_thread_that_closes_it(card: Card) -> None:
+    with ThreadPoolExecutor(1) as pool, Ingest(card) as ingest:
+        waker = SlowWaker(ingest._waker)
+        ingest._waker = waker  # type: ignore[assignment]
+        closed = pool.submit(ingest.close)
+        assert waker.called.wait(WAIT_S)
+    assert closed.result() is None
 
 
 def test_another_thread_may_close_it(card: Card) -> None:
