@@ -237,7 +237,8 @@ typedef struct first_next {
 INLINE void first_tile(const first_kind k, const lw_first_args *a, const uint8_t *p, int64_t first,
                        const first_next *next, first_done *d, vi top[FIRST]) {
     const int nv = k.nv, mr = FIRST / nv, each = (mr + STEPS - 1) / STEPS;
-    const int64_t apart = nv > NV ? a->panel_bytes : 0;
+    const int64_t apart =
+        nv > NV && first + NR < a->oc ? a->panel_bytes : 0; /* the last may lack */
     const uint8_t *b = a->panels + first / NR * a->panel_bytes, *w = b + NR * 4;
     const uint8_t *end = p + 4 * a->k4;
     const int whole = d->n == nv * VW;
