@@ -330,25 +330,29 @@ INLINE lw_status first_rows(const first_kind k, const lw_first_args *args, int64
     return bad ? LW_NONFINITE : LW_OK;
 }
 
-/* Each range, shape and width compiles to its own loops. */
+/* Each range, width and shape of kernel compiles to its own loops: shapes that networks have. */
 #define FIRST_ROWS(range, vectors, shape)                                                          \
     case shape: return first_rows((first_kind){vectors, range, shape}, a, rows, n, src, q, s);
-#define FIRST_OF(range, width, vectors)                                                            \
+#define FIRST_OF(range, width, vectors, ...)                                                       \
     static lw_status first_##range##_##width(const lw_first_args *a, int64_t rows, int64_t n,      \
                                              const uint8_t *src, uint8_t *q, float *s) {           \
         switch (a->k4 >= STEPS ? shape_of(&a->patches) : ANY) {                                    \
-            FIRST_ROWS(range, vectors, ROWS_3)                                                     \
-            FIRST_ROWS(range, vectors, ROWS_5)                                                     \
-            FIRST_ROWS(range, vectors, ROWS_7)                                                     \
+            __VA_ARGS__                                                                            \
         default: return first_rows((first_kind){vectors, range, ANY}, a, rows, n, src, q, s);      \
         }                                                                                          \
     }
-#define FIRST_WIDTHS(range)                                                                        \
-    FIRST_OF(range, narrow, 1) FIRST_OF(range, panel, NV) FIRST_OF(range, wide, 2 * NV)
-FIRST_WIDTHS(SIGNED)
-FIRST_WIDTHS(SKEWED)
-FIRST_WIDTHS(CLAMPED)
-FIRST_WIDTHS(NONNEGATIVE)
+#define FIRST_WIDTHS(FIRST_RANGE)                                                                  \
+    FIRST_RANGE(narrow, 1) FIRST_RANGE(panel, NV) FIRST_RANGE(wide, 2 * NV)
+#define FIRST_SIGNED(width, nv) FIRST_OF(SIGNED, width, nv)
+#define FIRST_SKEWED(width, nv) FIRST_OF(SKEWED, width, nv, FIRST_ROWS(SKEWED, nv, ROWS_3))
+#define FIRST_CLAMPED(width, nv) FIRST_OF(CLAMPED, width, nv)
+#define FIRST_NONNEGATIVE(width, nv)                                                               \
+    FIRST_OF(NONNEGATIVE, width, nv,                                                               \
+             FIRST_ROWS(NONNEGATIVE, nv, ROWS_3) FIRST_ROWS(NONNEGATIVE, nv, ROWS_7))
+FIRST_WIDTHS(FIRST_SIGNED)
+FIRST_WIDTHS(FIRST_SKEWED)
+FIRST_WIDTHS(FIRST_CLAMPED)
+FIRST_WIDTHS(FIRST_NONNEGATIVE)
 
 static lw_status first(const lw_first_args *a, int64_t rows, int64_t n, const uint8_t *src,
                        float scale, uint8_t *q, float *s) {
