@@ -17,7 +17,7 @@ from spark_bridge.spec import Spec
 
 ROWS = 256
 BYTES = 1 << 20
-SECONDS = 0.25  # whoever looks at the first rows waits no longer
+SECONDS = 0.25  # what is answered waits no longer for a batch that is to be computed
 
 
 class Answered:
