@@ -273,8 +273,8 @@ def load(source: Source) -> Model:
     ----------
     source : ``.onnx``, ``.onnx.xz``; Caffe's ``.caffemodel`` or ``.prototxt``, or both as a pair
         where their names do not tell that they belong together; Keras's ``.h5``, ``.keras``;
-        TensorFlow's SavedModel folder or frozen ``.pb``; ``.tflite``; TorchScript's ``.pt``.
-        See docs/formats.md.
+        TensorFlow's SavedModel folder or frozen ``.pb``; ``.tflite``; TorchScript's ``.pt``;
+        or PyTorch's ExportedProgram, an object. See docs/formats.md.
 
     Raises
     ------

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
 from accel.errors import ModelError
 from accel.importers import onnx as onnx_importer
 from accel.importers.caffe import import_caffe
+from accel.importers.exported import import_exported, is_exported
 from accel.importers.files import read_file
 from accel.importers.isolated import import_isolated
 from accel.importers.kinds import kind_of
 
-Source = str | Path | bytes | tuple[str | Path, str | Path]
+Source = str | Path | bytes | tuple[str | Path, str | Path] | Any  # Any: an ExportedProgram
 
 
 def import_model(source: Source) -> tuple[ir.Model, str]:
-    """Read a model from a path, from bytes, or from Caffe's two paths.
+    """Read a model from a path, from bytes, from Caffe's two paths, or from an ExportedProgram.
 
     Returns
     -------
@@ -40,6 +42,13 @@ def import_model(source: Source) -> tuple[ir.Model, str]:
     if isinstance(source, tuple):
         prototxt, caffemodel = _caffe_pair(source)
         return import_caffe(prototxt, caffemodel), prototxt.stem
+    if is_exported(source):
+        return import_exported(source), "model"
+    if not isinstance(source, (str, Path)):
+        raise ModelError(
+            f"cannot load a {type(source).__name__}; expected a path, bytes, a pair of Caffe's "
+            "paths, or what torch.export.export gives"
+        )
     path = Path(source)
     if not path.exists():
         raise ModelError(f"cannot read model {str(path)!r}: no such file; check the path")

@@ -55,7 +55,7 @@ class GraphBuilder:
     def constant(self, array: Array, name: str) -> str:
         """Register a constant; returns its name."""
         name = self.unique(name)
-        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self._constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def ints(self, values: Sequence[int], name: str) -> str:

@@ -51,6 +51,11 @@ def _kind_of_zip(path: Path) -> str:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError) as err:
         raise ModelError(f"cannot read model {str(path)!r}: a damaged zip file ({err})") from None
+    if path.suffix == ".pt2" or any(name.endswith("/models/model.json") for name in names):
+        raise ModelError(
+            f"cannot read {str(path)!r}: PyTorch's .pt2 files hold code that runs when they are "
+            "read; where you trust it: accel.load(torch.export.load(path))"
+        )
     if "config.json" in names:
         return "keras"
     if any("/code/" in name for name in names) or path.suffix in _BY_SUFFIX:

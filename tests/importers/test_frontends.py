@@ -150,6 +150,59 @@ def test_damaged_torchscript_is_a_typed_error(
         accel.load(path)
 
 
+def exported(free: bool) -> tuple[Any, Any]:
+    """A network of attention, and the same as an ExportedProgram for batches of 2, or of any."""
+    import torch
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.TransformerEncoderLayer(32, 2, 64, batch_first=True)
+            self.head = torch.nn.Linear(32, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.layer(x).mean(1))
+
+    network = Network().eval()
+    sizes = ({0: torch.export.Dim("batch", min=1, max=64)},) if free else None
+    return network, torch.export.export(network, (torch.zeros(2, 7, 32),), dynamic_shapes=sizes)
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_exported_program_equals_pytorch_or_is_refused(
+    free: bool, rng: np.random.Generator
+) -> None:
+    if not HAS_TORCH:
+        pretended = type("ExportedProgram", (), {"__module__": "torch.export.exported_program"})
+        with pytest.raises(ModelError, match="ExportedProgram"):
+            accel.load(pretended())
+        return
+    import torch
+
+    network, program = exported(free)
+    model = accel.load(program)
+    assert model.inputs[0].shape == (None if free else 2, 7, 32)
+    x = rng.standard_normal((2, 7, 32)).astype(np.float32)
+    with torch.no_grad():
+        want = network(torch.from_numpy(x)).numpy()
+    got = accel.device("onnxruntime").compile(model, batch_size=2).run(x)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_exported_file_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/models/model.json", "{}")
+    with pytest.raises(ModelError, match=r"torch\.export\.load"):
+        accel.load(path)
+
+
+@pytest.mark.parametrize("source", [7, None, [], {}])
+def test_what_is_no_model_is_refused(source: Any) -> None:
+    with pytest.raises(ModelError, match="expected a path"):
+        accel.load(source)
+
+
 class Trap:
     """Leaves a file behind when it is unpickled."""
 

@@ -51,6 +51,7 @@ def f(values: Any) -> Any:
 rng = np.random.default_rng(0)
 W, D = rng.standard_normal((6, 4, 3, 3)), rng.standard_normal((4, 2, 1, 3, 3))
 T, G = rng.standard_normal((4, 6, 3, 3)), rng.standard_normal((2, 2, 3, 3, 3))
+MASK = np.arange(7) < np.array([[3], [1], [7], [4], [7], [2], [6]])
 M, PER = rng.standard_normal((6, 3)), rng.random(4) + 0.5
 
 
@@ -61,6 +62,10 @@ def with_constant(op: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
 UNARY: dict[str, Callable[[Any], Any]] = {
     "abs": ops.abs, "ceiling": ops.ceiling, "cos": ops.cos, "erf": ops.erf, "exp": ops.exp,
     "floor": ops.floor, "hsigmoid": ops.hsigmoid, "hswish": ops.hswish, "mish": ops.mish,
+    "mvn": lambda x: ops.mvn(x, c([-1]), True, 1e-3, "inside_sqrt"),
+    "mvn of channels": lambda x: ops.mvn(x, c([1]), True, 1e-3, "inside_sqrt"),
+    "mvn outside": lambda x: ops.mvn(x, c([1, 3]), True, 1e-3, "outside_sqrt"),
+    "mvn centred": lambda x: ops.mvn(x, c([2, 3]), False, 1e-3, "inside_sqrt"),
     "negative": ops.negative, "relu": ops.relu, "sigmoid": ops.sigmoid, "sign": ops.sign,
     "sin": ops.sin, "softplus": ops.softplus, "tanh": ops.tanh,
     "clamp": lambda x: ops.clamp(x, -0.5, 1.0),
@@ -114,6 +119,7 @@ SHAPES: dict[str, Callable[[Any], Any]] = {
     "slice whole": lambda x: ops.slice(x, c([0, 1, 0, 2]), c([9, 3, 9, 9]), c([1, 1, 2, 1])),
     "squeeze": lambda x: ops.squeeze(ops.unsqueeze(x, c([2])), c([2])),
     "gather": lambda x: ops.gather(x, c([2, 0]), c(1)),
+    "gather one": lambda x: ops.gather(x, c(-1), c(1)),
     "shape of": lambda x: ops.convert(ops.shape_of(x, "i32"), "f32"),
     "pad": lambda x: ops.pad(x, c([0, 0, 1, 2]), c([0, 1, 0, 3]), "constant", f(0.5)),
     "pad reflect": lambda x: ops.pad(x, c([0, 0, 1, 2]), c([0, 0, 0, 3]), "reflect"),
@@ -140,6 +146,12 @@ PRODUCTS: dict[str, Callable[[Any], Any]] = {
     "matmul": lambda x: ops.matmul(x, f(M), False, False),
     "matmul transposed": lambda x: ops.matmul(x, f(M.T.copy()), False, True),
     "matmul of inputs": lambda x: ops.matmul(x, x, True, False),
+    "attention": lambda x: ops.scaled_dot_product_attention(x, ops.sin(x), ops.cos(x)),
+    "attention causal": lambda x: ops.scaled_dot_product_attention(x, x, x, causal=True),
+    "attention masked": lambda x: ops.scaled_dot_product_attention(
+        x, x, x, c(MASK, bool), f(0.5)),
+    "attention biased": lambda x: ops.scaled_dot_product_attention(
+        x, x, x, f(np.where(MASK, 0.3, -2.0))),
     "max pool": lambda x: ops.max_pool(
         x, [2, 1], [1, 1], [1, 0], [0, 1], [3, 2], "ceil", "explicit").outputs()[:1],
     "avg pool": lambda x: ops.avg_pool(x, [2, 2], [1, 1], [1, 1], [3, 3], True, "floor"),

@@ -62,7 +62,7 @@ def read_with_frontend(path: Path, kind: str) -> ir.Model:
     return lower_openvino(model, str(path))
 
 
-def unreadable(path: Path, kind: str, err: BaseException) -> ModelError:
+def unreadable(path: Path | str, kind: str, err: BaseException) -> ModelError:
     """The error for a file that a frontend refuses."""
     lines = [line.strip() for line in str(err).splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith("Exception from")]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from accel.importers.openvino.operator import TYPES, Made, Operator
 
 
@@ -34,6 +36,27 @@ def gelu(op: Operator) -> Made:
     """x times the normal distribution, exact or by tanh."""
     mode = str(op.attributes.get("approximation_mode", "ERF")).lower()
     return op.emit("Gelu", op.value(0), approximate="tanh" if mode == "tanh" else "none")
+
+
+def normalize(op: Operator) -> Made:
+    """Mean 0 and variance 1 over constant axes."""
+    a, x, rank = op.attributes, op.value(0), len(op.shape())
+    axes = sorted(axis % rank for axis in op.integers(1))
+    sizes = [op.shape()[axis] for axis in axes]
+    eps, scaled = float(a["eps"]), bool(a.get("normalize_variance", True))
+    inside = "inside" in str(a.get("eps_mode", "inside_sqrt")).lower()
+    if scaled and inside and None not in sizes and axes == [*range(rank - len(axes), rank)]:
+        ones = op.graph.constant(np.ones([n or 0 for n in sizes], np.float32), f"{op.name}/scale")
+        return op.emit("LayerNormalization", x, ones, axis=axes[0], epsilon=eps)
+    centred = op.emit("Sub", x, op.emit("ReduceMean", x, op.ints(axes)))
+    if not scaled:
+        return centred
+    variance = op.emit("ReduceMean", op.emit("Mul", centred, centred), op.ints(axes))
+    if inside:
+        spread = op.emit("Sqrt", op.emit("Add", variance, op.float(eps)))
+    else:
+        spread = op.emit("Add", op.emit("Sqrt", variance), op.float(eps))
+    return op.emit("Div", centred, spread)
 
 
 def clamp(op: Operator) -> Made:

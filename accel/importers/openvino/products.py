@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from accel.importers.openvino.operator import Made, Operator
 
 
@@ -71,6 +73,39 @@ def matmul(op: Operator) -> Made:
             perm = [*range(rank - 2), rank - 1, rank - 2]
             values.append(op.emit("Transpose", op.value(i), perm=perm))
     return op.emit("MatMul", *values)
+
+
+def attention(op: Operator) -> Made:
+    """Scaled dot-product attention: softmax(query key^T scale + mask) value."""
+    rank, long, wide = len(op.shape(1)), op.shape(0)[-2], op.shape(0)[-1]
+    keys = op.emit("Transpose", op.value(1), perm=[*range(rank - 2), rank - 1, rank - 2])
+    if len(op) > 4:
+        scale = op.value(4)
+    elif wide is not None:
+        scale = op.float(wide**-0.5)
+    else:
+        raise op.unsupported("a head of unknown width, and no scale")
+    scores = op.emit("Mul", op.emit("MatMul", op.value(0), keys), scale)
+    if op.attributes.get("causal"):
+        scores = op.emit("Add", scores, _causal(op, long, op.shape(1)[-2]))
+    elif len(op) > 3 and op.shape(3):
+        scores = op.emit("Add", scores, _mask(op))
+    return op.emit("MatMul", op.emit("Softmax", scores, axis=-1), op.value(2))
+
+
+def _causal(op: Operator, rows: int | None, columns: int | None) -> str:
+    """Minus infinity above the diagonal."""
+    if rows is None or columns is None:
+        raise op.unsupported("a causal mask of unknown size")
+    above = np.triu(np.full((rows, columns), -np.inf, np.float32), 1)
+    return op.graph.constant(above, f"{op.name}/mask")
+
+
+def _mask(op: Operator) -> str:
+    """What is added to scores: the mask itself, or minus infinity where it is false."""
+    if op.node.get_input_element_type(3).get_type_name() != "boolean":
+        return op.value(3)
+    return op.emit("Where", op.value(3), op.float(0.0), op.float(-np.inf))
 
 
 def max_pool(op: Operator) -> Made:
