@@ -206,47 +206,6 @@ INLINE void find_tops(const range range, const lw_post *p, const float *x, lw_st
     }
 }
 
-/* Rows that are values already. */
-INLINE int quantize_rows(const range range, const lw_post *p, const float *x, lw_step step) {
-    int bad = 0;
-    maxima m;
-    for (int64_t w = 0, j = 0; j < p->n; w++, j += p->window) {
-        int64_t n = p->n - j < p->window ? p->n - j : p->window;
-        levels job = {p, range == CLAMPED, x + j, step, m.factor, j, n};
-        find_tops(range, p, x + j, step, n, &m);
-        bad |= find_scales(&m, p, w);
-        write_levels(&job);
-    }
-    return bad;
-}
-
-static lw_status quantize(int64_t rows, const float *x, ptrdiff_t ldx, int64_t n, int64_t window,
-                          int zero_point, uint8_t *q, ptrdiff_t ldq, float *scale, ptrdiff_t lds) {
-    int bad = 0;
-    if (n % window == 0 && ldx == n && ldq == n &&
-        lds == n / window) /* windows follow each other */
-        rows *= lds, n = ldx = ldq = window, lds = 1;
-    lw_step step = {0, ldx};
-    lw_post p = {.lines = 1,
-                 .n = n,
-                 .window = window,
-                 .zero_point = zero_point,
-                 .q_step = {0, ldq},
-                 .scale_step = {0, lds}};
-    for (int64_t i = 0; i < rows; i += LW_FINISH_ROWS) {
-        p.count = (int)(rows - i < LW_FINISH_ROWS ? rows - i : LW_FINISH_ROWS);
-        p.q = q + i * ldq;
-        p.scale = scale + i * lds;
-        if (zero_point == LW_MIDDLE)
-            bad |= quantize_rows(SIGNED, &p, x + i * ldx, step);
-        else if (zero_point)
-            bad |= quantize_rows(SKEWED, &p, x + i * ldx, step);
-        else
-            bad |= quantize_rows(CLAMPED, &p, x + i * ldx, step);
-    }
-    return bad ? LW_NONFINITE : LW_OK;
-}
-
 /* ---- what follows the sums ---------------------------------------------------------------- */
 
 /* The rows of a post from one on, all in one line. */

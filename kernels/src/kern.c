@@ -232,6 +232,7 @@ _Static_assert((int)MR <= (int)LW_MR_MAX, "the tables hold every tile");
 #endif
 #include "depthwise.h"
 #include "first.h"
+#include "quantize.h"
 #include "probe.h"
 #include "pooling.h"
 #include "softmax.h"
