@@ -28,10 +28,10 @@ static void sum_panel(const lw_conv *p, const lw_panel *panel, const lw_list *li
         p->few((int)list->count, p->win + list->first, from, w->data + panel->offset, out);
         return;
     }
-    int count = from->count, windows = (int)list->count, last = count < p->count;
-    int narrow = p->narrow[last].tile && panel->n <= p->isa->vw;
+    int count = from->count, windows = (int)list->count;
+    int narrow = p->narrow[count].tile && panel->n <= p->isa->vw;
     lw_dot *const *dot = narrow ? p->isa->narrow[w->mode] : p->isa->dot[w->mode];
-    const lw_tiles *cut = narrow ? p->narrow + last : p->wide + last;
+    const lw_tiles *cut = narrow ? p->narrow + count : p->wide + count;
     const uint8_t *a = from->a;
     const float *sa = from->sa;
     float *y = out->y;
@@ -59,6 +59,28 @@ static int same_windows(const lw_conv *p, const lw_list *all, const area *a, int
     return count;
 }
 
+/* The lines of an area by one panel, of each the pixels that lie in a segment. */
+static void sum_segment(const lw_conv *p, const lw_panel *panel, const lw_segment *s, const area *a,
+                        lw_pixels *from, lw_out *out) {
+    int64_t x = a->first.at[p->pixel_axis], skipped = max64(s->first - x, 0);
+    int64_t count = min64(s->end - x, a->count) - skipped;
+    if (count <= 0) return;
+    const uint8_t *first = from->a;
+    const float *sa = from->sa;
+    float *y = out->y;
+    lw_list list;
+    from->a += skipped * from->a_step.pixel, from->sa += skipped * from->sa_step.pixel;
+    out->y += skipped * out->step.pixel;
+    from->count = (int)count;
+    for (int line = 0; line < a->lines; line += from->lines) {
+        from->lines = same_windows(p, s->lists + panel->list, a, line, &list);
+        sum_panel(p, panel, &list, from, out);
+        from->a += from->lines * from->a_step.line, from->sa += from->lines * from->sa_step.line;
+        out->y += from->lines * out->step.line;
+    }
+    from->a = first, from->sa = sa, out->y = y;
+}
+
 /* The sums of an area by a block, to the scratch c or, of a plain product, to where they belong.
  * adds : to what the scratch holds. */
 static void sum_dense(const lw_conv *p, const lw_block *b, const area *a, const lw_post *post,
@@ -70,16 +92,11 @@ static void sum_dense(const lw_conv *p, const lw_block *b, const area *a, const 
     out.step.line = p->plain ? post->dst_step.line : a->count * p->ldc;
     out.step.pixel = p->plain ? post->dst_step.pixel : p->ldc;
     for (const lw_panel *panel = w->panels + b->first; panel < w->panels + b->last; panel++) {
-        lw_list list;
         out.sb = p->scaled ? p->sb + panel->n0 : NULL, out.bias = p->bias + panel->n0;
         out.n = p->plain ? panel->n : p->isa->nr;
-        for (int line = 0; line < a->lines; line += from.lines) {
-            from.lines = same_windows(p, p->lists + panel->list, a, line, &list);
-            out.y = (p->plain ? post->dst : c) + panel->n0 - b->n0 + line * out.step.line;
-            sum_panel(p, panel, &list, &from, &out);
-            from.a += from.lines * from.a_step.line, from.sa += from.lines * from.sa_step.line;
-        }
-        from.a -= a->lines * from.a_step.line, from.sa -= a->lines * from.sa_step.line;
+        out.y = (p->plain ? post->dst : c) + panel->n0 - b->n0;
+        for (const lw_segment *s = p->segments; s < p->segments + p->segment_count; s++)
+            sum_segment(p, panel, s, a, &from, &out);
     }
 }
 
