@@ -6,9 +6,9 @@
 #include <stdlib.h>
 
 enum {
-    TILES = 4,
-    NARROW_TILES = 8, /* register tiles of pixels in an area; where channels are few */
-    FEW_CHANNELS = 48,
+    TILES = 8,         /* register tiles of pixels in an area, unless workers share a layer, */
+    SHARED_TILES = 4,  /* which smaller areas do more evenly, */
+    FEW_CHANNELS = 48, /* and it has more channels */
     ROW_PIXELS = 112, /* where another layer takes the sums: a call costs more than it keeps near */
     PIECE = 64,       /* steps of four channels after which tiles of mode C fetch what comes next */
     FOREIGN_PIXELS = 256,        /* pixels of an area when a foreign product does the work */
@@ -48,7 +48,8 @@ static lw_segment segment_at(const lw_conv *p, int64_t x) {
  * pixels would be left. */
 static lw_status plan_segments(lw_conv *p) {
     int64_t wide = extent(p, p->pixel_axis);
-    int cuts = p->skips && p->args.weights->oc > p->isa->vw; /* else kernels take whole lines */
+    /* What takes sums, and kernels for few channels, take whole lines. */
+    int cuts = p->skips && !p->rows && p->args.weights->oc > p->isa->vw;
     p->segments = lw_alloc((size_t)(wide / SEGMENT + 1) * sizeof *p->segments);
     if (!p->segments) return LW_NOMEM;
     lw_segment *s = p->segments, last = {0, wide, 0, p->args.weights->kw, NULL};
@@ -228,7 +229,8 @@ static lw_dot *few_of(const lw_conv *p) {
 
 /* A line that is little longer than an area stays whole. */
 static void plan_areas(lw_conv *p) {
-    int64_t tiles = p->args.weights->oc <= FEW_CHANNELS ? NARROW_TILES : TILES;
+    int64_t few_tasks = p->workers > 1 && p->args.weights->oc > FEW_CHANNELS;
+    int64_t tiles = few_tasks ? SHARED_TILES : TILES;
     int few = p->isa->few_pixels && 2 * p->args.weights->oc <= p->isa->vw;
     int64_t usual = p->args.gemm ? FOREIGN_PIXELS
                     : p->rows    ? ROW_PIXELS
