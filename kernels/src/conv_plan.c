@@ -6,9 +6,10 @@
 #include <stdlib.h>
 
 enum {
-    TILES = 8,         /* register tiles of pixels in an area, unless workers share a layer, */
-    SHARED_TILES = 4,  /* which smaller areas do more evenly, */
-    FEW_CHANNELS = 48, /* and it has more channels */
+    TILES = 8,         /* register tiles of pixels in an area, which take turns at each panel */
+    FEWER_TILES = 4,   /* where workers share areas, or sums of few products would fill L1 */
+    FEW_CHANNELS = 64, /* that do not */
+    DEEP = 256,        /* products of a sum that are not few */
     ROW_PIXELS = 112, /* where another layer takes the sums: a call costs more than it keeps near */
     PIECE = 64,       /* steps of four channels after which tiles of mode C fetch what comes next */
     FOREIGN_PIXELS = 256,        /* pixels of an area when a foreign product does the work */
@@ -184,11 +185,13 @@ static lw_tiles cut_line(int64_t count, int mr) {
     return (lw_tiles){(int)tile, (int)large, (int)(tiles - large)};
 }
 
+/* For lines of any area, those of another layer too whose shortcut this is. */
 static lw_status plan_tiles(lw_conv *p) {
-    size_t bytes = (size_t)(p->count + 1) * sizeof(lw_tiles);
+    int64_t most = max64(p->count, LW_FINISH_ROWS);
+    size_t bytes = (size_t)(most + 1) * sizeof(lw_tiles);
     p->wide = lw_alloc(bytes), p->narrow = lw_alloc(bytes);
     if (!p->wide || !p->narrow) return LW_NOMEM;
-    for (int64_t count = 1; count <= p->count; count++) {
+    for (int64_t count = 1; count <= most; count++) {
         p->wide[count] = cut_line(count, p->isa->mr);
         if (!p->isa->narrow_mr) continue;
         lw_tiles cut = cut_line(count, p->isa->narrow_mr);
@@ -227,11 +230,20 @@ static lw_dot *few_of(const lw_conv *p) {
                           : NULL;
 }
 
+/* Whether the residual is windows that no panel crosses. */
+static int is_added_by_tiles(const lw_conv *p) {
+    const lw_tensor *r = p->args.residual_q;
+    int64_t nr = p->isa->nr;
+    return r && !p->args.gemm && !p->few && p->args.weights->groups == 1 && r->c % nr == 0 &&
+           (r->window >= r->c || r->window % nr == 0);
+}
+
 /* A line that is little longer than an area stays whole. */
 static void plan_areas(lw_conv *p) {
-    int64_t few_tasks = p->workers > 1 && p->args.weights->oc > FEW_CHANNELS;
-    int64_t tiles = few_tasks ? SHARED_TILES : TILES;
-    int few = p->isa->few_pixels && 2 * p->args.weights->oc <= p->isa->vw;
+    const lw_weights *w = p->args.weights;
+    int shallow = !p->plain && w->kh * w->kw * w->ic / w->groups < DEEP;
+    int64_t tiles = w->oc > FEW_CHANNELS && (p->workers > 1 || shallow) ? FEWER_TILES : TILES;
+    int few = p->isa->few_pixels && 2 * w->oc <= p->isa->vw;
     int64_t usual = p->args.gemm ? FOREIGN_PIXELS
                     : p->rows    ? ROW_PIXELS
                     : few        ? LW_FINISH_ROWS
@@ -245,6 +257,7 @@ static void plan_areas(lw_conv *p) {
     p->area_lines = ceil_div(high, p->lines);
     int64_t rest = wide - (p->area_strips - 1) * p->count;
     if (p->isa->few_pixels && min64(p->count, rest) >= p->isa->few_pixels) p->few = few_of(p);
+    p->adds = is_added_by_tiles(p);
     p->areas = p->area_strips * p->area_lines * extent(p, p->other_axis);
     p->group = group_areas(p);
 }

@@ -53,6 +53,7 @@ struct lw_conv {
     float *scratch;                         /* per worker: (lines * count, ldc) */
     struct lw_conv *shortcut;               /* whose sums are added, area by area; or NULL */
     int plain; /* whether tiles give what the caller asks for: no scratch, no second pass */
+    int adds;  /* whether tiles add the residual, not what follows them */
     int rows;  /* whether another layer takes the sums; 2: of whole lines */
     int workers, skips; /* skips: whether taps that lie outside of the image may be left out */
     lw_depthwise_plan *depthwise; /* or NULL; then it needs nothing of the rest */
