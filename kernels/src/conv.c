@@ -20,6 +20,17 @@ static lw_list inner_windows(const lw_conv *p, const lw_list *list, int64_t y) {
     return (lw_list){list->first + above * per_row, max64(end - above, 0) * per_row};
 }
 
+/* To what lies so many lines and pixels on, or back. */
+static void advance(lw_pixels *from, lw_out *out, int64_t lines, int64_t pixels) {
+    from->a += lines * from->a_step.line + pixels * from->a_step.pixel;
+    from->sa += lines * from->sa_step.line + pixels * from->sa_step.pixel;
+    out->y += lines * out->step.line + pixels * out->step.pixel;
+    if (out->adds != LW_ADD_RESIDUAL) return;
+    out->residual += lines * out->residual_step.line + pixels * out->residual_step.pixel;
+    out->residual_scale +=
+        lines * out->residual_scale_step.line + pixels * out->residual_scale_step.pixel;
+}
+
 /* Pixels by one panel: of each line first the tiles that have a pixel more. */
 static void sum_panel(const lw_conv *p, const lw_panel *panel, const lw_list *list, lw_pixels *from,
                       lw_out *out) {
@@ -28,22 +39,19 @@ static void sum_panel(const lw_conv *p, const lw_panel *panel, const lw_list *li
         p->few((int)list->count, p->win + list->first, from, w->data + panel->offset, out);
         return;
     }
-    int count = from->count, windows = (int)list->count, last = count < p->count;
-    int narrow = p->narrow[last].tile && panel->n <= p->isa->vw;
+    int count = from->count, windows = (int)list->count, passed = 0;
+    int narrow = p->narrow[count].tile && panel->n <= p->isa->vw;
     lw_dot *const *dot = narrow ? p->isa->narrow[w->mode] : p->isa->dot[w->mode];
-    const lw_tiles *cut = narrow ? p->narrow + last : p->wide + last;
-    const uint8_t *a = from->a;
-    const float *sa = from->sa;
-    float *y = out->y;
+    const lw_tiles *cut = narrow ? p->narrow + count : p->wide + count;
     for (int tile = cut->tile + 1; tile >= cut->tile; tile--) {
         from->count = tile * (tile > cut->tile ? cut->large : cut->small);
         if (!from->count) continue;
-        out->ahead = p->plain && windows ? (tile - 1) / windows + 1 : 0;
+        out->ahead = (p->plain || p->adds) && windows ? (tile - 1) / windows + 1 : 0;
         dot[tile - 1](windows, p->win + list->first, from, w->data + panel->offset, out);
-        from->a += from->count * from->a_step.pixel, from->sa += from->count * from->sa_step.pixel;
-        out->y += from->count * out->step.pixel;
+        if (tile > cut->tile) advance(from, out, 0, passed = from->count);
     }
-    from->a = a, from->sa = sa, from->count = count, out->y = y;
+    if (passed) advance(from, out, 0, -passed);
+    from->count = count;
 }
 
 /* Lines from `line` on whose windows are the same: their number. */
@@ -59,27 +67,52 @@ static int same_windows(const lw_conv *p, const lw_list *all, const area *a, int
     return count;
 }
 
+/* The lines of an area by one panel, of each the pixels that lie in a segment. */
+static void sum_segment(const lw_conv *p, const lw_panel *panel, const lw_segment *s, const area *a,
+                        lw_pixels *from, lw_out *out) {
+    int64_t x = a->first.at[p->pixel_axis], skipped = max64(s->first - x, 0);
+    int64_t count = min64(s->end - x, a->count) - skipped;
+    if (count <= 0) return;
+    lw_list list;
+    int line = 0;
+    if (skipped) advance(from, out, 0, skipped);
+    from->count = (int)count;
+    for (;;) {
+        from->lines = same_windows(p, s->lists + panel->list, a, line, &list);
+        sum_panel(p, panel, &list, from, out);
+        if (line + from->lines == a->lines) break;
+        advance(from, out, from->lines, 0);
+        line += from->lines;
+    }
+    if (line || skipped) advance(from, out, -line, -skipped);
+}
+
+/* Of the channels from n0 on. */
+static void residual_at(const lw_post *post, int64_t n0, lw_out *out) {
+    out->residual = post->residual_q + (n0 - post->first);
+    out->residual_scale = post->residual_scale + (n0 >> post->residual_shift);
+    out->residual_step = post->residual_q_step;
+    out->residual_scale_step = post->residual_scale_step;
+    out->residual_zero = post->residual_zero;
+}
+
 /* The sums of an area by a block, to the scratch c or, of a plain product, to where they belong.
  * adds : to what the scratch holds. */
 static void sum_dense(const lw_conv *p, const lw_block *b, const area *a, const lw_post *post,
                       float *c, int adds, int worker) {
     const lw_weights *w = p->args.weights;
     lw_pixels from;
-    lw_out out = {.adds = adds};
+    lw_out out = {.adds = p->adds ? LW_ADD_RESIDUAL : adds ? LW_ADD_Y : LW_ADD_NOTHING};
     lw_conv_pixels(p, a, worker, &from);
     out.step.line = p->plain ? post->dst_step.line : a->count * p->ldc;
     out.step.pixel = p->plain ? post->dst_step.pixel : p->ldc;
     for (const lw_panel *panel = w->panels + b->first; panel < w->panels + b->last; panel++) {
-        lw_list list;
         out.sb = p->scaled ? p->sb + panel->n0 : NULL, out.bias = p->bias + panel->n0;
         out.n = p->plain ? panel->n : p->isa->nr;
-        for (int line = 0; line < a->lines; line += from.lines) {
-            from.lines = same_windows(p, p->lists + panel->list, a, line, &list);
-            out.y = (p->plain ? post->dst : c) + panel->n0 - b->n0 + line * out.step.line;
-            sum_panel(p, panel, &list, &from, &out);
-            from.a += from.lines * from.a_step.line, from.sa += from.lines * from.sa_step.line;
-        }
-        from.a -= a->lines * from.a_step.line, from.sa -= a->lines * from.sa_step.line;
+        out.y = (p->plain ? post->dst : c) + panel->n0 - b->n0;
+        if (p->adds) residual_at(post, panel->n0, &out);
+        for (const lw_segment *s = p->segments; s < p->segments + p->segment_count; s++)
+            sum_segment(p, panel, s, a, &from, &out);
     }
 }
 
@@ -135,6 +168,7 @@ static lw_status run_block(const lw_conv *p, const lw_block *b, const area *a, i
     post_at(&post, &p->args, a, b->n0, b->n, b->window);
     if (s) lw_conv_sum(s, b, a, c, worker);
     sum_dense(p, b, a, &post, c, s != NULL, worker);
+    if (p->adds) post.residual_q = NULL;
     return p->plain ? LW_OK : p->isa->finish(&post, c, (lw_step){a->count * p->ldc, p->ldc});
 }
 
@@ -199,7 +233,7 @@ static int is_dense(const lw_conv_args *g) {
     return g->weights->groups == 1 && !g->weights->depthwise && g->weights->mode != LW_C;
 }
 
-/* Areas, blocks and rows of scratch are those of p: they depend on what both share. */
+/* Blocks and rows of scratch are those of p, since they depend on what both share; so are areas. */
 static lw_status add_shortcut(lw_conv *p, int threads) {
     if (!p->args.shortcut) return LW_OK;
     p->shortcut = conv_of(p->args.shortcut, threads);

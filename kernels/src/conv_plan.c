@@ -6,17 +6,68 @@
 #include <stdlib.h>
 
 enum {
-    TILES = 4,
-    NARROW_TILES = 8, /* register tiles of pixels in an area; where channels are few */
-    FEW_CHANNELS = 48,
+    TILES = 8,         /* register tiles of pixels in an area, which take turns at each panel */
+    FEWER_TILES = 4,   /* where workers share areas, or sums of few products would fill L1 */
+    FEW_CHANNELS = 64, /* that do not */
+    DEEP = 256,        /* products of a sum that are not few */
     ROW_PIXELS = 112, /* where another layer takes the sums: a call costs more than it keeps near */
     PIECE = 64,       /* steps of four channels after which tiles of mode C fetch what comes next */
     FOREIGN_PIXELS = 256,        /* pixels of an area when a foreign product does the work */
     RESIDENT_BYTES = 512 * 1024, /* of weights that stay in L2 beside activations */
     GROUP_BYTES = 4 << 20,       /* of pixels that stay in L3 while blocks take turns at them */
     AREA_PIXELS = 2, /* that would take the time of what an area takes beside its pixels */
+    SEGMENT = 4,     /* pixels for which it pays to leave out columns of the kernel */
     PAGE_FLOATS = 1024
 };
+
+/* ---- lines -------------------------------------------------------------------------------- */
+
+/* Lines run along x; where there is one column only, along y; where there is one pixel, through the
+ * images: a tile wants many pixels at one distance. */
+static void plan_axes(lw_conv *p) {
+    const lw_conv_args *g = &p->args;
+    p->pixel_axis = g->ow > 1 ? AXIS_X : g->oh > 1 ? AXIS_Y : AXIS_N;
+    p->line_axis = p->pixel_axis == AXIS_Y ? AXIS_N : AXIS_Y;
+    p->other_axis = AXIS_N + AXIS_Y + AXIS_X - p->pixel_axis - p->line_axis;
+    p->skips = p->pixel_axis == AXIS_X && g->src->scale && !g->gemm;
+}
+
+static int64_t extent(const lw_conv *p, int axis) {
+    return axis == AXIS_X ? p->args.ow : axis == AXIS_Y ? p->args.oh : p->args.src->n;
+}
+
+/* The segment that pixel x would be alone. */
+static lw_segment segment_at(const lw_conv *p, int64_t x) {
+    const lw_conv_args *g = &p->args;
+    int64_t first = x * g->stride_w - g->pad_left, left = 0, right = g->weights->kw;
+    while (left < right && first + left * g->dilation_w < 0) left++;
+    while (left < right && first + (right - 1) * g->dilation_w >= g->src->w) right--;
+    return (lw_segment){x, x + 1, left, right, NULL};
+}
+
+/* A segment begins where columns of the kernel come into the image or leave it, unless one of few
+ * pixels would be left. */
+static lw_status plan_segments(lw_conv *p) {
+    int64_t wide = extent(p, p->pixel_axis);
+    /* What takes sums, and kernels for few channels, take whole lines. */
+    int cuts = p->skips && !p->rows && p->args.weights->oc > p->isa->vw;
+    p->segments = lw_alloc((size_t)(wide / SEGMENT + 1) * sizeof *p->segments);
+    if (!p->segments) return LW_NOMEM;
+    lw_segment *s = p->segments, last = {0, wide, 0, p->args.weights->kw, NULL};
+    *s = cuts ? last = segment_at(p, 0) : last;
+    for (int64_t x = 1; cuts && x < wide; x++) {
+        lw_segment next = segment_at(p, x);
+        int same = next.left == last.left && next.right == last.right;
+        if (same || x - s->first < SEGMENT || wide - x < SEGMENT)
+            s->end = x + 1, s->left = min64(s->left, next.left),
+            s->right = max64(s->right, next.right);
+        else
+            *++s = next;
+        last = next;
+    }
+    p->segment_count = s - p->segments + 1;
+    return LW_OK;
+}
 
 /* ---- windows ------------------------------------------------------------------------------ */
 
@@ -37,14 +88,15 @@ static int continues(const lw_conv *p, const lw_chunk *last, const lw_chunk *nex
            next->len == w->ic && round_up(w->ic, 4) == p->args.src->pixel_bytes;
 }
 
-/* The windows of list l go to p->win from `first` on; returns their end. */
-static int64_t plan_list(lw_conv *p, int64_t l, int64_t first) {
+/* The windows of list l that a segment has go to p->win from `first` on; returns their list. */
+static lw_list plan_list(lw_conv *p, int64_t l, const lw_segment *s, int64_t first) {
     const lw_weights *w = p->args.weights;
     const lw_tensor *src = p->args.src;
     const lw_chunk *c = w->chunks + w->lists[l].first;
     int64_t at = first;
     int32_t piece = is_one_sum(p) ? PIECE : INT32_MAX, step = w->isa->nr * 4;
     for (int64_t i = 0; i < w->lists[l].count; i++, c++) {
+        if (c->tap % w->kw < s->left || c->tap % w->kw >= s->right) continue;
         int64_t pixel = tap_pixels(p, c->tap);
         int32_t k4 = (c->len + 3) / 4;
         if (i && continues(p, c - 1, c) && p->win[at - 1].k4 + k4 <= piece) {
@@ -56,8 +108,7 @@ static int64_t plan_list(lw_conv *p, int64_t l, int64_t first) {
                                     (int32_t)(pixel * src->pixel_windows + c->win),
                                     (int32_t)min64(piece, k4 - k), c->b_off + k * step};
     }
-    p->lists[l] = (lw_list){first, at - first};
-    return at;
+    return (lw_list){first, at - first};
 }
 
 static lw_status plan_windows(lw_conv *p) {
@@ -68,10 +119,18 @@ static lw_status plan_windows(lw_conv *p) {
     if (is_one_sum(p)) count *= (w->patches ? taps : 1) * w->ic / (4 * PIECE) + 1;
     int64_t reach = (tap_pixels(p, taps - 1) + 1) * max64(src->pixel_bytes, src->pixel_windows * 4);
     if (reach > INT32_MAX) return LW_INVALID;
-    p->win = lw_alloc((size_t)count * sizeof *p->win);
-    p->lists = lw_alloc((size_t)w->list_count * sizeof *p->lists);
+    p->win = lw_alloc((size_t)(p->segment_count * count) * sizeof *p->win);
+    p->lists = lw_alloc((size_t)(p->segment_count * w->list_count) * sizeof *p->lists);
     if (!p->win || !p->lists) return LW_NOMEM;
-    for (int64_t l = 0, at = 0; l < w->list_count; l++) at = plan_list(p, l, at);
+    lw_list *list = p->lists;
+    int64_t at = 0;
+    for (lw_segment *s = p->segments; s < p->segments + p->segment_count; s++) {
+        s->lists = list;
+        for (int64_t l = 0; l < w->list_count; l++, list++) {
+            *list = plan_list(p, l, s, at);
+            at += list->count;
+        }
+    }
     return LW_OK;
 }
 
@@ -120,24 +179,25 @@ static lw_status plan_channels(lw_conv *p) {
 
 /* ---- areas of pixels ---------------------------------------------------------------------- */
 
-/* Lines run along x; where there is one column only, along y; where there is one pixel, through the
- * images: a tile wants many pixels at one distance. */
-static void plan_axes(lw_conv *p) {
-    const lw_conv_args *g = &p->args;
-    p->pixel_axis = g->ow > 1 ? AXIS_X : g->oh > 1 ? AXIS_Y : AXIS_N;
-    p->line_axis = p->pixel_axis == AXIS_Y ? AXIS_N : AXIS_Y;
-    p->other_axis = AXIS_N + AXIS_Y + AXIS_X - p->pixel_axis - p->line_axis;
-    p->skips = p->pixel_axis == AXIS_X && g->src->scale && !g->gemm;
-}
-
-static int64_t extent(const lw_conv *p, int axis) {
-    return axis == AXIS_X ? p->args.ow : axis == AXIS_Y ? p->args.oh : p->args.src->n;
-}
-
 /* As equal as possible. */
 static lw_tiles cut_line(int64_t count, int mr) {
     int64_t tiles = ceil_div(count, mr), tile = count / tiles, large = count % tiles;
     return (lw_tiles){(int)tile, (int)large, (int)(tiles - large)};
+}
+
+/* For lines of any area, those of another layer too whose shortcut this is. */
+static lw_status plan_tiles(lw_conv *p) {
+    int64_t most = max64(p->count, LW_FINISH_ROWS);
+    size_t bytes = (size_t)(most + 1) * sizeof(lw_tiles);
+    p->wide = lw_alloc(bytes), p->narrow = lw_alloc(bytes);
+    if (!p->wide || !p->narrow) return LW_NOMEM;
+    for (int64_t count = 1; count <= most; count++) {
+        p->wide[count] = cut_line(count, p->isa->mr);
+        if (!p->isa->narrow_mr) continue;
+        lw_tiles cut = cut_line(count, p->isa->narrow_mr);
+        if (p->isa->narrow[p->args.weights->mode][cut.tile - 1]) p->narrow[count] = cut;
+    }
+    return LW_OK;
 }
 
 /* Areas at which all blocks of channels take turns: as many as L3 holds beside other things. */
@@ -170,10 +230,20 @@ static lw_dot *few_of(const lw_conv *p) {
                           : NULL;
 }
 
+/* Whether the residual is windows that no panel crosses. */
+static int is_added_by_tiles(const lw_conv *p) {
+    const lw_tensor *r = p->args.residual_q;
+    int64_t nr = p->isa->nr;
+    return r && !p->args.gemm && !p->few && p->args.weights->groups == 1 && r->c % nr == 0 &&
+           (r->window >= r->c || r->window % nr == 0);
+}
+
 /* A line that is little longer than an area stays whole. */
 static void plan_areas(lw_conv *p) {
-    int64_t tiles = p->args.weights->oc <= FEW_CHANNELS ? NARROW_TILES : TILES;
-    int few = p->isa->few_pixels && 2 * p->args.weights->oc <= p->isa->vw;
+    const lw_weights *w = p->args.weights;
+    int shallow = !p->plain && w->kh * w->kw * w->ic / w->groups < DEEP;
+    int64_t tiles = w->oc > FEW_CHANNELS && (p->workers > 1 || shallow) ? FEWER_TILES : TILES;
+    int few = p->isa->few_pixels && 2 * w->oc <= p->isa->vw;
     int64_t usual = p->args.gemm ? FOREIGN_PIXELS
                     : p->rows    ? ROW_PIXELS
                     : few        ? LW_FINISH_ROWS
@@ -186,13 +256,8 @@ static void plan_areas(lw_conv *p) {
     if (p->workers > 1 && !p->rows && !p->args.gemm) p->lines = even_lines(p, p->lines);
     p->area_lines = ceil_div(high, p->lines);
     int64_t rest = wide - (p->area_strips - 1) * p->count;
-    for (int last = 0; last < 2; last++) {
-        p->wide[last] = cut_line(last ? rest : p->count, p->isa->mr);
-        if (!p->isa->narrow_mr) continue;
-        lw_tiles cut = cut_line(last ? rest : p->count, p->isa->narrow_mr);
-        if (p->isa->narrow[p->args.weights->mode][cut.tile - 1]) p->narrow[last] = cut;
-    }
     if (p->isa->few_pixels && min64(p->count, rest) >= p->isa->few_pixels) p->few = few_of(p);
+    p->adds = is_added_by_tiles(p);
     p->areas = p->area_strips * p->area_lines * extent(p, p->other_axis);
     p->group = group_areas(p);
 }
@@ -282,17 +347,19 @@ static lw_status plan_patches(lw_conv *p) {
 
 lw_status lw_conv_plan(lw_conv *p) {
     const lw_conv_args *g = &p->args;
-    lw_status status = plan_windows(p);
+    plan_axes(p);
+    lw_status status = plan_segments(p);
+    if (status == LW_OK) status = plan_windows(p);
     if (status == LW_OK) status = plan_blocks(p);
     if (status == LW_OK) status = plan_channels(p);
     if (status != LW_OK) return status;
     p->plain = !g->gemm && g->dst && !g->dst_q && !g->residual && !g->residual_q && !g->shortcut &&
                g->activation == LW_NONE;
-    plan_axes(p);
     plan_areas(p);
     p->post = post_along(g, p->line_axis, p->pixel_axis);
     if (p->areas > UINT32_MAX / p->block_count) return LW_INVALID;
-    status = plan_scratch(p);
+    status = plan_tiles(p);
+    if (status == LW_OK) status = plan_scratch(p);
     if (status == LW_OK) status = plan_patches(p);
     if (status != LW_OK || !p->args.gemm) return status;
     p->foreign = lw_foreign_create(p);
@@ -305,6 +372,9 @@ void lw_conv_forget(lw_conv *p) {
     free(p->sb);
     free(p->win);
     free(p->lists);
+    free(p->segments);
+    free(p->wide);
+    free(p->narrow);
     free(p->blocks);
     free(p->scratch);
     free((void *)p->patches.piece);

@@ -21,16 +21,25 @@ typedef struct lw_tiles {
     int tile, large, small;
 } lw_tiles;
 
+/* Pixels [first, end) along a line, whose taps lie in the image in columns [left, right) of the
+ * kernel only; in the others every scale is 0. */
+typedef struct lw_segment {
+    int64_t first, end, left, right;
+    const lw_list *lists; /* of the columns' windows */
+} lw_segment;
+
 /* Weights for a foreign product. */
 typedef struct lw_foreign lw_foreign;
 
 struct lw_conv {
     lw_conv_args args, producer; /* args.producer is &producer, or NULL */
     const lw_isa *isa;
-    float *sb, *bias; /* (oc); sb is 1 in mode AW: fma(f, 1, bias) = f + bias */
-    int scaled;       /* sb is something else than 1 */
-    lw_win *win;      /* one per chunk or run of chunks */
-    lw_list *lists;   /* into win */
+    float *sb, *bias;     /* (oc); sb is 1 in mode AW: fma(f, 1, bias) = f + bias */
+    int scaled;           /* sb is something else than 1 */
+    lw_win *win;          /* one per chunk or run of chunks */
+    lw_list *lists;       /* into win: of all segments */
+    lw_segment *segments; /* of a line */
+    int64_t segment_count;
     lw_block *blocks;
     int64_t block_count, block_channels; /* channels of a block, at least */
     int line_axis, pixel_axis, other_axis;
@@ -38,14 +47,15 @@ struct lw_conv {
     int64_t area_lines, area_strips, areas; /* areas along each axis; all of them */
     int64_t group;                          /* areas at which all blocks take turns */
     lw_post post;                           /* of any area */
-    lw_tiles wide[2], narrow[2]; /* of a line; of the last, which may be shorter; tile 0: none */
-    lw_dot *few;                 /* instead of both, where rows are short; or NULL */
-    int64_t ldc, apart;          /* floats from row to row, from worker to worker */
-    float *scratch;              /* per worker: (lines * count, ldc) */
-    struct lw_conv *shortcut;    /* whose sums are added, area by area; or NULL */
+    lw_tiles *wide, *narrow;                /* of so many pixels; tile 0: none */
+    lw_dot *few;                            /* instead of both, where rows are short; or NULL */
+    int64_t ldc, apart;                     /* floats from row to row, from worker to worker */
+    float *scratch;                         /* per worker: (lines * count, ldc) */
+    struct lw_conv *shortcut;               /* whose sums are added, area by area; or NULL */
     int plain; /* whether tiles give what the caller asks for: no scratch, no second pass */
+    int adds;  /* whether tiles add the residual, not what follows them */
     int rows;  /* whether another layer takes the sums; 2: of whole lines */
-    int workers, skips; /* skips: whether taps that lie above or below the image are left out */
+    int workers, skips; /* skips: whether taps that lie outside of the image may be left out */
     lw_depthwise_plan *depthwise; /* or NULL; then it needs nothing of the rest */
     lw_first_plan *first;         /* the same */
     lw_foreign *foreign;          /* or NULL */

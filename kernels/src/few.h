@@ -67,9 +67,9 @@ INLINE void few_lines(const int parts, const lw_mode mode, int windows, const lw
     for (int line = 0; line < from->lines; line++)
         for (int left = 0; left < from->count; left += FEW) {
             int at = left < last ? left : last;
-            tile t = {from->a + line * from->a_step.line + at * from->a_step.pixel,
-                      from->sa + line * from->sa_step.line + at * from->sa_step.pixel,
-                      out->y + line * out->step.line + at * out->step.pixel};
+            tile t = {.a = from->a + line * from->a_step.line + at * from->a_step.pixel,
+                      .sa = from->sa + line * from->sa_step.line + at * from->sa_step.pixel,
+                      .y = out->y + line * out->step.line + at * out->step.pixel};
             if (mode == LW_C)
                 few_tile_c(parts, windows, win, from, b, out, t);
             else

@@ -34,16 +34,24 @@ typedef struct lw_pixels {
     int lines, count;
 } lw_pixels;
 
-/* Where the sums of pixels by one panel go: y[.. + j] = fma(f, sb[j], bias[j]), j < n, plus what
- * y[.. + j] was with `adds`, which has n >= nr and a mode of windows. sb and bias are nr long; in
- * mode AW, sb may be NULL for ones. With `ahead`, so many pixels of what will be written are
- * fetched at every chunk. */
+/* What a tile adds to its sums, of a panel of nr channels: what y holds, in a mode of windows, or a
+ * residual. */
+typedef enum lw_addend { LW_ADD_NOTHING, LW_ADD_Y, LW_ADD_RESIDUAL } lw_addend;
+
+/* Where the sums of pixels by one panel go: y[.. + j] = fma(f, sb[j], bias[j]) + addend, j < n. sb
+ * and bias are nr long; in mode AW, sb may be NULL for ones. With `ahead`, so many pixels of what
+ * will be written, or of the residual, are fetched at every chunk. */
 typedef struct lw_out {
     const float *sb, *bias;
     float *y;
     lw_step step;
     int64_t n;
-    int ahead, adds;
+    int ahead;
+    lw_addend adds;
+    const uint8_t *residual; /* levels, of a window that holds the panel, and its scale */
+    const float *residual_scale;
+    lw_step residual_step, residual_scale_step;
+    int residual_zero;
 } lw_out;
 
 /* What becomes of the sums of `lines` times `count` output pixels, at most LW_FINISH_ROWS:

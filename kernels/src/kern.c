@@ -81,12 +81,38 @@ INLINE void dot_steps_long(const int mr, const int nv, ptrdiff_t k4, const uint8
     }
 }
 
-/* A register tile: its first pixel in q and in scale, and where its sums go. */
+/* A register tile: its first pixel in q and in scale, where its sums go, and which pixel it is. */
 typedef struct tile {
     const uint8_t *a;
     const float *sa;
     float *y;
+    int line, pixel;
 } tile;
+
+INLINE const uint8_t *residual_of(const lw_out *out, tile t) {
+    return out->residual + t.line * out->residual_step.line + t.pixel * out->residual_step.pixel;
+}
+
+/* Beside the dots of the next tile; in a pass of its own it would take thrice as long. */
+INLINE void add(const int mr, const int nv, const lw_out *out, tile t, vf f[ROWS][NV]) {
+    if (out->adds == LW_ADD_Y) {
+        UNROLLED (i, mr)
+            UNROLLED (j, nv) f[i][j] = vf_add(f[i][j], vf_load(t.y + i * out->step.pixel + j * VW));
+        return;
+    }
+    const lw_step step = out->residual_scale_step;
+    const float *scale = out->residual_scale + t.line * step.line + t.pixel * step.pixel;
+    const uint8_t *q = residual_of(out, t);
+    vi minus = vi_set(-out->residual_zero);
+    UNROLLED (i, mr) {
+        const uint8_t *r = q + i * out->residual_step.pixel;
+        vf s = vf_set(scale[i * step.pixel]);
+        UNROLLED (j, nv) {
+            vi x = vi_add(vi_from_u8(r + j * VW), minus);
+            f[i][j] = vf_fma(vf_from(x), s, f[i][j]);
+        }
+    }
+}
 
 INLINE void store_tile(const int mr, const int nv, const lw_out *out, float *y, vf f[ROWS][NV]) {
     const int64_t n = out->n;
@@ -108,6 +134,10 @@ INLINE void store_tile(const int mr, const int nv, const lw_out *out, float *y, 
  * up, a few pixels at every chunk: all of them between two tiles would starve the multipliers. */
 INLINE int prefetch_rows(const int mr, const lw_pixels *from, const lw_out *out, tile t, int row) {
     for (int end = row + out->ahead; row < end && row < mr; row++) {
+        if (out->adds == LW_ADD_RESIDUAL) {
+            __builtin_prefetch(residual_of(out, t) + row * out->residual_step.pixel);
+            continue;
+        }
         __builtin_prefetch(t.a + (mr + row) * from->a_step.pixel);
         for (int j = 0; j < NR; j += 16) __builtin_prefetch(t.y + row * out->step.pixel + j, 1);
         __builtin_prefetch(t.y + row * out->step.pixel + NR - 1, 1); /* may begin another line */
@@ -160,9 +190,7 @@ INLINE void dot_tile(const int mr, const int nv, const lw_mode mode, int windows
         vf sb = vf_load(out->sb + j * VW);
         UNROLLED (i, mr) f[i][j] = vf_fma(f[i][j], sb, bias);
     }
-    if (out->adds)
-        UNROLLED (i, mr)
-            UNROLLED (j, nv) f[i][j] = vf_add(f[i][j], vf_load(t.y + i * out->step.pixel + j * VW));
+    if (out->adds) add(mr, nv, out, t, f);
     store_tile(mr, nv, out, t.y, f);
 }
 
@@ -186,6 +214,7 @@ INLINE void dot_tile_c(const int mr, const int nv, int windows, const lw_win *wi
             f[i][j] = vf_fma(vf_from(acc[i][j]), vf_mul(sb, s), bias);
         }
     }
+    if (out->adds) add(mr, nv, out, t, f);
     store_tile(mr, nv, out, t.y, f);
 }
 
@@ -194,8 +223,8 @@ INLINE void dot_tile_c(const int mr, const int nv, int windows, const lw_win *wi
                      const lw_out *out) {                                                          \
         for (int line = 0; line < from->lines; line++) {                                           \
             tile t = {from->a + line * from->a_step.line, from->sa + line * from->sa_step.line,    \
-                      out->y + line * out->step.line};                                             \
-            for (int left = from->count; left > 0; left -= mr) {                                   \
+                      out->y + line * out->step.line, line, 0};                                    \
+            for (; t.pixel < from->count; t.pixel += mr) {                                         \
                 sum;                                                                               \
                 t.a += mr * from->a_step.pixel, t.sa += mr * from->sa_step.pixel;                  \
                 t.y += mr * out->step.pixel;                                                       \

@@ -45,6 +45,29 @@ def test_conv_taps_outside_of_the_image_close_to_float64(window: int | None, str
     check_close(case, case.run(kernels.isa()))
 
 
+@pytest.mark.parametrize(
+    ("width", "kernel", "pad", "dilation", "stride"),
+    [
+        (19, 3, 6, 6, 1),  # segments of 6, 7 and 6 pixels
+        (75, 3, 12, 12, 1),  # areas end inside of segments
+        (33, 5, 8, 4, 2),  # columns come one after the other
+        (21, 3, 30, 5, 1),  # pixels that see padding alone
+        (9, 3, 3, 3, 1),  # too few pixels to cut off
+    ],
+)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_conv_taps_beside_the_image_close_to_float64(
+    width: int, kernel: int, pad: int, dilation: int, stride: int, groups: int
+) -> None:
+    """Columns of the kernel lie left or right of the image."""
+    case = ConvCase(
+        seed=7, size=(5, width), kernel=(3, kernel), pads=(1, pad, 1, pad), ocg=24, groups=groups,
+        dilations=(1, dilation), strides=(1, stride), window=4, arrays={},
+    )  # fmt: skip
+    check_isas_agree(case)
+    check_close(case, case.run(kernels.isa()))
+
+
 def test_conv_image_scale_of_every_image_counts(isa: str) -> None:
     """Two images of one pixel each are one line of the product."""
     x = np.array([[[[1, -1, 0.5]]], [[[100, -100, 50]]]], np.float32)  # NHWC
