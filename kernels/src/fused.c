@@ -106,6 +106,38 @@ static int find_exponents(const lw_depthwise_plan *p, const worker_state *s, con
     return bad;
 }
 
+/* Whether tiles of the dense convolution write the values of the ring themselves. */
+static int is_direct(const lw_depthwise_plan *p) {
+    const lw_conv *dense = p->dense;
+    return p->limit > 0 && !dense->foreign && !dense->few && dense->args.weights->mode == LW_A;
+}
+
+/* An area of the dense convolution to its rows of the ring, the first of which is `row`, from column
+ * x on. */
+static void put_area(const lw_depthwise_plan *p, const worker_state *s, const band *t,
+                     const area *a, int64_t row, int64_t x, int worker) {
+    const lw_conv *dense = p->dense;
+    const lw_block *b = dense->blocks + (t->b - p->blocks);
+    const granule *g = p->granules + t->b->first;
+    int64_t vw = p->isa->vw;
+    lw_pairs_out out = {.limit = p->limit, .upper = x % 2};
+    lw_pixels first;
+    lw_conv_pixels(dense, a, worker, &first);
+    first.lines = 1;
+    for (int64_t i = b->first; i < b->last; i++) {
+        const lw_panel *panel = dense->args.weights->panels + i;
+        while (panel->n0 >= g->c0 + g->n) g++;
+        int64_t at = (g->at - t->b->v0) * p->pairs + x / 2 * g->vectors + (panel->n0 - g->c0) / vw;
+        lw_pixels line = first;
+        out.vectors = (int)ceil_div(panel->n, vw), out.step = g->vectors * vw;
+        for (int64_t l = 0; l < a->lines; l++) {
+            out.to = line_of(p, s, row + l) + at * vw;
+            lw_conv_pairs(dense, panel, a->first.at[AXIS_Y] + l, &line, &out);
+            line.a += line.a_step.line, line.sa += line.sa_step.line;
+        }
+    }
+}
+
 /* `lines` rows of the dense convolution from y on. Nonzero if a value is NaN or infinite. */
 static int make_lines(const lw_depthwise_plan *p, worker_state *s, const band *t, int64_t y,
                       int64_t lines, int worker) {
@@ -119,6 +151,10 @@ static int make_lines(const lw_depthwise_plan *p, worker_state *s, const band *t
     }
     for (int64_t x = 0; x < wide; x += dense->count) {
         area a = {{{t->n, y, x}}, AXIS_Y, AXIS_X, lines, min64(dense->count, wide - x)};
+        if (is_direct(p)) {
+            put_area(p, s, t, &a, row, left + x, worker);
+            continue;
+        }
         lw_conv_sum(dense, dense->blocks + (t->b - p->blocks), &a, c, worker);
         for (int64_t l = 0; l < lines; l++) {
             float *sums = c + l * a.count * dense->ldc;
