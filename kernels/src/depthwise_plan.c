@@ -217,6 +217,8 @@ static void divide(const lw_depthwise_plan *p, worker_state *s, uint8_t *memory,
     s->spare = take(memory, at, LW_GROUP_ROWS * (size_t)p->lines * line * sizeof *s->spare);
     s->exponent = take(memory, at, slots * (size_t)p->most_windows * sizeof *s->exponent);
     s->common = take(memory, at, (size_t)p->most_windows * sizeof *s->common);
+    if (!p->finishes) return;
+    s->top = take(memory, at, (size_t)(p->dense->lines * p->dense->ldc) * sizeof *s->top);
 }
 
 static lw_status plan_workers(lw_depthwise_plan *p, int workers) {
@@ -234,6 +236,15 @@ static lw_status plan_workers(lw_depthwise_plan *p, int workers) {
     return LW_OK;
 }
 
+/* Whether tiles of the dense convolution take its sums to what the ring or `halves` wants. */
+static int is_finishing(const lw_depthwise_plan *p, int bounded) {
+    const lw_conv *dense = p->dense;
+    const lw_activation activation = dense->args.activation;
+    int simple = activation == LW_NONE || activation == LW_RELU || activation == LW_LEAKY;
+    return (bounded || simple) && !dense->foreign && !dense->few &&
+           dense->args.weights->mode == LW_A;
+}
+
 /* Where the source is bounded, its sums come out as 16-bit values. */
 static lw_status plan_dense(lw_depthwise_plan *p, int workers) {
     const lw_conv_args *g = p->g->producer;
@@ -242,7 +253,9 @@ static lw_status plan_dense(lw_depthwise_plan *p, int workers) {
     int bounded = g->activation == LW_CLIP && g->lo == 0 && g->hi >= LW_FUSED_LEAST &&
                   g->hi <= 1 / LW_FUSED_LEAST;
     p->dense = lw_conv_create_rows(g, p->blocks[0].n, !bounded, workers, &status);
-    if (!p->dense || !bounded) return status;
+    if (!p->dense) return status;
+    p->finishes = is_finishing(p, bounded);
+    if (!bounded) return status;
     p->exponent = lw_fused_exponent(g->hi);
     p->limit = ldexpf(g->hi, p->exponent);
     p->dense->scaled = 1;
