@@ -125,12 +125,14 @@ static void plan_bands(lw_depthwise_plan *p, int workers) {
     }
 }
 
-/* A place of the ring holds a whole row. Short pixels are finished many at a time. */
+/* A place of the ring holds a whole row. Strips are as long as finish takes them, and equal: every one
+ * loads all weights and waits for scales. */
 static void plan_ring(lw_depthwise_plan *p, int64_t fill) {
     const lw_conv_args *g = p->g;
     int64_t most = LW_FINISH_ROWS / LW_GROUP_ROWS / fill * fill;
+    if (p->most_channels > BLOCK_CHANNELS) most = TILE; /* sums stay in L1 */
     p->slots = (LW_GROUP_ROWS - 1) * g->stride_h + g->weights->kh;
-    p->strip = min64(2 * p->most_channels <= p->isa->vw ? most : TILE, g->ow);
+    p->strip = min64(round_up(ceil_div(g->ow, ceil_div(g->ow, most)), p->outs), g->ow);
     p->padded = ceil_div(p->strip, fill) * fill;
     int64_t last = (g->ow - 1) / p->strip * p->strip;
     p->pairs = max64(pairs_seen(p, last + p->padded), (g->pad_left + g->producer->ow + 1) / 2);
@@ -240,7 +242,9 @@ static lw_status plan_workers(lw_depthwise_plan *p, int workers) {
 static int is_finishing(const lw_depthwise_plan *p, int bounded) {
     const lw_conv *dense = p->dense;
     const lw_activation activation = dense->args.activation;
-    int simple = activation == LW_NONE || activation == LW_RELU || activation == LW_LEAKY;
+    const float alpha = dense->args.alpha;
+    int flat = activation == LW_LEAKY && alpha > 0 && alpha <= 1;
+    int simple = activation == LW_NONE || activation == LW_RELU || flat;
     return (bounded || simple) && !dense->foreign && !dense->few &&
            dense->args.weights->mode == LW_A;
 }

@@ -33,14 +33,15 @@ INLINE void store_pairs(const int upper, const int mr, const int nv, const lw_ro
     }
 }
 
-INLINE void store_values(const lw_activation activation, const int mr, const int nv,
-                         const lw_row_out *out, float *y, vf f[ROWS][NV]) {
+INLINE void store_values(const int floored, const int mr, const int nv, const lw_row_out *out,
+                         float *y, vf f[ROWS][NV]) {
+    const ptrdiff_t step = out->step; /* stores may alias *out */
     vf alpha = vf_set(out->alpha), none = vf_set(0.0f);
     UNROLLED (j, nv) {
         vi top = vf_bits(vf_load(out->top + j * VW));
         UNROLLED (i, mr) {
-            vf x = activate(activation, f[i][j], alpha, none, none);
-            vf_store(y + i * out->step + j * VW, x);
+            vf x = floored ? vf_max(f[i][j], none) : flattened(1, f[i][j], alpha);
+            vf_store(y + i * step + j * VW, x);
             top = vi_max(top, vi_and(vf_bits(x), vi_set(0x7fffffff)));
         }
         vf_store(out->top + j * VW, vi_bits(top));
@@ -75,11 +76,7 @@ INLINE void dot_row(const int mr, const int nv, int windows, const lw_win *win,
         return;
     }
     float *y = out->y + (t.x - out->upper) * out->step;
-    switch (out->activation) { /* no others */
-    case LW_LEAKY: store_values(LW_LEAKY, mr, nv, out, y, f); break;
-    case LW_RELU: store_values(LW_RELU, mr, nv, out, y, f); break;
-    default: store_values(LW_NONE, mr, nv, out, y, f);
-    }
+    out->floored ? store_values(1, mr, nv, out, y, f) : store_values(0, mr, nv, out, y, f);
 }
 
 #define DOT_ROW(name, mr, nv)                                                                      \

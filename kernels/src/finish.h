@@ -27,7 +27,7 @@ typedef struct maxima {
 typedef struct levels {
     const lw_post *p;
     int floor; /* negative values become 0 */
-    int leaky; /* a LeakyReLU comes first */
+    int leaky; /* a LeakyReLU comes first, a flat one */
     const float *x;
     lw_step step;
     const float *factor;
@@ -132,9 +132,8 @@ INLINE void write_pixels(const int together, const how how, const int64_t n, con
             const float *from = x + v / each * x_step + j + v % each * VW;
             const int64_t rest = left - v % each * VW;
             vf y = rest >= VW ? vf_load(from) : rest > 0 ? vf_load_n(from, rest) : vf_set(0.0f);
-            if (how.leaky) y = activate(LW_LEAKY, y, how.alpha, how.alpha, how.alpha);
-            l[v] = to_levels(how.floor && how.zero_point, how.zero_point, y,
-                             vf_set(factor[v / each]));
+            l[v] = to_levels(how.floor && how.zero_point, how.zero_point,
+                             flattened(how.leaky, y, how.alpha), vf_set(factor[v / each]));
         }
         if (left == each * VW) {
             vi_store4_u8_parts(together, q + j, q_step, l);
@@ -190,8 +189,8 @@ static NOINLINE void write_levels(const levels *w) {
         zero_point ? write_lengths(0, 0, zero_point, w) : write_lengths(0, 0, 0, w);
 }
 
-/* The maxima of n values of each pixel, after an activation: none or LW_LEAKY. */
-INLINE void find_tops_of(const lw_activation activation, const range range, const lw_post *p,
+/* The maxima of n values of each pixel, or of what a LeakyReLU makes of them. */
+INLINE void find_tops_of(const int leaky, const range range, const lw_post *p,
                          const float *x, lw_step step, const int64_t n, maxima *m) {
     const int64_t whole = n / VW * VW, rest = n - whole;
     vi any = vi_set(0), *to = m->top;
@@ -201,11 +200,11 @@ INLINE void find_tops_of(const lw_activation activation, const range range, cons
         for (int c = 0; c < p->count; c++, y += step.pixel) {
             vi top = vi_set(0);
             for (int64_t j = 0; j < whole; j += VW) {
-                vf v = activate(activation, vf_load(y + j), alpha, alpha, alpha);
+                vf v = flattened(leaky, vf_load(y + j), alpha);
                 track(range, weighed(range, v, above), &top, &any);
             }
             if (rest) {
-                vf v = activate(activation, vf_load_n(y + whole, rest), alpha, alpha, alpha);
+                vf v = flattened(leaky, vf_load_n(y + whole, rest), alpha);
                 track(range, weighed(range, v, above), &top, &any);
             }
             *to++ = top;
@@ -214,16 +213,16 @@ INLINE void find_tops_of(const lw_activation activation, const range range, cons
     m->any = any;
 }
 
-INLINE void find_tops(const lw_activation activation, const range range, const lw_post *p,
+INLINE void find_tops(const int leaky, const range range, const lw_post *p,
                       const float *x, lw_step step, int64_t n, maxima *m) {
     switch (n) {
-    case 8: find_tops_of(activation, range, p, x, step, 8, m); break;
-    case 16: find_tops_of(activation, range, p, x, step, 16, m); break;
-    case 24: find_tops_of(activation, range, p, x, step, 24, m); break;
-    case 32: find_tops_of(activation, range, p, x, step, 32, m); break;
-    case 64: find_tops_of(activation, range, p, x, step, 64, m); break;
-    case 128: find_tops_of(activation, range, p, x, step, 128, m); break;
-    default: find_tops_of(activation, range, p, x, step, n, m);
+    case 8: find_tops_of(leaky, range, p, x, step, 8, m); break;
+    case 16: find_tops_of(leaky, range, p, x, step, 16, m); break;
+    case 24: find_tops_of(leaky, range, p, x, step, 24, m); break;
+    case 32: find_tops_of(leaky, range, p, x, step, 32, m); break;
+    case 64: find_tops_of(leaky, range, p, x, step, 64, m); break;
+    case 128: find_tops_of(leaky, range, p, x, step, 128, m); break;
+    default: find_tops_of(leaky, range, p, x, step, n, m);
     }
 }
 
@@ -235,7 +234,7 @@ INLINE int quantize_rows(const range range, const lw_post *p, const float *x, lw
     for (int64_t w = 0, j = 0; j < p->n; w++, j += p->window) {
         int64_t n = p->n - j < p->window ? p->n - j : p->window;
         levels job = {p, range == CLAMPED, 0, x + j, step, m.factor, j, n};
-        find_tops(LW_NONE, range, p, x + j, step, n, &m);
+        find_tops(0, range, p, x + j, step, n, &m);
         bad |= find_scales(&m, p, w);
         write_levels(&job);
     }
@@ -396,19 +395,19 @@ INLINE void limit_values(const lw_post *p, vi any, float *f, lw_step step, int64
     }
 }
 
-/* Whether floors and limits, or a LeakyReLU, are all that happens to the sums: then levels are found
+/* Whether floors and limits, or a flat LeakyReLU, are all that happens to the sums: then levels are found
  * from them. */
 static int is_direct(const lw_post *p) {
     if (!p->q || p->sb || p->residual || p->residual_q || p->dst) return 0;
-    if (p->activation == LW_LEAKY) return p->zero_point != 0;
+    if (p->activation == LW_LEAKY) return is_flat(p->activation, p->alpha) && p->zero_point;
     if (is_skewed(p->zero_point)) return 0;
     if (p->activation == LW_CLIP) return p->lo == 0 && p->hi > 0;
     return p->activation <= LW_RELU;
 }
 
-INLINE int finish_direct(const lw_activation activation, const range range, const lw_post *p,
+INLINE int finish_direct(const int leaky, const range range, const lw_post *p,
                          float *f, lw_step step) {
-    const int leaky = activation == LW_LEAKY, clip = p->activation == LW_CLIP;
+    const int clip = p->activation == LW_CLIP;
     const int floor = clip || p->activation == LW_RELU || range == CLAMPED;
     int bad = 0;
     maxima m;
@@ -416,7 +415,7 @@ INLINE int finish_direct(const lw_activation activation, const range range, cons
     for (int64_t w = 0, j = 0; j < p->n; w++, j += p->window) {
         int64_t n = p->n - j < p->window ? p->n - j : p->window;
         levels job = {p, floor, leaky, f + j, step, m.factor, j, n};
-        find_tops(activation, range, p, f + j, step, n, &m);
+        find_tops(leaky, range, p, f + j, step, n, &m);
         bad |= find_scales(&m, p, w);
         if (clip) limit_values(p, m.seen, f + j, step, n);
         write_levels(&job);
@@ -455,15 +454,15 @@ INLINE lw_status finish_rows(const lw_activation activation, const lw_post *p, f
 static lw_status finish_sums(const lw_post *p, float *f, lw_step step) {
     int bad;
     if (p->activation == LW_LEAKY && is_skewed(p->zero_point))
-        bad = finish_direct(LW_LEAKY, SKEWED, p, f, step);
+        bad = finish_direct(1, SKEWED, p, f, step);
     else if (p->activation == LW_LEAKY)
-        bad = finish_direct(LW_LEAKY, SIGNED, p, f, step);
+        bad = finish_direct(1, SIGNED, p, f, step);
     else if (p->activation != LW_NONE)
-        bad = finish_direct(LW_NONE, NONNEGATIVE, p, f, step);
+        bad = finish_direct(0, NONNEGATIVE, p, f, step);
     else if (p->zero_point)
-        bad = finish_direct(LW_NONE, SIGNED, p, f, step);
+        bad = finish_direct(0, SIGNED, p, f, step);
     else
-        bad = finish_direct(LW_NONE, CLAMPED, p, f, step);
+        bad = finish_direct(0, CLAMPED, p, f, step);
     return bad ? LW_NONFINITE : LW_OK;
 }
 

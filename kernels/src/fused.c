@@ -146,8 +146,8 @@ static void finish_sums(const lw_depthwise_plan *p, const worker_state *s, const
     const lw_block *b = dense->blocks + (t->b - p->blocks);
     const granule *g = p->granules + t->b->first;
     lw_row_out out = {.limit = p->limit,
-                      .alpha = dense->args.alpha,
-                      .activation = dense->args.activation,
+                      .alpha = dense->args.activation == LW_LEAKY ? dense->args.alpha : 1.0f,
+                      .floored = dense->args.activation == LW_RELU,
                       .upper = p->limit > 0 ? x % 2 : 0,
                       .step = dense->ldc};
     lw_pixels first;

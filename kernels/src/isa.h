@@ -112,12 +112,12 @@ typedef void lw_put_halves(const lw_halves *halves);
 
 /* One panel, of mode A, times one line of pixels, as lw_dot has them, and what becomes of
  * y = fma(f, sb[j], bias[j]); sb and bias are nr long. With a limit, 16-bit values as lw_halves
- * makes of y. Else y after its activation (LW_NONE, LW_RELU or LW_LEAKY), nr channels of each pixel,
- * and top[j] becomes the largest |y| of channel j and of what it was. */
+ * makes of y. Else max(y, 0) if floored, or max(y, alpha * y), of nr channels of each pixel, and
+ * top[j] becomes the largest of what it was and their absolute values in channel j. */
 typedef struct lw_row_out {
     const float *sb, *bias;
     float limit, alpha;
-    lw_activation activation;
+    int floored;
     int upper;      /* whether the first pixel is the second one of the first pair */
     int vectors;    /* of the panel, that become 16-bit values */
     ptrdiff_t step; /* ints from pair to pair, or floats from pixel to pixel */
