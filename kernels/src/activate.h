@@ -61,6 +61,15 @@ INLINE vf activate(const lw_activation activation, vf y, vf alpha, vf lo, vf hi)
     }
 }
 
+/* Whether a LeakyReLU is the larger of two values. */
+INLINE int is_flat(lw_activation activation, float alpha) {
+    return activation == LW_LEAKY && alpha > 0 && alpha <= 1;
+}
+
+INLINE vf flattened(const int flat, vf y, vf alpha) {
+    return flat ? vf_max(y, vf_mul(y, alpha)) : y;
+}
+
 /* ---- rows ---------------------------------------------------------------------------------- */
 
 INLINE int32_t activate_of(const lw_activation activation, const lw_activate_args *args) {

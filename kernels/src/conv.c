@@ -155,6 +155,27 @@ void lw_conv_sum(const lw_conv *p, const lw_block *b, const area *a, float *c, i
     }
 }
 
+void lw_conv_row(const lw_conv *p, const lw_panel *panel, int64_t y, const lw_pixels *line,
+                 const lw_row_out *out) {
+    const lw_weights *w = p->args.weights;
+    lw_pixels from = *line;
+    lw_row_out to = *out;
+    lw_list list = inner_windows(p, p->lists + panel->list, y);
+    int last = from.count < p->count, narrow = p->narrow[last].tile && panel->n <= p->isa->vw;
+    lw_dot_row *const *dot = narrow ? p->isa->narrow_row : p->isa->dot_row;
+    const lw_tiles *cut = narrow ? p->narrow + last : p->wide + last;
+    to.sb = p->sb + panel->n0, to.bias = p->bias + panel->n0;
+    for (int tile = cut->tile + 1; tile >= cut->tile; tile--) {
+        from.count = tile * (tile > cut->tile ? cut->large : cut->small);
+        if (!from.count) continue;
+        dot[tile - 1]((int)list.count, p->win + list.first, &from, w->data + panel->offset, &to);
+        from.a += from.count * from.a_step.pixel, from.sa += from.count * from.sa_step.pixel;
+        if (to.pair) to.pair += (to.upper + from.count) / 2 * to.step;
+        if (to.y) to.y += from.count * to.step;
+        to.upper = (to.upper + from.count) % 2;
+    }
+}
+
 static lw_status run_block(const lw_conv *p, const lw_block *b, const area *a, int worker) {
     const lw_conv *s = p->shortcut;
     float *c = p->scratch + worker * p->apart;

@@ -125,12 +125,14 @@ static void plan_bands(lw_depthwise_plan *p, int workers) {
     }
 }
 
-/* A place of the ring holds a whole row. Short pixels are finished many at a time. */
+/* A place of the ring holds a whole row. Strips are as long as finish takes them, and equal: every one
+ * loads all weights and waits for scales. */
 static void plan_ring(lw_depthwise_plan *p, int64_t fill) {
     const lw_conv_args *g = p->g;
     int64_t most = LW_FINISH_ROWS / LW_GROUP_ROWS / fill * fill;
+    if (p->most_channels > BLOCK_CHANNELS) most = TILE; /* sums stay in L1 */
     p->slots = (LW_GROUP_ROWS - 1) * g->stride_h + g->weights->kh;
-    p->strip = min64(2 * p->most_channels <= p->isa->vw ? most : TILE, g->ow);
+    p->strip = min64(round_up(ceil_div(g->ow, ceil_div(g->ow, most)), p->outs), g->ow);
     p->padded = ceil_div(p->strip, fill) * fill;
     int64_t last = (g->ow - 1) / p->strip * p->strip;
     p->pairs = max64(pairs_seen(p, last + p->padded), (g->pad_left + g->producer->ow + 1) / 2);
@@ -217,6 +219,8 @@ static void divide(const lw_depthwise_plan *p, worker_state *s, uint8_t *memory,
     s->spare = take(memory, at, LW_GROUP_ROWS * (size_t)p->lines * line * sizeof *s->spare);
     s->exponent = take(memory, at, slots * (size_t)p->most_windows * sizeof *s->exponent);
     s->common = take(memory, at, (size_t)p->most_windows * sizeof *s->common);
+    if (!p->finishes) return;
+    s->top = take(memory, at, (size_t)(p->dense->lines * p->dense->ldc) * sizeof *s->top);
 }
 
 static lw_status plan_workers(lw_depthwise_plan *p, int workers) {
@@ -234,6 +238,17 @@ static lw_status plan_workers(lw_depthwise_plan *p, int workers) {
     return LW_OK;
 }
 
+/* Whether tiles of the dense convolution take its sums to what the ring or `halves` wants. */
+static int is_finishing(const lw_depthwise_plan *p, int bounded) {
+    const lw_conv *dense = p->dense;
+    const lw_activation activation = dense->args.activation;
+    const float alpha = dense->args.alpha;
+    int flat = activation == LW_LEAKY && alpha > 0 && alpha <= 1;
+    int simple = activation == LW_NONE || activation == LW_RELU || flat;
+    return (bounded || simple) && !dense->foreign && !dense->few &&
+           dense->args.weights->mode == LW_A;
+}
+
 /* Where the source is bounded, its sums come out as 16-bit values. */
 static lw_status plan_dense(lw_depthwise_plan *p, int workers) {
     const lw_conv_args *g = p->g->producer;
@@ -242,7 +257,9 @@ static lw_status plan_dense(lw_depthwise_plan *p, int workers) {
     int bounded = g->activation == LW_CLIP && g->lo == 0 && g->hi >= LW_FUSED_LEAST &&
                   g->hi <= 1 / LW_FUSED_LEAST;
     p->dense = lw_conv_create_rows(g, p->blocks[0].n, !bounded, workers, &status);
-    if (!p->dense || !bounded) return status;
+    if (!p->dense) return status;
+    p->finishes = is_finishing(p, bounded);
+    if (!bounded) return status;
     p->exponent = lw_fused_exponent(g->hi);
     p->limit = ldexpf(g->hi, p->exponent);
     p->dense->scaled = 1;

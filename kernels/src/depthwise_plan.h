@@ -36,6 +36,7 @@ typedef struct worker_state {
     float *unit;    /* (windows of a block): U */
     float *scale;   /* (rows, vectors of a block, vw): U * sb */
     int32_t *spare; /* of a fused layer: as ring, but for each of `line` */
+    float *top;     /* of a fused layer: (lines, channels): largest |y| of rows under way; or NULL */
     int *exponent;  /* of a fused layer: (slots, windows of a block): k of each */
     int *common;    /* (windows of a block): that of a few rows */
     const int32_t **line; /* (rows, rows of taps) */
@@ -60,6 +61,7 @@ typedef struct lw_depthwise_plan {
     int64_t bands, band;          /* of a fused layer: tasks along y, output rows of one; */
     float limit;                  /* the largest 16-bit value, 0: it has no bound; */
     int exponent;                 /* and k of all rows, if it has one */
+    int finishes;                 /* whether tiles of `dense` make more of their sums */
     int32_t *weights;             /* (vectors, weight_step) */
     int64_t weight_step;
     float *sb, *bias; /* (vectors, vw) */

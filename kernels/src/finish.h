@@ -18,6 +18,8 @@ typedef enum range { SIGNED, SKEWED, CLAMPED, NONNEGATIVE, RANGES } range;
 typedef struct maxima {
     vi top[LW_FINISH_ROWS]; /* lane by lane: largest |x| if SIGNED or SKEWED, else largest x or 0 */
     vi any;                 /* of all rows, if CLAMPED: the farthest below 0, unless none is */
+    float most;             /* what larger maxima become, unless negative */
+    vi seen;                /* lane by lane, the largest of all rows before that */
     float factor[LW_FINISH_ROWS];
 } maxima;
 
@@ -25,6 +27,7 @@ typedef struct maxima {
 typedef struct levels {
     const lw_post *p;
     int floor; /* negative values become 0 */
+    int leaky; /* a LeakyReLU comes first, a flat one */
     const float *x;
     lw_step step;
     const float *factor;
@@ -87,16 +90,20 @@ INLINE int is_bad(vi any) { return vi_hmax(any) >= INFINITY_BITS; }
 static NOINLINE int find_scales(maxima *m, const lw_post *p, int64_t window) {
     const ptrdiff_t line = p->scale_step.line, pixel = p->scale_step.pixel;
     float found[LW_FINISH_ROWS], *scale = p->scale + window;
-    vi any = vi_and(m->any, vi_set(0x7fffffff));
+    vi any = vi_and(m->any, vi_set(0x7fffffff)), seen = vi_set(0);
+    const vi most = m->most < 0 ? vi_set(INT32_MAX) : vf_bits(vf_set(m->most));
     int rows = p->lines * p->count;
     for (int i = rows; i % VW; i++) m->top[i] = vi_set(0);
     for (int i = 0; i < rows; i += VW) {
         vi top = vi_hmax_rows(m->top + i);
+        seen = vi_max(seen, top);
+        top = vi_min(top, most);
         any = vi_max(any, top);
         scales_of(top, p->zero_point, found + i, m->factor + i);
     }
     for (int l = 0, i = 0; l < p->lines; l++, scale += line)
         for (int c = 0; c < p->count; c++, i++) scale[c * pixel] = found[i];
+    m->seen = seen;
     return is_bad(any);
 }
 
@@ -107,10 +114,15 @@ INLINE vi to_levels(const int floor, const int zero_point, vf x, vf factor) {
     return zero_point ? vi_add(vf_round(v), vi_set(zero_point)) : vf_round(v);
 }
 
+/* What takes values to levels: the first three are known where loops are compiled. */
+typedef struct how {
+    int leaky, floor, zero_point;
+    vf alpha;
+} how;
+
 /* n levels of `together` pixels, x_step and q_step apart, as many as four vectors hold. */
-INLINE void write_pixels(const int together, const int floor, const int zero_point, const int64_t n,
-                         const float *x, ptrdiff_t x_step, const float *factor, uint8_t *q,
-                         ptrdiff_t q_step) {
+INLINE void write_pixels(const int together, const how how, const int64_t n, const float *x,
+                         ptrdiff_t x_step, const float *factor, uint8_t *q, ptrdiff_t q_step) {
     const int each = 4 / together; /* vectors of a pixel that are packed at once */
     for (int64_t j = 0; j < n; j += each * VW) {
         const int64_t left = n - j < each * VW ? n - j : each * VW;
@@ -120,7 +132,8 @@ INLINE void write_pixels(const int together, const int floor, const int zero_poi
             const float *from = x + v / each * x_step + j + v % each * VW;
             const int64_t rest = left - v % each * VW;
             vf y = rest >= VW ? vf_load(from) : rest > 0 ? vf_load_n(from, rest) : vf_set(0.0f);
-            l[v] = to_levels(floor && zero_point, zero_point, y, vf_set(factor[v / each]));
+            l[v] = to_levels(how.floor && how.zero_point, how.zero_point,
+                             flattened(how.leaky, y, how.alpha), vf_set(factor[v / each]));
         }
         if (left == each * VW) {
             vi_store4_u8_parts(together, q + j, q_step, l);
@@ -132,7 +145,7 @@ INLINE void write_pixels(const int together, const int floor, const int zero_poi
     }
 }
 
-INLINE void write_rows(const int floor, const int zero_point, const int64_t n, const levels *w) {
+INLINE void write_rows(const how how, const int64_t n, const levels *w) {
     const int together = n <= VW ? 4 : n <= 2 * VW ? 2 : 1;
     const lw_step from = w->step, to = w->p->q_step; /* stores of bytes may alias *w */
     const int lines = w->p->lines, count = w->p->count;
@@ -141,68 +154,75 @@ INLINE void write_rows(const int floor, const int zero_point, const int64_t n, c
     for (int l = 0; l < lines; l++, x += from.line, q += to.line, factor += count) {
         int c = 0;
         for (; c + together <= count; c += together)
-            write_pixels(together, floor, zero_point, n, x + c * from.pixel, from.pixel, factor + c,
+            write_pixels(together, how, n, x + c * from.pixel, from.pixel, factor + c,
                          q + c * to.pixel, to.pixel);
         for (; c < count; c++)
-            write_pixels(1, floor, zero_point, n, x + c * from.pixel, 0, factor + c,
-                         q + c * to.pixel, 0);
+            write_pixels(1, how, n, x + c * from.pixel, 0, factor + c, q + c * to.pixel, 0);
     }
 }
 
 /* Usual lengths compile to their own loops. */
-INLINE void write_lengths(const int floor, const int zero_point, const levels *w) {
+INLINE void write_lengths(const int leaky, const int floor, const int zero_point, const levels *w) {
+    const how how = {leaky, floor, zero_point, vf_set(w->p->alpha)};
     switch (w->n) {
-    case 4: write_rows(floor, zero_point, 4, w); break;
-    case 8: write_rows(floor, zero_point, 8, w); break;
-    case 12: write_rows(floor, zero_point, 12, w); break;
-    case 16: write_rows(floor, zero_point, 16, w); break;
-    case 24: write_rows(floor, zero_point, 24, w); break;
-    case 32: write_rows(floor, zero_point, 32, w); break;
-    case 48: write_rows(floor, zero_point, 48, w); break;
-    case 64: write_rows(floor, zero_point, 64, w); break;
-    case 96: write_rows(floor, zero_point, 96, w); break;
-    case 128: write_rows(floor, zero_point, 128, w); break;
-    default: write_rows(floor, zero_point, w->n, w);
+    case 4: write_rows(how, 4, w); break;
+    case 8: write_rows(how, 8, w); break;
+    case 12: write_rows(how, 12, w); break;
+    case 16: write_rows(how, 16, w); break;
+    case 24: write_rows(how, 24, w); break;
+    case 32: write_rows(how, 32, w); break;
+    case 48: write_rows(how, 48, w); break;
+    case 64: write_rows(how, 64, w); break;
+    case 96: write_rows(how, 96, w); break;
+    case 128: write_rows(how, 128, w); break;
+    default: write_rows(how, w->n, w);
     }
 }
 
 static NOINLINE void write_levels(const levels *w) {
     const int zero_point = w->p->zero_point;
-    if (w->floor)
-        zero_point ? write_lengths(1, zero_point, w) : write_lengths(1, 0, w);
+    if (w->leaky)
+        write_lengths(1, 0, zero_point, w);
+    else if (w->floor)
+        zero_point ? write_lengths(0, 1, zero_point, w) : write_lengths(0, 1, 0, w);
     else
-        zero_point ? write_lengths(0, zero_point, w) : write_lengths(0, 0, w);
+        zero_point ? write_lengths(0, 0, zero_point, w) : write_lengths(0, 0, 0, w);
 }
 
-/* The maxima of n values of each pixel. */
-INLINE void find_tops_of(const range range, const lw_post *p, const float *x, lw_step step,
-                         const int64_t n, maxima *m) {
+/* The maxima of n values of each pixel, or of what a LeakyReLU makes of them. */
+INLINE void find_tops_of(const int leaky, const range range, const lw_post *p,
+                         const float *x, lw_step step, const int64_t n, maxima *m) {
     const int64_t whole = n / VW * VW, rest = n - whole;
     vi any = vi_set(0), *to = m->top;
-    vf above = above_of(range, p->zero_point);
+    vf above = above_of(range, p->zero_point), alpha = vf_set(p->alpha);
     for (int l = 0; l < p->lines; l++, x += step.line) {
         const float *y = x;
         for (int c = 0; c < p->count; c++, y += step.pixel) {
             vi top = vi_set(0);
-            for (int64_t j = 0; j < whole; j += VW)
-                track(range, weighed(range, vf_load(y + j), above), &top, &any);
-            if (rest) track(range, weighed(range, vf_load_n(y + whole, rest), above), &top, &any);
+            for (int64_t j = 0; j < whole; j += VW) {
+                vf v = flattened(leaky, vf_load(y + j), alpha);
+                track(range, weighed(range, v, above), &top, &any);
+            }
+            if (rest) {
+                vf v = flattened(leaky, vf_load_n(y + whole, rest), alpha);
+                track(range, weighed(range, v, above), &top, &any);
+            }
             *to++ = top;
         }
     }
     m->any = any;
 }
 
-INLINE void find_tops(const range range, const lw_post *p, const float *x, lw_step step, int64_t n,
-                      maxima *m) {
+INLINE void find_tops(const int leaky, const range range, const lw_post *p,
+                      const float *x, lw_step step, int64_t n, maxima *m) {
     switch (n) {
-    case 8: find_tops_of(range, p, x, step, 8, m); break;
-    case 16: find_tops_of(range, p, x, step, 16, m); break;
-    case 24: find_tops_of(range, p, x, step, 24, m); break;
-    case 32: find_tops_of(range, p, x, step, 32, m); break;
-    case 64: find_tops_of(range, p, x, step, 64, m); break;
-    case 128: find_tops_of(range, p, x, step, 128, m); break;
-    default: find_tops_of(range, p, x, step, n, m);
+    case 8: find_tops_of(leaky, range, p, x, step, 8, m); break;
+    case 16: find_tops_of(leaky, range, p, x, step, 16, m); break;
+    case 24: find_tops_of(leaky, range, p, x, step, 24, m); break;
+    case 32: find_tops_of(leaky, range, p, x, step, 32, m); break;
+    case 64: find_tops_of(leaky, range, p, x, step, 64, m); break;
+    case 128: find_tops_of(leaky, range, p, x, step, 128, m); break;
+    default: find_tops_of(leaky, range, p, x, step, n, m);
     }
 }
 
@@ -290,8 +310,8 @@ INLINE int finish_window(const lw_activation activation, const range range, cons
                          float *f, lw_step step, int64_t w, int64_t first, int64_t end) {
     maxima m;
     int floor = range == CLAMPED || (range == NONNEGATIVE && activation == LW_NONE);
-    levels job = {p, floor, f + first, step, m.factor, first, end - first};
-    m.any = vi_set(0);
+    levels job = {p, floor, 0, f + first, step, m.factor, first, end - first};
+    m.any = vi_set(0), m.most = -1;
     for (int line = 0; line < p->lines; line++) {
         int c = 0;
         for (; c + TOGETHER <= p->count; c += TOGETHER) {
@@ -333,31 +353,29 @@ INLINE void limit_values(const lw_post *p, vi any, float *f, lw_step step, int64
     }
 }
 
-/* Whether floors and limits are all that happens to the sums: then levels are found from them. */
+/* Whether floors and limits, or a flat LeakyReLU, are all that happens to the sums: then levels are found
+ * from them. */
 static int is_direct(const lw_post *p) {
     if (!p->q || p->sb || p->residual || p->residual_q || p->dst) return 0;
+    if (p->activation == LW_LEAKY) return is_flat(p->activation, p->alpha) && p->zero_point;
     if (is_skewed(p->zero_point)) return 0;
     if (p->activation == LW_CLIP) return p->lo == 0 && p->hi > 0;
     return p->activation <= LW_RELU;
 }
 
-INLINE int finish_direct(const range range, const lw_post *p, float *f, lw_step step) {
-    int bad = 0, clip = p->activation == LW_CLIP, rows = p->lines * p->count;
-    vi limit = vf_bits(vf_set(p->hi));
+INLINE int finish_direct(const int leaky, const range range, const lw_post *p,
+                         float *f, lw_step step) {
+    const int clip = p->activation == LW_CLIP;
+    const int floor = clip || p->activation == LW_RELU || range == CLAMPED;
+    int bad = 0;
     maxima m;
+    m.most = clip ? p->hi : -1;
     for (int64_t w = 0, j = 0; j < p->n; w++, j += p->window) {
         int64_t n = p->n - j < p->window ? p->n - j : p->window;
-        levels job = {p, p->activation != LW_NONE || range == CLAMPED, f + j, step, m.factor, j, n};
-        find_tops(range, p, f + j, step, n, &m);
-        if (clip) {
-            vi any = vi_set(0);
-            for (int i = 0; i < rows; i++) {
-                any = vi_max(any, m.top[i]);
-                m.top[i] = vi_min(m.top[i], limit);
-            }
-            limit_values(p, any, f + j, step, n);
-        }
+        levels job = {p, floor, leaky, f + j, step, m.factor, j, n};
+        find_tops(leaky, range, p, f + j, step, n, &m);
         bad |= find_scales(&m, p, w);
+        if (clip) limit_values(p, m.seen, f + j, step, n);
         write_levels(&job);
     }
     return bad;
@@ -391,14 +409,18 @@ INLINE lw_status finish_rows(const lw_activation activation, const lw_post *p, f
     return bad ? LW_NONFINITE : LW_OK;
 }
 
-static lw_status finish_floored(const lw_post *p, float *f, lw_step step) {
+static lw_status finish_sums(const lw_post *p, float *f, lw_step step) {
     int bad;
-    if (p->activation != LW_NONE)
-        bad = finish_direct(NONNEGATIVE, p, f, step);
+    if (p->activation == LW_LEAKY && is_skewed(p->zero_point))
+        bad = finish_direct(1, SKEWED, p, f, step);
+    else if (p->activation == LW_LEAKY)
+        bad = finish_direct(1, SIGNED, p, f, step);
+    else if (p->activation != LW_NONE)
+        bad = finish_direct(0, NONNEGATIVE, p, f, step);
     else if (p->zero_point)
-        bad = finish_direct(SIGNED, p, f, step);
+        bad = finish_direct(0, SIGNED, p, f, step);
     else
-        bad = finish_direct(CLAMPED, p, f, step);
+        bad = finish_direct(0, CLAMPED, p, f, step);
     return bad ? LW_NONFINITE : LW_OK;
 }
 
@@ -410,7 +432,7 @@ static lw_status finish(const lw_post *p, float *f, lw_step step) {
 #ifdef LW_PARTS
     if (is_short(p)) return finish_short(p, f, step);
 #endif
-    if (is_direct(p)) return finish_floored(p, f, step);
+    if (is_direct(p)) return finish_sums(p, f, step);
     if (p->activation == LW_RELU && p->q && !p->zero_point && !p->dst) /* levels have a floor */
         return finish_windows(LW_NONE, NONNEGATIVE, p, f, step) ? LW_NONFINITE : LW_OK;
     switch (p->activation) { /* each case compiles to its own loop */

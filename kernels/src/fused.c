@@ -63,6 +63,15 @@ static void clear(const lw_depthwise_plan *p, const band *t, int32_t *line, int6
     }
 }
 
+/* Zeros to what lies left and right of the image in every line: no row writes there. */
+static void clear_borders(const lw_depthwise_plan *p, const worker_state *s, const band *t) {
+    int64_t left = p->g->pad_left, right = left + p->dense->args.ow;
+    for (int64_t slot = 0; slot < p->slots; slot++) {
+        clear(p, t, line_of(p, s, slot), 0, min64(left / 2 + 1, p->pairs));
+        clear(p, t, line_of(p, s, slot), right / 2, p->pairs);
+    }
+}
+
 /* n pixels from column x of the padded row on, whose sums lie in c, to a row of the ring. */
 static void put_pixels(const lw_depthwise_plan *p, const worker_state *s, const band *t,
                        const float *c, int64_t row, int64_t x, int64_t n) {
@@ -83,9 +92,17 @@ static void put_pixels(const lw_depthwise_plan *p, const worker_state *s, const 
     }
 }
 
-/* Sums of a whole row become values; finds k of each window. Nonzero if one is NaN or infinite. */
-static int find_exponents(const lw_depthwise_plan *p, const worker_state *s, const band *t,
-                          float *c, int64_t row) {
+/* k of a window from the bits of its largest |y|. Nonzero if one is NaN or infinite. */
+static int find_exponent(int32_t bits, int *exponent) {
+    float top;
+    memcpy(&top, &bits, sizeof top);
+    *exponent = !(top >= LW_FUSED_LEAST) ? NOTHING : lw_fused_exponent(top);
+    return !(top < INFINITY);
+}
+
+/* Sums of a whole row become values; finds k of each window. */
+static int activate_row(const lw_depthwise_plan *p, const worker_state *s, const band *t, float *c,
+                        int64_t row) {
     const lw_conv_args *g = &p->dense->args;
     int *exponent = exponents_of(p, s, row), bad = 0;
     lw_activate_args args = {.activation = g->activation,
@@ -95,36 +112,97 @@ static int find_exponents(const lw_depthwise_plan *p, const worker_state *s, con
                              .count = g->ow,
                              .ldf = p->dense->ldc};
     for (int64_t w = 0; w < t->b->w1 - t->b->w0; w++) {
-        float top;
         args.n = min64(LW_FUSED_WINDOW, t->b->n - w * LW_FUSED_WINDOW);
         args.f = c + w * LW_FUSED_WINDOW;
-        int32_t bits = p->isa->activate(&args);
-        memcpy(&top, &bits, sizeof top);
-        bad |= !(top < INFINITY);
-        exponent[w] = !(top >= LW_FUSED_LEAST) ? NOTHING : lw_fused_exponent(top);
+        bad |= find_exponent(p->isa->activate(&args), exponent + w);
     }
     return bad;
 }
 
-/* `lines` rows of the dense convolution from y on. Nonzero if a value is NaN or infinite. */
+/* The same where the largest |y| of each channel are known. */
+static int find_exponents(const lw_depthwise_plan *p, const worker_state *s, const band *t,
+                          const float *top, int64_t row) {
+    int *exponent = exponents_of(p, s, row), bad = 0;
+    for (int64_t w = 0; w < t->b->w1 - t->b->w0; w++) {
+        int64_t at = w * LW_FUSED_WINDOW, n = min64(LW_FUSED_WINDOW, t->b->n - at);
+        bad |= find_exponent(p->isa->largest(top + at, n), exponent + w);
+    }
+    return bad;
+}
+
+/* Where a line of sums goes: values, or pairs of the ring. */
+static void aim_row(const lw_depthwise_plan *p, const worker_state *s, const band *t,
+                    const granule *g, int64_t n0, int64_t row, int64_t x, lw_row_out *out) {
+    int64_t vw = p->isa->vw, at = (g->at - t->b->v0) * p->pairs + x / 2 * g->vectors;
+    out->step = g->vectors * vw;
+    out->pair = line_of(p, s, row) + at * vw + (n0 - g->c0);
+}
+
+/* An area of the dense convolution, whose tiles finish it: the first row is source row `row`, from
+ * column x on. Of unbounded values to c. */
+static void finish_sums(const lw_depthwise_plan *p, const worker_state *s, const band *t,
+                        const area *a, float *c, int64_t row, int64_t x, int worker) {
+    const lw_conv *dense = p->dense;
+    const lw_block *b = dense->blocks + (t->b - p->blocks);
+    const granule *g = p->granules + t->b->first;
+    lw_row_out out = {.limit = p->limit,
+                      .alpha = dense->args.activation == LW_LEAKY ? dense->args.alpha : 1.0f,
+                      .floored = dense->args.activation == LW_RELU,
+                      .upper = p->limit > 0 ? x % 2 : 0,
+                      .step = dense->ldc};
+    lw_pixels first;
+    lw_conv_pixels(dense, a, worker, &first);
+    for (int64_t i = b->first; i < b->last; i++) {
+        const lw_panel *panel = dense->args.weights->panels + i;
+        lw_pixels line = first;
+        while (panel->n0 >= g->c0 + g->n) g++;
+        out.vectors = (int)ceil_div(panel->n, p->isa->vw);
+        for (int64_t l = 0; l < a->lines; l++) {
+            if (p->limit > 0)
+                aim_row(p, s, t, g, panel->n0, row + l, x, &out);
+            else {
+                out.y = c + l * a->count * dense->ldc + panel->n0 - b->n0;
+                out.top = s->top + l * dense->ldc + panel->n0 - b->n0;
+            }
+            lw_conv_row(dense, panel, a->first.at[AXIS_Y] + l, &line, &out);
+            line.a += line.a_step.line, line.sa += line.sa_step.line;
+        }
+    }
+}
+
+/* An area of the dense convolution to the ring, the first row to source row `row`, from column x on.
+ * Nonzero if a value is NaN or infinite. */
+static int make_area(const lw_depthwise_plan *p, worker_state *s, const band *t, const area *a,
+                     int64_t row, int64_t x, int worker) {
+    const lw_conv *dense = p->dense;
+    float *c = dense->scratch + worker * dense->apart;
+    int bad = 0;
+    if (p->finishes) {
+        if (s->top) memset(s->top, 0, (size_t)(a->lines * dense->ldc) * sizeof *s->top);
+        finish_sums(p, s, t, a, c, row, x, worker);
+        if (p->limit > 0) return 0;
+    } else
+        lw_conv_sum(dense, dense->blocks + (t->b - p->blocks), a, c, worker);
+    for (int64_t l = 0; l < a->lines; l++) {
+        float *sums = c + l * a->count * dense->ldc;
+        if (p->limit == 0 && p->finishes)
+            bad |= find_exponents(p, s, t, s->top + l * dense->ldc, row + l);
+        else if (p->limit == 0)
+            bad |= activate_row(p, s, t, sums, row + l);
+        put_pixels(p, s, t, sums, row + l, x, a->count);
+    }
+    return bad;
+}
+
+/* `lines` rows of the dense convolution from y on. */
 static int make_lines(const lw_depthwise_plan *p, worker_state *s, const band *t, int64_t y,
                       int64_t lines, int worker) {
     const lw_conv *dense = p->dense;
     int64_t row = y + p->g->pad_top, left = p->g->pad_left, wide = dense->args.ow;
-    float *c = dense->scratch + worker * dense->apart;
     int bad = 0;
-    for (int64_t l = 0; l < lines; l++) {
-        clear(p, t, line_of(p, s, row + l), 0, min64(left / 2 + 1, p->pairs));
-        clear(p, t, line_of(p, s, row + l), (left + wide) / 2, p->pairs);
-    }
     for (int64_t x = 0; x < wide; x += dense->count) {
         area a = {{{t->n, y, x}}, AXIS_Y, AXIS_X, lines, min64(dense->count, wide - x)};
-        lw_conv_sum(dense, dense->blocks + (t->b - p->blocks), &a, c, worker);
-        for (int64_t l = 0; l < lines; l++) {
-            float *sums = c + l * a.count * dense->ldc;
-            if (p->limit == 0) bad |= find_exponents(p, s, t, sums, row + l);
-            put_pixels(p, s, t, sums, row + l, left + x, a.count);
-        }
+        bad |= make_area(p, s, t, &a, row, left + x, worker);
     }
     return bad;
 }
@@ -205,6 +283,7 @@ lw_status lw_fused_run(lw_depthwise_plan *p, int64_t index, int worker) {
     band t = find_band(p, index);
     int64_t kh = p->g->weights->kh, stride = p->g->stride_h, made = t.y0 * stride;
     int bad = 0;
+    clear_borders(p, s, &t);
     for (int64_t y = t.y0; y < t.y1; y += LW_GROUP_ROWS) {
         const float *scale[LW_GROUP_ROWS];
         int rows = (int)min64(LW_GROUP_ROWS, t.y1 - y), sums = p->winograd ? 1 : rows;

@@ -118,6 +118,24 @@ typedef struct lw_halves {
 
 typedef void lw_put_halves(const lw_halves *halves);
 
+/* One panel, of mode A, times one line of pixels, as lw_dot has them, and what becomes of
+ * y = fma(f, sb[j], bias[j]); sb and bias are nr long. With a limit, 16-bit values as lw_halves
+ * makes of y. Else max(y, 0) if floored, or max(y, alpha * y), of nr channels of each pixel, and
+ * top[j] becomes the largest of what it was and their absolute values in channel j. */
+typedef struct lw_row_out {
+    const float *sb, *bias;
+    float limit, alpha;
+    int floored;
+    int upper;      /* whether the first pixel is the second one of the first pair */
+    int vectors;    /* of the panel, that become 16-bit values */
+    ptrdiff_t step; /* ints from pair to pair, or floats from pixel to pixel */
+    int32_t *pair;  /* at the first channel of the panel, as are: */
+    float *y, *top;
+} lw_row_out;
+
+typedef void lw_dot_row(int windows, const lw_win *win, const lw_pixels *from, const uint8_t *b,
+                        const lw_row_out *out);
+
 /* Both 16-bit values of n lanes, shifted right; n is a multiple of vw, shift < 16. */
 typedef void lw_shift_halves(int64_t n, const int32_t *x, int shift, int32_t *out);
 
@@ -271,6 +289,8 @@ struct lw_isa {
     int few_pixels; /* least pixels of a line where a panel has vw / 2 or vw / 4 channels; 0: none
                      */
     lw_dot *few[LW_MODES][2]; /* of pixels that lie side by side in y, which is filled up to vw */
+    lw_dot_row *dot_row[LW_MR_MAX];    /* [pixels - 1], as dot */
+    lw_dot_row *narrow_row[LW_MR_MAX]; /* as narrow */
     int depthwise_columns;
     lw_ratios *ratios;
     lw_pair_pixels *pairs;

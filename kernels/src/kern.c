@@ -260,6 +260,7 @@ _Static_assert((int)MR <= (int)LW_MR_MAX, "the tables hold every tile");
 #include "few.h"
 #endif
 #include "depthwise.h"
+#include "dot_rows.h"
 #include "first.h"
 #include "quantize.h"
 #include "probe.h"
@@ -361,6 +362,8 @@ static int64_t peak(int64_t steps) {
 #define DOT_A(mr) dot_LW_A_##mr,
 #define DOT_AW(mr) dot_LW_AW_##mr,
 #define DOT_C(mr) dot_LW_C_##mr,
+#define DOT_ROWS(mr) dot_row_##mr,
+#define NARROW_ROWS(mr) [(mr) - 1] = narrow_row_##mr,
 #define NARROW_A(mr) [(mr) - 1] = narrow_LW_A_##mr,
 #define NARROW_AW(mr) [(mr) - 1] = narrow_LW_AW_##mr,
 #define NARROW_C(mr) [(mr) - 1] = narrow_LW_C_##mr,
@@ -386,6 +389,10 @@ const lw_isa TABLE(LW_ISA) = {
     .few = {[LW_A] = {few_LW_A_2, few_LW_A_4},
             [LW_AW] = {few_LW_AW_2, few_LW_AW_4},
             [LW_C] = {few_LW_C_2, few_LW_C_4}},
+#endif
+    .dot_row = {CONCAT(TIMES_, LW_MR)(DOT_ROWS)},
+#ifdef LW_NARROW
+    .narrow_row = {NARROW_TIMES(NARROW_ROWS)},
 #endif
     .depthwise_columns = 2 * DW,
     .ratios = ratios,

@@ -8,10 +8,11 @@
 INLINE int quantize_rows(const range range, const lw_post *p, const float *x, lw_step step) {
     int bad = 0;
     maxima m;
+    m.most = -1;
     for (int64_t w = 0, j = 0; j < p->n; w++, j += p->window) {
         int64_t n = p->n - j < p->window ? p->n - j : p->window;
-        levels job = {p, range == CLAMPED, x + j, step, m.factor, j, n};
-        find_tops(range, p, x + j, step, n, &m);
+        levels job = {p, range == CLAMPED, 0, x + j, step, m.factor, j, n};
+        find_tops(0, range, p, x + j, step, n, &m);
         bad |= find_scales(&m, p, w);
         write_levels(&job);
     }
