@@ -160,6 +160,11 @@ static void first_task(void *context, int64_t index, int worker) {
     if (lw_first_run(p->first, index, worker)) atomic_store(&p->failed, 1);
 }
 
+static void pooled_task(void *context, int64_t index, int worker) {
+    lw_conv *p = context;
+    if (lw_pooled_run(p->pooled, index, worker)) atomic_store(&p->failed, 1);
+}
+
 static void border_task(void *context, int64_t index, int worker) {
     (void)worker;
     lw_tensor_fill_border(((lw_conv *)context)->args.dst_q, index);
@@ -189,6 +194,7 @@ lw_conv *lw_conv_create_rows(const lw_conv_args *args, int64_t block_channels, i
     if (!p) return NULL;
     p->block_channels = block_channels;
     p->rows = whole ? 2 : 1;
+    p->held = whole;
     *status = lw_conv_plan(p);
     if (*status == LW_OK) return p;
     lw_conv_destroy(p);
@@ -227,6 +233,7 @@ lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status
     *status = LW_INVALID;
     if (args->producer && !is_fusable(args)) return NULL;
     if (args->shortcut && !is_addable(args)) return NULL;
+    if (args->max_pool && !lw_pooled_takes(args)) return NULL;
     lw_conv *p = conv_of(args, threads);
     *status = LW_NOMEM;
     if (!p) return NULL;
@@ -234,7 +241,13 @@ lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status
         p->producer = *args->producer;
         p->args.producer = &p->producer;
     }
-    if (args->weights->depthwise)
+    if (args->max_pool) {
+        p->max_pool = *args->max_pool;
+        p->args.max_pool = &p->max_pool;
+    }
+    if (args->max_pool)
+        p->pooled = lw_pooled_create(&p->args, threads, status);
+    else if (args->weights->depthwise)
         p->depthwise = lw_depthwise_create(&p->args, threads, status);
     else if (lw_first_takes(&p->args))
         p->first = lw_first_create(&p->args, threads, status);
@@ -250,7 +263,9 @@ lw_status lw_conv_run(lw_conv *p, lw_pool *pool) {
     const lw_tensor *q = p->args.dst_q;
     if (q && q->shared && q->top + q->left + q->bottom + q->right)
         lw_pool_run(pool, q->n, border_task, p);
-    if (p->args.producer)
+    if (p->pooled)
+        lw_pool_run(pool, lw_pooled_tasks(p->pooled), pooled_task, p);
+    else if (p->args.producer)
         lw_pool_run(pool, lw_fused_tasks(p->depthwise), fused_task, p);
     else if (p->depthwise)
         lw_pool_run(pool, lw_depthwise_tasks(p->depthwise), depthwise_task, p);
@@ -265,6 +280,7 @@ void lw_conv_destroy(lw_conv *p) {
     if (!p) return;
     lw_depthwise_destroy(p->depthwise);
     lw_first_destroy(p->first);
+    lw_pooled_destroy(p->pooled);
     lw_conv_destroy(p->shortcut);
     lw_conv_forget(p);
     free(p);
