@@ -256,6 +256,15 @@ class Dense:
     @property
     def shape(self) -> tuple[int, int, int, int]: ...
 
+class MaxPool:
+    def __init__(
+        self,
+        kernel: Sequence[int],
+        out_shape: Sequence[int],
+        strides: Sequence[int] = (1, 1),
+        pads: Sequence[int] = (0, 0, 0, 0),
+    ) -> None: ...
+
 class Conv(Operator):
     def __init__(
         self,
@@ -274,6 +283,7 @@ class Conv(Operator):
         hi: float = ...,
         dst: NDArray[np.float32] | None = None,
         dst_q: QTensor | None = None,
+        max_pool: MaxPool | None = None,
         gemm: int | None = None,
     ) -> None: ...
     @property

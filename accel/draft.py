@@ -43,7 +43,7 @@ class Draft:
     Attributes
     ----------
     arena : where the steps' values will lie; not placed yet.
-    pairs : two products each that are one step.
+    pairs : two calls each that are one step.
     ends : the number of steps up to each call: [i] are those before call i.
     loose : values of unknown shape, made anew by each run.
     weight_bytes : of each node, once its step is bound.
@@ -60,7 +60,7 @@ class Draft:
     ) -> None:
         self.schedule = schedule
         self.arena = Arena()
-        self.pairs: list[tuple[ProductCall, ProductCall]] = []
+        self.pairs: list[tuple[ProductCall, ProductCall | PoolCall]] = []
         self.steps: list[Step] = []
         self.loose: dict[str, Array] = {}
         self.weight_bytes: dict[str, int] = {}
@@ -84,12 +84,15 @@ class Draft:
     def _add(self, call: Call) -> None:
         readers = self._values.readers
         if isinstance(call, ProductCall):
-            if call.y not in readers.pairs and call.y not in readers.shortcuts:
+            if call.y not in {*readers.pairs, *readers.shortcuts, *readers.pooled}:
                 self._add_product(call, readers.pairs.get(call.x))
         elif isinstance(call, MatMulCall):
             self._add_matmul(call)
         elif isinstance(call, PoolCall):
-            self._add_pool(call)
+            if call.x in readers.pooled:
+                self._add_pooled(readers.pooled[call.x], call)
+            else:
+                self._add_pool(call)
         elif isinstance(call, SampleCall):
             self._add_sample(call)
         elif isinstance(call, NearestCall):
@@ -134,6 +137,28 @@ class Draft:
         reads = [form for form in (source, residual, inner) if form is not None]
         values.add((*reads, *target.forms), bind)
         values.convert(call.y, call.rows)
+
+    def _add_pooled(self, call: ProductCall, pool: PoolCall) -> None:
+        """A convolution of which only the maxima are stored."""
+        source, target = self._values.windows(call), self._values.target(pool.y, rows=False)
+        self.pairs.append((call, pool))
+
+        def bind() -> Run:
+            return kernels.Conv(
+                source.tensor,
+                self._weights(call),
+                **_layer(call),
+                max_pool=kernels.MaxPool(
+                    pool.kernel, target.shape[1:3], strides=pool.strides, pads=pool.pads
+                ),
+                dst=None if target.floats is None else target.floats.array,
+                dst_q=None if target.windows is None else target.windows.tensor,
+                pool=self.pool,
+                gemm=self._gemm,
+            )
+
+        self._values.add((source, *target.forms), bind)
+        self._values.convert(pool.y, rows=False)
 
     def _weights(self, call: ProductCall) -> kernels.PackedWeights:
         weights = self._packed(call)

@@ -1,29 +1,28 @@
-"""Pairs of products that run as one step: a dense convolution, and the depthwise one that alone
-reads it, or the dense one that alone adds it. Found in a schedule, whatever the batch, threads and
-instruction set: they give the same bits. Says which, not how (that is `kernels.Dense`)."""
+"""Pairs of calls that run as one step: a dense convolution, and the depthwise one that alone reads
+it, the dense one that alone adds it, or the maximum that alone is wanted of it. Found in a
+schedule, whatever the batch, threads and instruction set: they give the same bits. Says which, not
+how (that is `kernels.Dense` and `kernels.MaxPool`)."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from accel.schedule import ProductCall, Schedule
+from accel.schedule import PoolCall, ProductCall, Schedule
 
 MAX_KERNEL = 7
+MAX_POOL = 3
 
 
 def find_pairs(schedule: Schedule) -> dict[str, ProductCall]:
     """Dense convolutions that the next layer makes row by row, by the name of their result."""
-    readers = _readers(schedule)
+    wide = find_wide(schedule)
     products = [c for c in schedule.calls if isinstance(c, ProductCall) and not c.rows]
-    wide = {c.y: c for c in products if _is_dense(c, schedule.shapes[c.y])}
-    return {
-        c.x: wide[c.x] for c in products if c.x in wide and readers[c.x] == 1 and _takes_rows(c)
-    }
+    return {c.x: wide[c.x] for c in products if c.x in wide and _takes_rows(c)}
 
 
 def find_shortcuts(schedule: Schedule) -> dict[str, ProductCall]:
     """Dense convolutions that another one adds to its own sums, by the name of their result."""
-    readers = _readers(schedule)
+    readers = find_readers(schedule)
     able = {c.y: c for c in schedule.calls if isinstance(c, ProductCall) and _is_sum(c)}
     found = {c.epilogue.residual: c for c in able.values()}
     return {
@@ -31,6 +30,41 @@ def find_shortcuts(schedule: Schedule) -> dict[str, ProductCall]:
         for y, call in able.items()
         if y in found and readers[y] == 1 and _is_plain(call) and not _is_plain(found[y])
     }
+
+
+def find_pooled(schedule: Schedule) -> dict[str, ProductCall]:
+    """Dense convolutions of which only maxima are stored, by the name of their result."""
+    wide = find_wide(schedule)
+    pools = [c for c in schedule.calls if isinstance(c, PoolCall)]
+    return {c.x: wide[c.x] for c in pools if c.x in wide and thins(c)}
+
+
+def find_wide(schedule: Schedule) -> dict[str, ProductCall]:
+    """Dense convolutions of several columns that one call reads, by the name of their result."""
+    readers = find_readers(schedule)
+    return {
+        c.y: c
+        for c in schedule.calls
+        if isinstance(c, ProductCall)
+        and not c.rows
+        and readers[c.y] == 1
+        and _is_dense(c, schedule.shapes[c.y])
+    }
+
+
+def find_readers(schedule: Schedule) -> Counter[str]:
+    """How often each value is read; an output once more."""
+    readers = Counter(name for call in schedule.calls for name in call.reads)
+    readers.update(schedule.outputs)
+    return readers
+
+
+def thins(call: PoolCall) -> bool:
+    """Whether a pooling is a maximum of a usual kind, and has fewer pixels than what it reads."""
+    sides = zip(call.kernel, call.strides, strict=True)
+    usual = all(2 <= stride <= kernel <= MAX_POOL for kernel, stride in sides)
+    inside = all(pad < call.kernel[i % 2] for i, pad in enumerate(call.pads))
+    return not call.average and usual and inside and max(call.dilations) == 1
 
 
 def _is_sum(call: ProductCall) -> bool:
@@ -41,12 +75,6 @@ def _is_sum(call: ProductCall) -> bool:
 def _is_plain(call: ProductCall) -> bool:
     """Whether nothing but a bias follows the product."""
     return call.epilogue.residual is None and call.epilogue.activation == "none"
-
-
-def _readers(schedule: Schedule) -> Counter[str]:
-    readers = Counter(name for call in schedule.calls for name in call.reads)
-    readers.update(schedule.outputs)
-    return readers
 
 
 def _is_dense(call: ProductCall, shape: tuple[int, ...] | None) -> bool:

@@ -13,7 +13,7 @@ from accel import kernels
 from accel.draft import Draft
 from accel.lanes import Place, calls_by_image, forms_at, handed_on, images_of, of_one_image
 from accel.packed import PackedFor
-from accel.schedule import ProductCall, Schedule
+from accel.schedule import PoolCall, ProductCall, Schedule
 from accel.stage import Life, Stage
 
 Array = np.ndarray[Any, Any]
@@ -60,8 +60,8 @@ class Plan:
         self._lanes = self._bind_lanes(lanes, places) if lanes else None
 
     @property
-    def pairs(self) -> list[tuple[ProductCall, ProductCall]]:
-        """Two products each that are one step."""
+    def pairs(self) -> list[tuple[ProductCall, ProductCall | PoolCall]]:
+        """Two calls each that are one step."""
         return self._batch.draft.pairs
 
     @property
@@ -94,7 +94,8 @@ class Plan:
             _add(found, lane, times * images_of(self.schedule) / len(lanes))
         _add(found, self._batch, _medians(self._batch, partial(self._take, inputs), repeats))
         for dense, call in self.pairs:
-            share = found[call.name] * dense.macs / (dense.macs + call.macs)
+            macs = call.macs if isinstance(call, ProductCall) else 0
+            share = found[call.name] * dense.macs / (dense.macs + macs)
             found[dense.name] = share
             found[call.name] -= share
         return found

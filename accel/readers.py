@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from accel.pairs import find_pairs, find_shortcuts
+from accel.pairs import find_pairs, find_pooled, find_shortcuts
 from accel.schedule import (
     ColumnsCall,
     HostGroup,
@@ -31,8 +31,8 @@ class Readers:
     ----------
     plain : values wanted in the model's own layout.
     floats : values wanted channels last; True: as a matrix.
-    pairs, shortcuts : products whose results nobody reads, because the depthwise one behind them or
-        the one that adds them makes them.
+    pairs, shortcuts, pooled : products whose results nobody reads, because the depthwise one behind
+        them, the one that adds them or the maximum of them makes them.
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -40,6 +40,7 @@ class Readers:
         self.floats: dict[str, bool] = {}
         self.pairs = find_pairs(schedule)
         self.shortcuts = find_shortcuts(schedule)
+        self.pooled = find_pooled(schedule)
         self._products: dict[str, list[ProductCall]] = {}
         self._residuals: dict[str, list[ProductCall]] = {}
         for call in schedule.calls:
@@ -99,6 +100,7 @@ class Readers:
         """
         found = {}
         pools = [call for call in schedule.calls if isinstance(call, PoolCall)]
+        pools = [call for call in pools if call.x not in self.pooled]
         for call in pools:
             reader = self.direct(call.y, rows=False)
             alone = sum(other.x == call.x for other in pools) == 1

@@ -265,7 +265,7 @@ def test_maxima_of_large_images_are_taken_from_windows(
     size: int, as_windows: bool, average: bool, rng: np.random.Generator
 ) -> None:
     net = Net()
-    x = net.op("Relu", net.conv("x", 48, 3, pads=[1] * 4))
+    x = net.op("Relu", net.conv("x", 48, 3, pads=[1] * 4, group=3))
     kind = "AveragePool" if average else "MaxPool"
     y = net.op(kind, x, kernel_shape=[2, 2], strides=[2, 2])
     z = net.conv(y, 5, 48, k=1)

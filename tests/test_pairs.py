@@ -1,5 +1,5 @@
-"""A dense convolution is one step of a plan with the depthwise one that alone reads it, or with the
-dense one that alone adds it."""
+"""A dense convolution is one step of a plan with the depthwise one that alone reads it, with the
+dense one that alone adds it, or with the maximum that alone is wanted of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from networks import Net
 import accel
 from accel import kernels
 from accel.lower import lower
-from accel.pairs import find_pairs, find_shortcuts
+from accel.pairs import find_pairs, find_pooled, find_shortcuts
 
 SHAPE = (3, 8, 15, 20)
 CLOSE = 0.02
@@ -161,3 +161,92 @@ def test_shortcut_is_none_where_its_values_are_wanted_or_changed(
     pairs = [(got[n], want[n]) for n in want] if isinstance(want, dict) else [(got, want)]
     for a, b in pairs:
         assert np.linalg.norm(a - b) <= CLOSE * np.linalg.norm(b)
+
+
+IMAGE = (3, 3, 31, 40)
+SMALL = {"kernel_shape": [2, 2], "strides": [2, 2]}
+LARGE = {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}
+
+
+def thinned(activation: str = "Relu", kept: bool = False, **changes: Any) -> bytes:
+    """A first layer and 3x3, each with a maximum behind it; two branches joined, with one behind
+    both; and 1x1 to 6. `kept`: what lies ahead of the second and the third is an output as well;
+    `changes`: of those two maxima."""
+    net = Net()
+    x = net.op("Relu", net.conv("x", 16, 3, pads=[1] * 4))
+    x = net.op("MaxPool", x, **LARGE)
+    inner = net.op(activation, net.conv(x, 24, 16, pads=[1] * 4))
+    x = net.op("MaxPool", inner, **{**SMALL, **changes})
+    sides = [net.op(activation, net.conv(x, 16, 24, k=1)) for _ in range(2)]
+    joined = net.op("Concat", *sides, axis=1)
+    x = net.op("MaxPool", joined, **{**LARGE, **changes})
+    y = net.conv(x, 6, 32, k=1)
+    outputs: dict[str, list[Any]] = {y: ["N", 6, "h", "w"]}
+    if kept:
+        outputs |= {inner: ["N", 24, "a", "b"], sides[0]: ["N", 16, "c", "d"]}
+    return net.model({"x": ["N", *IMAGE[1:]]}, outputs)
+
+
+def pooled_of(data: bytes) -> int:
+    return len(find_pooled(lower(accel.load(data).quantize().with_shapes(1))))
+
+
+@pytest.mark.parametrize("activation", ["Relu", "LeakyRelu", "HardSwish"])
+def test_pooled_has_the_values_of_the_network_and_the_same_bits_everywhere(
+    activation: str, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    model = accel.load(thinned(activation))
+    quantized = model.quantize()
+    assert pooled_of(thinned(activation)) == 4
+    x = rng.standard_normal(IMAGE).astype(np.float32)
+    program = accel.device("cpu").compile(quantized, 3, threads=2)
+    got, want = program.run(x), accel.device("onnxruntime").compile(model, 3).run(x)
+    assert np.linalg.norm(got - want) <= CLOSE * np.linalg.norm(want)
+    for device, batch, threads in (("cpu", 1, 1), ("mkl", 3, 2), ("fpga", 2, 1)):
+        other = accel.device(device).compile(quantized, batch, threads=threads).run(x)
+        np.testing.assert_array_equal(other, got, err_msg=device)
+    for isa in kernels.isas():
+        with kernels.use_isa(isa):
+            np.testing.assert_array_equal(accel.device("cpu").compile(quantized, 3).run(x), got)
+    saved = accel.load_program(program.save(tmp_path / "pooled.lwprog"))
+    np.testing.assert_array_equal(saved.run(x), got)
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({"kept": True}, 1),
+        ({"strides": [1, 1]}, 1),
+        ({"dilations": [2, 2]}, 1),
+        ({"kernel_shape": [4, 4]}, 1),
+    ],
+    ids=["output", "stride", "dilation", "kernel"],
+)
+def test_pooled_is_none_where_the_value_is_wanted_or_the_kernel_unusual(
+    options: dict[str, Any], left: int, rng: np.random.Generator
+) -> None:
+    data = thinned(**options)
+    assert pooled_of(data) == left
+    x = rng.standard_normal(IMAGE).astype(np.float32)
+    got: Any = accel.device("cpu").compile(accel.load(data).quantize(), 3).run(x)
+    want: Any = accel.device("onnxruntime").compile(accel.load(data), 3).run(x)
+    pairs = [(got[n], want[n]) for n in want] if isinstance(want, dict) else [(got, want)]
+    for a, b in pairs:
+        assert np.linalg.norm(a - b) <= CLOSE * np.linalg.norm(b)
+
+
+def test_pooled_shows_both_calls_with_the_time_at_the_convolution() -> None:
+    program = accel.device("cpu").compile(accel.load(thinned()).quantize())
+    rows = {row.node: row for row in program.profile(repeats=2).rows}
+    pools = [row for row in rows.values() if row.op == "MaxPool"]
+    assert len(pools) == 4
+    for pool in pools:
+        (conv,) = (row for row in rows.values() if row.note == f"one step with {pool.node!r}")
+        assert pool.note == f"one step with {conv.node!r}" and conv.own
+        assert conv.seconds and not pool.seconds
+
+
+def test_pooled_is_no_value_between_its_calls() -> None:
+    lives = [accel.device("cpu").compile(accel.load(thinned(kept=kept)).quantize()).lives()
+             for kept in (False, True)]  # fmt: skip
+    assert sum(life.nbytes for life in lives[0]) < sum(life.nbytes for life in lives[1])

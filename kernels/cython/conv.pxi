@@ -69,6 +69,9 @@ cdef class Conv(Operator):
     alpha, lo, hi : float
     dst_q : QTensor, optional
     pool : Pool
+    max_pool : MaxPool, optional
+        Behind the activation; `dst` and `dst_q` then hold the maxima. One group, several columns,
+        and no `Dense` or residual.
     gemm : int, optional
         Address of MKL's cblas_gemm_s8u8s32 (32 bit integers): it does the integer products, and the
         result keeps the same bits. Depthwise layers, which are none, keep their own kernel. Check it
@@ -77,6 +80,7 @@ cdef class Conv(Operator):
     Attributes
     ----------
     shape : (N, OH, OW, OC)
+        Of the result.
 
     Raises
     ------
@@ -97,7 +101,7 @@ cdef class Conv(Operator):
     def __init__(self, src not None, PackedWeights weights not None, *, strides=(1, 1),
                  pads=(0, 0, 0, 0), dilations=(1, 1), bias=None, residual=None,
                  activation="none", alpha=0.0, lo=-np.inf, hi=np.inf, dst=None,
-                 QTensor dst_q=None, Pool pool not None, gemm=None):
+                 QTensor dst_q=None, MaxPool max_pool=None, Pool pool not None, gemm=None):
         _check_unbound(self.p == NULL)
         cdef lw_conv_args a
         cdef lw_status status
@@ -112,6 +116,8 @@ cdef class Conv(Operator):
             a.src = &(<QTensor>src).t
             inner = src
         _set_bias(&a, bias, self.shape)
+        if max_pool is not None:
+            self.shape = _max_pool(&a, max_pool, src, weights, residual, self.shape)
         if isinstance(residual, Dense):
             _check_addable(residual, self.shape, weights)
             a.shortcut = &(<Dense>residual).a

@@ -4,7 +4,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 cdef extern from "lw.h" nogil:
     enum: LW_SLACK, LW_ALIGN, LW_MIDDLE, LW_MAX_PLANES, LW_MAX_CHUNK, LW_MAX_DEPTH
-    enum: LW_FINE_LEVELS, LW_DEPTHWISE_LEVELS, LW_DEPTHWISE_TAPS
+    enum: LW_FINE_LEVELS, LW_MAX_POOL, LW_DEPTHWISE_LEVELS, LW_DEPTHWISE_TAPS
     ctypedef enum lw_status:
         LW_OK, LW_NONFINITE, LW_NOMEM, LW_INVALID
     ctypedef enum lw_activation:
@@ -29,6 +29,8 @@ cdef extern from "lw.h" nogil:
     ctypedef void lw_gemm(int, int, int, int, int, int, int, float, const void *, int, int8_t,
                           const void *, int, int8_t, float, int32_t *, int,
                           const int32_t *) noexcept nogil
+    ctypedef struct lw_max_pool:
+        int64_t oh, ow, kh, kw, stride_h, stride_w, pad_top, pad_left
     ctypedef struct lw_conv_args:
         const lw_tensor *src
         const lw_weights *weights
@@ -45,6 +47,7 @@ cdef extern from "lw.h" nogil:
         lw_gemm *gemm
         const lw_conv_args *producer
         const lw_conv_args *shortcut
+        const lw_max_pool *max_pool
     int lw_residual_shift(const lw_tensor *)
     const lw_isa *lw_isa_find(const char *)
     const lw_isa *lw_isa_best()

@@ -71,6 +71,7 @@ enum {
     LW_DEPTHWISE_TAPS = 518,        /* INT32_MAX / (LW_DEPTHWISE_LEVELS * 127) */
     LW_FINE_LEVELS = 16 * 127,
     LW_FUSED_WINDOW = 64, /* a multiple of all nr */
+    LW_MAX_POOL = 4,      /* rows and columns of a lw_max_pool */
     LW_SLACK = 64,
     LW_ALIGN = 64
 };
@@ -223,6 +224,13 @@ typedef void lw_gemm(int layout, int trans_a, int trans_b, int offset_c, int m, 
                      float alpha, const void *a, int lda, int8_t offset_a, const void *b, int ldb,
                      int8_t offset_b, float beta, int32_t *c, int ldc, const int32_t *offset);
 
+/* The maximum of each kernel of pixels, of which at least one lies in the image; others do not
+ * count. */
+typedef struct lw_max_pool {
+    int64_t oh, ow; /* of the maxima */
+    int64_t kh, kw, stride_h, stride_w, pad_top, pad_left;
+} lw_max_pool;
+
 typedef struct lw_conv_args {
     const lw_tensor *src;
     const lw_weights *weights;
@@ -245,6 +253,12 @@ typedef struct lw_conv_args {
      * residual, activation, dst and dst_q: its sums are added. Neither layer is depthwise, and both
      * have windows and one group, else LW_INVALID. Not read after lw_conv_create. */
     const struct lw_conv_args *shortcut;
+    /* NULL, or what follows the activation: dst and dst_q are those of the maxima, (n,
+     * max_pool->oh, max_pool->ow, oc), oh and ow still those of the convolution. Kernels of at most
+     * LW_MAX_POOL, of at most twice the strides and of more than the padding; several columns, one
+     * group, no depthwise layer, producer, residual or shortcut, else LW_INVALID. Not read after
+     * lw_conv_create. Values that the activation makes 0 anyway need not be finite. */
+    const lw_max_pool *max_pool;
 } lw_conv_args;
 
 typedef struct lw_conv lw_conv;

@@ -161,9 +161,9 @@ void lw_conv_row(const lw_conv *p, const lw_panel *panel, int64_t y, const lw_pi
     lw_pixels from = *line;
     lw_row_out to = *out;
     lw_list list = inner_windows(p, p->lists + panel->list, y);
-    int last = from.count < p->count, narrow = p->narrow[last].tile && panel->n <= p->isa->vw;
+    int count = from.count, narrow = p->narrow[count].tile && panel->n <= p->isa->vw;
     lw_dot_row *const *dot = narrow ? p->isa->narrow_row : p->isa->dot_row;
-    const lw_tiles *cut = narrow ? p->narrow + last : p->wide + last;
+    const lw_tiles *cut = narrow ? p->narrow + count : p->wide + count;
     to.sb = p->sb + panel->n0, to.bias = p->bias + panel->n0;
     for (int tile = cut->tile + 1; tile >= cut->tile; tile--) {
         from.count = tile * (tile > cut->tile ? cut->large : cut->small);
@@ -215,6 +215,11 @@ static void first_task(void *context, int64_t index, int worker) {
     if (lw_first_run(p->first, index, worker)) atomic_store(&p->failed, 1);
 }
 
+static void pooled_task(void *context, int64_t index, int worker) {
+    lw_conv *p = context;
+    if (lw_pooled_run(p->pooled, index, worker)) atomic_store(&p->failed, 1);
+}
+
 static void border_task(void *context, int64_t index, int worker) {
     (void)worker;
     lw_tensor_fill_border(((lw_conv *)context)->args.dst_q, index);
@@ -244,6 +249,7 @@ lw_conv *lw_conv_create_rows(const lw_conv_args *args, int64_t block_channels, i
     if (!p) return NULL;
     p->block_channels = block_channels;
     p->rows = whole ? 2 : 1;
+    p->held = whole;
     *status = lw_conv_plan(p);
     if (*status == LW_OK) return p;
     lw_conv_destroy(p);
@@ -282,6 +288,7 @@ lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status
     *status = LW_INVALID;
     if (args->producer && !is_fusable(args)) return NULL;
     if (args->shortcut && !is_addable(args)) return NULL;
+    if (args->max_pool && !lw_pooled_takes(args)) return NULL;
     lw_conv *p = conv_of(args, threads);
     *status = LW_NOMEM;
     if (!p) return NULL;
@@ -289,7 +296,13 @@ lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status
         p->producer = *args->producer;
         p->args.producer = &p->producer;
     }
-    if (args->weights->depthwise)
+    if (args->max_pool) {
+        p->max_pool = *args->max_pool;
+        p->args.max_pool = &p->max_pool;
+    }
+    if (args->max_pool)
+        p->pooled = lw_pooled_create(&p->args, threads, status);
+    else if (args->weights->depthwise)
         p->depthwise = lw_depthwise_create(&p->args, threads, status);
     else if (lw_first_takes(&p->args))
         p->first = lw_first_create(&p->args, threads, status);
@@ -305,7 +318,9 @@ lw_status lw_conv_run(lw_conv *p, lw_pool *pool) {
     const lw_tensor *q = p->args.dst_q;
     if (q && q->shared && q->top + q->left + q->bottom + q->right)
         lw_pool_run(pool, q->n, border_task, p);
-    if (p->args.producer)
+    if (p->pooled)
+        lw_pool_run(pool, lw_pooled_tasks(p->pooled), pooled_task, p);
+    else if (p->args.producer)
         lw_pool_run(pool, lw_fused_tasks(p->depthwise), fused_task, p);
     else if (p->depthwise)
         lw_pool_run(pool, lw_depthwise_tasks(p->depthwise), depthwise_task, p);
@@ -320,6 +335,7 @@ void lw_conv_destroy(lw_conv *p) {
     if (!p) return;
     lw_depthwise_destroy(p->depthwise);
     lw_first_destroy(p->first);
+    lw_pooled_destroy(p->pooled);
     lw_conv_destroy(p->shortcut);
     lw_conv_forget(p);
     free(p);

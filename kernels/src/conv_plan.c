@@ -330,7 +330,8 @@ static lw_status plan_scratch(lw_conv *p) {
     }
     p->ldc = p->few ? p->args.weights->oc : round_up(widest, 16) + 16; /* vectors read too far */
     /* A page between workers: the prefetcher of one would fetch what another writes. */
-    p->apart = round_up(p->lines * p->count * p->ldc, PAGE_FLOATS) + PAGE_FLOATS;
+    int64_t lines = max64(p->lines, p->held);
+    p->apart = round_up(lines * p->count * p->ldc, PAGE_FLOATS) + PAGE_FLOATS;
     p->scratch = lw_alloc((size_t)(p->workers * p->apart) * sizeof *p->scratch);
     return p->scratch ? LW_OK : LW_NOMEM;
 }

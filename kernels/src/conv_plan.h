@@ -5,6 +5,7 @@
 
 #include "depthwise_plan.h"
 #include "first_plan.h"
+#include "pooled_plan.h"
 #include "rows.h"
 #include "weights.h"
 
@@ -33,6 +34,7 @@ typedef struct lw_foreign lw_foreign;
 
 struct lw_conv {
     lw_conv_args args, producer; /* args.producer is &producer, or NULL */
+    lw_max_pool max_pool;        /* likewise */
     const lw_isa *isa;
     float *sb, *bias;     /* (oc); sb is 1 in mode AW: fma(f, 1, bias) = f + bias */
     int scaled;           /* sb is something else than 1 */
@@ -50,14 +52,16 @@ struct lw_conv {
     lw_tiles *wide, *narrow;                /* of so many pixels; tile 0: none */
     lw_dot *few;                            /* instead of both, where rows are short; or NULL */
     int64_t ldc, apart;                     /* floats from row to row, from worker to worker */
-    float *scratch;                         /* per worker: (lines * count, ldc) */
+    float *scratch;                         /* per worker: (lines * count, ldc), at least */
     struct lw_conv *shortcut;               /* whose sums are added, area by area; or NULL */
     int plain; /* whether tiles give what the caller asks for: no scratch, no second pass */
     int adds;  /* whether tiles add the residual, not what follows them */
     int rows;  /* whether another layer takes the sums; 2: of whole lines */
+    int held;  /* lines that the scratch has room for, if more than those of an area */
     int workers, skips; /* skips: whether taps that lie outside of the image may be left out */
     lw_depthwise_plan *depthwise; /* or NULL; then it needs nothing of the rest */
     lw_first_plan *first;         /* the same */
+    lw_pooled_plan *pooled;       /* the same */
     lw_foreign *foreign;          /* or NULL */
     lw_patches patches;           /* of weights of gathered pixels */
     uint8_t *patch;               /* per worker, patch_bytes apart; or NULL */
@@ -76,7 +80,7 @@ void lw_conv_pixels(const lw_conv *p, const area *a, int worker, lw_pixels *pixe
 
 /* A convolution whose sums, fma(f, sb, bias), another layer takes: it is never run. Of an image
  * that is wider than a pixel, ungrouped; lines follow on y, pixels on x. whole : an area has all
- * pixels of its lines. */
+ * pixels of its lines, and the scratch of a worker holds so many lines, if not 0. */
 lw_conv *lw_conv_create_rows(const lw_conv_args *args, int64_t block_channels, int whole,
                              int workers, lw_status *status);
 /* The sums of an area by a block to c, (lines * count, ldc). */

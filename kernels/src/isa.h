@@ -221,6 +221,24 @@ typedef struct lw_first_args {
 typedef lw_status lw_first(const lw_first_args *args, int64_t rows, int64_t n, const uint8_t *src,
                            float scale, uint8_t *q, float *s);
 
+/* A row of a layer over gathered pixels, ahead of the maximum of 3 x 3 at stride 2. */
+typedef struct lw_first_maxima_args {
+    lw_patches patches; /* LW_PATCH apart */
+    int64_t k4;
+    const uint8_t *panels; /* of mode C */
+    int64_t panel_bytes, oc;
+    const float *sb, *bias; /* padded to whole panels and one more; sb times the image's scale */
+    int pad, ends;          /* columns left of the image: 0 or 1; whether the maxima are complete */
+    int64_t wide, count;    /* pixels of the row; maxima */
+    const uint8_t *src;
+    int32_t *sums; /* (count, ld), largest so far: begun anew with INT32_MIN, or by `ends` */
+    float *y;      /* (count, ld), with `ends`: fma((float)sum, sb, bias) */
+    ptrdiff_t ld;  /* as long as sb */
+} lw_first_maxima_args;
+
+/* Writes one pixel ahead of sums and y, and up to first_sums pixels behind the last. */
+typedef void lw_first_maxima(const lw_first_maxima_args *args);
+
 /* f[j] = fma((float)(acc[j] + comp[j]) (* sb[j] unless NULL), sa, f[j]); with a bias, mode C:
  * f[j] = fma((float)(acc[j] + comp[j]), sb[j] * sa, bias[j]). */
 typedef void lw_accumulate(int64_t n, const int32_t *acc, const int32_t *comp, const float *sb,
@@ -252,6 +270,20 @@ typedef struct lw_max_args {
 } lw_max_args;
 
 typedef void lw_max_row(const lw_max_args *args);
+
+/* y[x * ldy + c] = the maximum of `lines` lines and kw columns of floats, from column x * stride
+ * on, for `count` outputs and n channels. floored: values below 0 count as one and the same, and
+ * NaN exceeds all numbers. Reads and writes up to one vector beyond n. */
+typedef struct lw_max_lines_args {
+    const float *const *line; /* their first columns */
+    int lines, kw, stride, floored;
+    ptrdiff_t step; /* floats from column to column */
+    int64_t count, n;
+    float *y;
+    ptrdiff_t ldy;
+} lw_max_lines_args;
+
+typedef void lw_max_lines(const lw_max_lines_args *args);
 
 /* n pixels of a row: of the rows `over` and `under`, in `part` of the way to the second, the
  * columns that lw_linear_args has. step: floats from pixel to pixel. */
@@ -308,9 +340,11 @@ struct lw_isa {
     lw_gather *gather;
     int first_sums; /* vectors of sums of a tile of `first` */
     lw_first *first;
+    lw_first_maxima *first_maxima;
     lw_accumulate *accumulate;
     lw_pool_taps *pool;
     lw_max_row *max_row;
+    lw_max_lines *max_lines;
     lw_linear_row *linear_row;
     lw_column *column;
     lw_peak *peak;

@@ -262,6 +262,7 @@ _Static_assert((int)MR <= (int)LW_MR_MAX, "the tables hold every tile");
 #include "depthwise.h"
 #include "dot_rows.h"
 #include "first.h"
+#include "first_maxima.h"
 #include "quantize.h"
 #include "probe.h"
 #include "pooling.h"
@@ -412,9 +413,11 @@ const lw_isa TABLE(LW_ISA) = {
     .gather = gather,
     .first_sums = FIRST,
     .first = first,
+    .first_maxima = first_maxima,
     .accumulate = accumulate,
     .pool = pool,
     .max_row = max_row,
+    .max_lines = max_lines,
     .linear_row = linear_row,
     .column = column,
     .peak = peak,

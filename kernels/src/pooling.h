@@ -106,4 +106,60 @@ static void max_row(const lw_max_args *a) {
         zero ? max_strips(3, 2, zero, a) : max_strips(3, 2, 0, a);
 }
 
+/* ---- lines of maxima ---------------------------------------------------------------------- */
+
+/* As integers, floats >= 0 order as they do, and negative ones are below them. */
+INLINE vf larger(const int floored, vf a, vf b) {
+    return floored ? vi_bits(vi_max(vf_bits(a), vf_bits(b))) : vf_max(a, b);
+}
+
+/* nv vectors of the maximum of the column that lies `at` floats behind the first. */
+INLINE void line_column(const int nv, const int floored, const lw_max_lines_args *a, ptrdiff_t at,
+                        vf v[]) {
+    UNROLLED (i, nv) v[i] = vf_load(a->line[0] + at + i * VW);
+    for (int l = 1; l < a->lines; l++)
+        UNROLLED (i, nv) v[i] = larger(floored, v[i], vf_load(a->line[l] + at + i * VW));
+}
+
+/* nv vectors from channel j on of all outputs: a column that two outputs see is looked at once. */
+INLINE void lines_strip(const int nv, const int kw, const int stride, const int floored,
+                        const lw_max_lines_args *a, int64_t j) {
+    const int kept = kw > stride ? kw - stride : 0;
+    const ptrdiff_t step = a->step;
+    float *y = a->y + j;
+    vf v[LW_MAX_POOL][4];
+    UNROLLED (c, kept) line_column(nv, floored, a, j + c * step, v[c]);
+    for (int64_t x = 0; x < a->count; x++, y += a->ldy, j += stride * step) {
+        for (int c = kept; c < kw; c++) line_column(nv, floored, a, j + c * step, v[c]);
+        UNROLLED (i, nv) {
+            vf top = v[0][i];
+            for (int c = 1; c < kw; c++) top = larger(floored, top, v[c][i]);
+            vf_store(y + i * VW, top);
+        }
+        for (int c = 0; c < kept; c++)
+            UNROLLED (i, nv) v[c][i] = v[c + stride][i];
+    }
+}
+
+INLINE void lines_strips(const int kw, const int stride, const int floored,
+                         const lw_max_lines_args *a) {
+    int64_t j = 0;
+    for (; j + 4 * VW <= a->n; j += 4 * VW) lines_strip(4, kw, stride, floored, a, j);
+    for (; j < a->n; j += VW) lines_strip(1, kw, stride, floored, a, j);
+}
+
+INLINE void lines_shapes(const int floored, const lw_max_lines_args *args) {
+    const lw_max_lines_args a = *args; /* stores may alias *args */
+    if (a.kw == 2 && a.stride == 2)
+        lines_strips(2, 2, floored, &a);
+    else if (a.kw == 3 && a.stride == 2)
+        lines_strips(3, 2, floored, &a);
+    else
+        lines_strips(a.kw, a.stride, floored, &a);
+}
+
+static void max_lines(const lw_max_lines_args *a) {
+    a->floored ? lines_shapes(1, a) : lines_shapes(0, a);
+}
+
 #endif
