@@ -25,8 +25,8 @@ def pool_parts(schedule: Schedule) -> Schedule:
         if isinstance(call, PoolCall) and call.x in pooled:
             join = joins[call.x]
             parts = [
-                replace(call, name=f"{call.name}/{i}", x=part, y=f"{call.y}/{part}")
-                for i, part in enumerate(join.parts)
+                replace(call, name=f"{call.name}/{i}" if i else call.name, x=x, y=f"{call.y}/{x}")
+                for i, x in enumerate(join.parts)
             ]
             for part in parts:
                 shapes[part.y] = _with_channels(shapes[call.y], shapes[part.x])

@@ -15,8 +15,9 @@
  * In mode C a whole image has one scale, which is 1 where the caller multiplied it into sb, and a
  * border of any bytes. In the others taps outside the image contribute exactly 0. Then y +=
  * residual, or y = fma((float)(q - zero_point), scale, y) where it is quantized, the activation,
- * the store as float and, in the same pass, the quantization into the windows of the next layer.
- * There is no other rounding, so that every instruction set gives the same bits.
+ * the maximum of each kernel of pixels where one is asked for, the store as float and, in the same
+ * pass, the quantization into the windows of the next layer. There is no other rounding, so that
+ * every instruction set gives the same bits.
  *
  * Depthwise layers (several groups of one input and one output channel, modes A and AW, at most
  * LW_DEPTHWISE_TAPS taps) add up 16-bit values instead, whose scale the pixels of a tile share.
