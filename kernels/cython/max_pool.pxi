@@ -10,7 +10,6 @@ cdef class MaxPool:
     out_shape : (OH, OW)
         Of the maxima, each of at least one pixel.
     strides : (int, int)
-        Of at least half the kernel.
     pads : (top, left, bottom, right)
         Less than the kernel; `out_shape` says what the last two do.
 
@@ -24,12 +23,10 @@ cdef class MaxPool:
     def __init__(self, kernel, out_shape, strides=(1, 1), pads=(0, 0, 0, 0)):
         kernel, strides = _ints("kernel", kernel, 2, 1), _ints("strides", strides, 2, 1)
         pads = _ints("pads", pads, 4, 0)
-        if max(kernel) > LW_MAX_POOL or any(k > 2 * s for k, s in zip(kernel, strides)) or any(
-                pads[i] >= kernel[i % 2] for i in range(4)):
+        if max(kernel) > LW_MAX_POOL or any(pads[i] >= kernel[i % 2] for i in range(4)):
             raise KernelError(
-                f"the maximum behind a convolution has kernel {kernel}, strides {strides} and pads "
-                f"{pads}; expected a kernel of at most {LW_MAX_POOL}, strides of at least half of "
-                "it and smaller pads")
+                f"the maximum behind a convolution has kernel {kernel} and pads {pads}; expected a "
+                f"kernel of at most {LW_MAX_POOL} and smaller pads")
         self.m.kh, self.m.kw = kernel
         self.m.stride_h, self.m.stride_w = strides
         self.m.pad_top, self.m.pad_left = pads[:2]

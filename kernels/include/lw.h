@@ -256,9 +256,9 @@ typedef struct lw_conv_args {
     const struct lw_conv_args *shortcut;
     /* NULL, or what follows the activation: dst and dst_q are those of the maxima, (n,
      * max_pool->oh, max_pool->ow, oc), oh and ow still those of the convolution. Kernels of at most
-     * LW_MAX_POOL, of at most twice the strides and of more than the padding; several columns, one
-     * group, no depthwise layer, producer, residual or shortcut, else LW_INVALID. Not read after
-     * lw_conv_create. Values that the activation makes 0 anyway need not be finite. */
+     * LW_MAX_POOL and of more than the padding; several columns, one group, no depthwise layer,
+     * producer, residual or shortcut, else LW_INVALID. Not read after lw_conv_create. Values that
+     * the activation makes 0 anyway need not be finite. */
     const lw_max_pool *max_pool;
 } lw_conv_args;
 

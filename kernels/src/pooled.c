@@ -19,7 +19,7 @@ enum {
 struct lw_pooled_plan {
     const lw_conv_args *g;
     lw_maxima_plan *maxima; /* NULL, or makes the rows of maxima; then dense is NULL */
-    lw_conv *dense;         /* its scratch holds the rows of two steps, kh at most of each */
+    lw_conv *dense;         /* its scratch holds a ring of kh rows */
     lw_block all;           /* the only block of `maxima` */
     const lw_block *blocks;
     int64_t block_count;
@@ -36,24 +36,16 @@ typedef struct band {
     int64_t n, y0, y1;
 } band;
 
-/* Rows of the convolution: those of the last step, from `first` to `made`, and of the one before.
- */
-typedef struct made_rows {
-    float *now, *before;
-    int64_t first, first_before, made;
-} made_rows;
-
 /* ---- plan --------------------------------------------------------------------------------- */
 
 static int is_floored(const lw_conv_args *g) {
     return g->activation == LW_RELU || (g->activation == LW_CLIP && g->lo >= 0 && g->hi >= 0);
 }
 
-/* Whether the first and the last kernel see a pixel, and no row is needed after the step behind the
- * one that made it. */
+/* Whether the first and the last kernel see a pixel. */
 static int is_axis(int64_t size, int64_t out, int64_t kernel, int64_t stride, int64_t pad) {
-    return kernel >= 1 && kernel <= LW_MAX_POOL && stride >= 1 && kernel <= 2 * stride &&
-           pad >= 0 && pad < kernel && out >= 1 && (out - 1) * stride - pad < size;
+    return kernel >= 1 && kernel <= LW_MAX_POOL && stride >= 1 && pad >= 0 && pad < kernel &&
+           out >= 1 && (out - 1) * stride - pad < size;
 }
 
 int lw_pooled_takes(const lw_conv_args *g) {
@@ -85,7 +77,7 @@ static lw_status plan_maxima(lw_pooled_plan *p, int workers) {
 static lw_status plan_dense(lw_pooled_plan *p, int workers) {
     lw_status status;
     lw_conv_args sums = *p->g; /* blocks end with windows of dst_q */
-    int lines = 2 * (int)sums.max_pool->kh;
+    int lines = (int)sums.max_pool->kh;
     sums.max_pool = NULL, sums.dst = NULL;
     p->dense = lw_conv_create_rows(&sums, BLOCK_CHANNELS, lines, workers, &status);
     if (!p->dense) return status;
@@ -151,26 +143,29 @@ static int activate_rows(const lw_pooled_plan *p, const band *t, int64_t rows, f
     return p->dense->isa->activate(&args) >= INFINITY_BITS;
 }
 
-/* Rows up to `end`. Nonzero if a value is NaN or infinite. */
-static int make_rows(const lw_pooled_plan *p, const band *t, made_rows *r, int64_t end,
+/* Where the ring holds a row. */
+static float *row_at(const lw_pooled_plan *p, float *ring, int64_t row) {
+    return ring + row % p->g->max_pool->kh * p->g->ow * p->dense->ldc;
+}
+
+/* Rows [y, end). Nonzero if a value is NaN or infinite. */
+static int make_rows(const lw_pooled_plan *p, const band *t, float *ring, int64_t y, int64_t end,
                      int worker) {
-    const lw_conv *dense = p->dense;
-    int64_t line = p->g->ow * dense->ldc, y = r->made;
-    float *to = r->before;
-    if (y >= end) return 0;
-    r->before = r->now, r->first_before = r->first;
-    r->now = to, r->first = y, r->made = end;
-    for (int64_t lines; y < end; y += lines) {
-        lines = min64(dense->lines, end - y);
+    int64_t kh = p->g->max_pool->kh, lines;
+    int bad = 0;
+    for (; y < end; y += lines) {
+        lines = min64(min64(p->dense->lines, end - y), kh - y % kh);
         area a = {{{t->n, y, 0}}, AXIS_Y, AXIS_X, lines, p->g->ow};
-        lw_conv_sum(dense, t->b, &a, to + (y - r->first) * line, worker);
+        float *c = row_at(p, ring, y);
+        lw_conv_sum(p->dense, t->b, &a, c, worker);
+        if (!p->floored) bad |= activate_rows(p, t, lines, c);
     }
-    return p->floored ? 0 : activate_rows(p, t, end - r->first, to);
+    return bad;
 }
 
 /* A row of maxima of rows [from, end), which are made: columns outside the image do not count. */
-static void max_rows(const lw_pooled_plan *p, const band *t, const made_rows *r, int64_t from,
-                     int64_t end, float *y) {
+static void max_rows(const lw_pooled_plan *p, const band *t, float *ring, int64_t from, int64_t end,
+                     float *y) {
     const lw_max_pool *m = p->g->max_pool;
     int64_t wide = p->g->ow, step = p->dense->ldc, count;
     const float *line[LW_MAX_POOL];
@@ -178,11 +173,7 @@ static void max_rows(const lw_pooled_plan *p, const band *t, const made_rows *r,
         int64_t column = x * m->stride_w - m->pad_left, first = max64(column, 0);
         int64_t last = min64(column + m->kw, wide), whole = last - first == m->kw;
         count = whole ? min64((wide - last) / m->stride_w + 1, m->ow - x) : 1;
-        for (int64_t i = from; i < end; i++) {
-            const float *row = i < r->first ? r->before + (i - r->first_before) * wide * step
-                                            : r->now + (i - r->first) * wide * step;
-            line[i - from] = row + first * step;
-        }
+        for (int64_t i = from; i < end; i++) line[i - from] = row_at(p, ring, i) + first * step;
         const lw_max_lines_args args = {.line = line,
                                         .lines = (int)(end - from),
                                         .kw = (int)(last - first),
@@ -221,16 +212,15 @@ static lw_status run_maxima(lw_pooled_plan *p, const band *t, int worker) {
 
 static lw_status run_dense(lw_pooled_plan *p, const band *t, int worker) {
     const lw_max_pool *m = p->g->max_pool;
-    const lw_conv *dense = p->dense;
-    float *scratch = dense->scratch + worker * dense->apart, *y = p->y + worker * p->apart;
-    made_rows r = {.now = scratch, .before = scratch + m->kh * p->g->ow * dense->ldc};
+    float *ring = p->dense->scratch + worker * p->dense->apart, *y = p->y + worker * p->apart;
+    int64_t made = 0;
     int bad = 0;
     for (int64_t row = t->y0; row < t->y1; row++) {
         int64_t top = row * m->stride_h - m->pad_top, end = min64(top + m->kh, p->g->oh);
         top = max64(top, 0);
-        r.made = max64(r.made, top);
-        bad |= make_rows(p, t, &r, end, worker);
-        max_rows(p, t, &r, top, end, y);
+        bad |= make_rows(p, t, ring, max64(made, top), end, worker);
+        made = end;
+        max_rows(p, t, ring, top, end, y);
         bad |= finish_row(p, t, row, y) != LW_OK;
     }
     return bad ? LW_NONFINITE : LW_OK;

@@ -23,7 +23,7 @@ ACTIVATIONS = ("none", "relu", "clip", "leaky", "hardswish", "silu", "gelu")
 def maxima(draw: st.DrawFn, size: tuple[int, int]) -> Case:
     """2x2 and 3x3 at stride 2 and others, padded or not, the last row and column cut or not."""
     kernel, strides = draw(
-        st.sampled_from([((2, 2), (2, 2)), ((3, 3), (2, 2)), ((2, 3), (2, 2)), ((3, 4), (3, 2))])
+        st.sampled_from([((2, 2), (2, 2)), ((3, 3), (2, 2)), ((2, 3), (2, 2)), ((3, 4), (1, 3))])
     )
     pads = [draw(st.integers(0, min(1, s - 1))) for s in size]
     out = []
@@ -169,7 +169,6 @@ def test_maximum_of_one_value_that_is_no_number_is_refused(
 def test_maximum_that_no_kernel_takes_is_refused() -> None:
     for wrong in (
         {"kernel": (5, 3)},
-        {"strides": (1, 2), "kernel": (3, 3)},
         {"pads": (3, 0, 0, 0)},
         {"pads": (0, 0, 0, 3)},
         {"strides": (0, 1)},
