@@ -37,16 +37,20 @@ def values(tensor: QTensor) -> Array:
     return (tensor.q - float(zero_point(tensor.signed))) * spread[..., : tensor.shape[3]]
 
 
-def run(case: ConvCase, isa: str, residual: Any, quantized: bool) -> tuple[Array, ...]:
+def run(
+    case: ConvCase, isa: str, residual: Any, quantized: bool, stored: bool = True
+) -> tuple[Array, ...]:
+    """What is stored, float32, and what is quantized."""
     d = case.data()
     src = QTensor(d["q"].shape, case.window, case.signed, case.pads)
     src.q[...] = d["q"]
-    src.scale[...] = d["scale"]
+    if case.window is not None:
+        src.scale[...] = d["scale"]
     with kernels.use_isa(isa):
         weights = case.pack()
     dst = np.empty(out_shape(case), np.float32)
     dst_q = QTensor(dst.shape, 32, True) if quantized else None
-    Conv(src, weights, bias=d["bias"], residual=residual, dst=dst, dst_q=dst_q,
+    Conv(src, weights, bias=d["bias"], residual=residual, dst=dst if stored else None, dst_q=dst_q,
          pool=Pool(case.threads), **case.options())()  # fmt: skip
     return (dst, dst_q.q, dst_q.scale) if dst_q is not None else (dst,)
 
@@ -61,6 +65,40 @@ def test_every_isa_adds_the_same_bits(
     first, *others = (run(case, isa, residual, quantized) for isa in kernels.isas())
     for other in others:
         assert all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+PANELS = [
+    {"ocg": 64, "size": (5, 19), "pads": (1, 6, 1, 6), "dilations": (1, 6)},  # segments of lines
+    {"ocg": 160, "size": (9, 9)},  # blocks of 128 and 32 channels
+    {"ocg": 96, "size": (4, 70), "pads": (2, 1, 2, 1), "dilations": (2, 1)},  # areas end in lines
+    {"ocg": 64, "size": (7, 5), "window": None},
+]
+
+
+@pytest.mark.parametrize("panels", PANELS)
+@pytest.mark.parametrize("residual_window", [32, 1000])
+def test_windows_of_whole_panels_are_added(
+    panels: dict[str, Any], residual_window: int, isa: str
+) -> None:
+    """As the product of a tile is stored."""
+    case = replace(ConvCase(8, icg=20, window=8, activation="none"), **panels, arrays={})
+    residual = residual_of(out_shape(case), residual_window, True)
+    (plain,) = run(case, isa, None, False)
+    (added,) = run(case, isa, residual, False)
+    want = plain.astype(np.float64) + values(residual)
+    np.testing.assert_allclose(added, want, rtol=2e-7, atol=2e-7 * np.abs(plain).max())
+    if isa != "scalar":
+        assert np.array_equal(added, run(case, "scalar", residual, False)[0])
+
+
+@pytest.mark.parametrize("activation", ["none", "relu", "clip", "leaky"])
+def test_levels_of_a_sum_are_those_of_what_is_stored(activation: str, isa: str) -> None:
+    """Levels that are found straight from the sums of tiles."""
+    case = replace(ConvCase(9, icg=20, ocg=64, window=8, activation=activation), arrays={})
+    residual = residual_of(out_shape(case), 64, True)
+    _, q, scale = run(case, isa, residual, True)
+    _, alone_q, alone_scale = run(case, isa, residual, True, stored=False)
+    assert np.array_equal(q, alone_q) and np.array_equal(scale, alone_scale)
 
 
 @pytest.mark.parametrize("depthwise", [False, True])
