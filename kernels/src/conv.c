@@ -160,7 +160,7 @@ static void row_pixels(const lw_conv *p, const lw_panel *panel, const lw_list *l
                        lw_pixels *from, lw_row_out *out) {
     const lw_weights *w = p->args.weights;
     int narrow = p->narrow[count].tile && panel->n <= p->isa->vw;
-    lw_dot_row *const *dot = narrow ? p->isa->narrow_row : p->isa->dot_row;
+    lw_dot_row *const *dot = narrow ? p->isa->narrow_row[w->mode] : p->isa->dot_row[w->mode];
     const lw_tiles *cut = narrow ? p->narrow + count : p->wide + count;
     for (int tile = cut->tile + 1; tile >= cut->tile; tile--) {
         from->count = tile * (tile > cut->tile ? cut->large : cut->small);

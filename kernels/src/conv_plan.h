@@ -85,9 +85,9 @@ lw_conv *lw_conv_create_rows(const lw_conv_args *args, int64_t block_channels, i
                              int workers, lw_status *status);
 /* The sums of an area by a block to c, (lines * count, ldc). */
 void lw_conv_sum(const lw_conv *p, const lw_block *b, const area *a, float *c, int worker);
-/* The same of one panel by a line of an area, whose pixels `from` are, as lw_dot_row has it; sets sb
- * and bias of out, and moves both past the line. Not of a foreign product, few channels or a mode
- * other than A. */
+/* The same of one panel by a line of an area, whose pixels `from` are, as lw_dot_row has it; sets
+ * sb and bias of out, and moves both past the line. Not of a foreign product, few channels or mode
+ * AW. */
 void lw_conv_row(const lw_conv *p, const lw_panel *panel, const area *a, int64_t line,
                  lw_pixels *from, lw_row_out *out);
 

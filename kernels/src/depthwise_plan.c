@@ -132,8 +132,8 @@ static int64_t strip_bytes(const lw_depthwise_plan *p, int64_t columns) {
     return (seen + LW_GROUP_ROWS * columns * p->ldy) * 4;
 }
 
-/* Strips are equal and, where that is near, as long as finish takes them: every one loads all weights
- * and waits for scales. */
+/* Strips are equal and, where that is near, as long as finish takes them: every one loads all
+ * weights and waits for scales. */
 static int64_t plan_strip(const lw_depthwise_plan *p, int64_t fill) {
     int64_t wide = p->g->ow, most = LW_FINISH_ROWS / LW_GROUP_ROWS / fill * fill, strip;
     for (int64_t strips = ceil_div(wide, most);; strips++) {
@@ -260,7 +260,7 @@ static int is_finishing(const lw_depthwise_plan *p, int bounded) {
     int flat = activation == LW_LEAKY && alpha > 0 && alpha <= 1;
     int simple = activation == LW_NONE || activation == LW_RELU || flat;
     return (bounded || simple) && !dense->foreign && !dense->few &&
-           dense->args.weights->mode == LW_A;
+           dense->args.weights->mode != LW_AW;
 }
 
 /* Where the source is bounded, its sums come out as 16-bit values. */

@@ -169,8 +169,8 @@ static void finish_sums(const lw_depthwise_plan *p, const worker_state *s, const
     }
 }
 
-/* An area of the dense convolution to the ring, the first row to source row `row`, from column x on.
- * Nonzero if a value is NaN or infinite. */
+/* An area of the dense convolution to the ring, the first row to source row `row`, from column x
+ * on. Nonzero if a value is NaN or infinite. */
 static int make_area(const lw_depthwise_plan *p, worker_state *s, const band *t, const area *a,
                      int64_t row, int64_t x, int worker) {
     const lw_conv *dense = p->dense;
