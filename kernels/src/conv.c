@@ -155,24 +155,34 @@ void lw_conv_sum(const lw_conv *p, const lw_block *b, const area *a, float *c, i
     }
 }
 
-void lw_conv_row(const lw_conv *p, const lw_panel *panel, int64_t y, const lw_pixels *line,
-                 const lw_row_out *out) {
+/* So many pixels of a line by one panel, and on to those behind them. */
+static void row_pixels(const lw_conv *p, const lw_panel *panel, const lw_list *list, int64_t count,
+                       lw_pixels *from, lw_row_out *out) {
     const lw_weights *w = p->args.weights;
-    lw_pixels from = *line;
-    lw_row_out to = *out;
-    lw_list list = inner_windows(p, p->lists + panel->list, y);
-    int count = from.count, narrow = p->narrow[count].tile && panel->n <= p->isa->vw;
-    lw_dot_row *const *dot = narrow ? p->isa->narrow_row : p->isa->dot_row;
+    int narrow = p->narrow[count].tile && panel->n <= p->isa->vw;
+    lw_dot_row *const *dot = narrow ? p->isa->narrow_row[w->mode] : p->isa->dot_row[w->mode];
     const lw_tiles *cut = narrow ? p->narrow + count : p->wide + count;
-    to.sb = p->sb + panel->n0, to.bias = p->bias + panel->n0;
     for (int tile = cut->tile + 1; tile >= cut->tile; tile--) {
-        from.count = tile * (tile > cut->tile ? cut->large : cut->small);
-        if (!from.count) continue;
-        dot[tile - 1]((int)list.count, p->win + list.first, &from, w->data + panel->offset, &to);
-        from.a += from.count * from.a_step.pixel, from.sa += from.count * from.sa_step.pixel;
-        if (to.pair) to.pair += (to.upper + from.count) / 2 * to.step;
-        if (to.y) to.y += from.count * to.step;
-        to.upper = (to.upper + from.count) % 2;
+        from->count = tile * (tile > cut->tile ? cut->large : cut->small);
+        if (!from->count) continue;
+        dot[tile - 1]((int)list->count, p->win + list->first, from, w->data + panel->offset, out);
+        from->a += from->count * from->a_step.pixel, from->sa += from->count * from->sa_step.pixel;
+        if (out->pair) out->pair += (out->upper + from->count) / 2 * out->step;
+        if (out->y) out->y += from->count * out->step;
+        out->upper = (out->upper + from->count) % 2;
+    }
+}
+
+void lw_conv_row(const lw_conv *p, const lw_panel *panel, const area *a, int64_t line,
+                 lw_pixels *from, lw_row_out *out) {
+    int64_t y = a->first.at[AXIS_Y] + line, x = a->first.at[AXIS_X], end = x + a->count;
+    out->sb = p->sb + panel->n0, out->bias = p->bias + panel->n0;
+    for (const lw_segment *s = p->segments; s < p->segments + p->segment_count && x < end; s++) {
+        int64_t count = min64(s->end, end) - x;
+        if (count <= 0) continue;
+        lw_list list = inner_windows(p, s->lists + panel->list, y);
+        row_pixels(p, panel, &list, count, from, out);
+        x += count;
     }
 }
 

@@ -85,10 +85,11 @@ lw_conv *lw_conv_create_rows(const lw_conv_args *args, int64_t block_channels, i
                              int workers, lw_status *status);
 /* The sums of an area by a block to c, (lines * count, ldc). */
 void lw_conv_sum(const lw_conv *p, const lw_block *b, const area *a, float *c, int worker);
-/* The same of one panel by a line of pixels of output row y, as lw_dot_row has it: out without its
- * sb and bias. Not of a foreign product, few channels or a mode other than A. */
-void lw_conv_row(const lw_conv *p, const lw_panel *panel, int64_t y, const lw_pixels *line,
-                 const lw_row_out *out);
+/* The same of one panel by a line of an area, whose pixels `from` are, as lw_dot_row has it; sets
+ * sb and bias of out, and moves both past the line. Not of a foreign product, few channels or mode
+ * AW. */
+void lw_conv_row(const lw_conv *p, const lw_panel *panel, const area *a, int64_t line,
+                 lw_pixels *from, lw_row_out *out);
 
 lw_foreign *lw_foreign_create(const lw_conv *p);
 void lw_foreign_destroy(lw_foreign *f);

@@ -10,6 +10,7 @@ enum {
     TILE = LW_DEPTHWISE_TILE,
     BLOCK_CHANNELS = 64, /* at least, unless the layer has fewer */
     RING_BYTES = 24576,  /* of one worker, unless even the narrowest strip needs more */
+    NEAR_BYTES = 34816,  /* L1 and a little */
     GRANULE = 4          /* vectors */
 };
 
@@ -125,14 +126,27 @@ static void plan_bands(lw_depthwise_plan *p, int workers) {
     }
 }
 
-/* A place of the ring holds a whole row. Strips are as long as finish takes them, and equal: every one
- * loads all weights and waits for scales. */
+/* What the sums of so many output columns of two rows see, and they. */
+static int64_t strip_bytes(const lw_depthwise_plan *p, int64_t columns) {
+    int64_t seen = p->slots * p->most_vectors * p->isa->vw * pairs_seen(p, columns);
+    return (seen + LW_GROUP_ROWS * columns * p->ldy) * 4;
+}
+
+/* Strips are equal and, where that is near, as long as finish takes them: every one loads all
+ * weights and waits for scales. */
+static int64_t plan_strip(const lw_depthwise_plan *p, int64_t fill) {
+    int64_t wide = p->g->ow, most = LW_FINISH_ROWS / LW_GROUP_ROWS / fill * fill, strip;
+    for (int64_t strips = ceil_div(wide, most);; strips++) {
+        strip = min64(round_up(ceil_div(wide, strips), p->outs), wide);
+        if (strip <= TILE || strip_bytes(p, round_up(strip, fill)) <= NEAR_BYTES) return strip;
+    }
+}
+
+/* A place of the ring holds a whole row. */
 static void plan_ring(lw_depthwise_plan *p, int64_t fill) {
     const lw_conv_args *g = p->g;
-    int64_t most = LW_FINISH_ROWS / LW_GROUP_ROWS / fill * fill;
-    if (p->most_channels > BLOCK_CHANNELS) most = TILE; /* sums stay in L1 */
     p->slots = (LW_GROUP_ROWS - 1) * g->stride_h + g->weights->kh;
-    p->strip = min64(round_up(ceil_div(g->ow, ceil_div(g->ow, most)), p->outs), g->ow);
+    p->strip = plan_strip(p, fill);
     p->padded = ceil_div(p->strip, fill) * fill;
     int64_t last = (g->ow - 1) / p->strip * p->strip;
     p->pairs = max64(pairs_seen(p, last + p->padded), (g->pad_left + g->producer->ow + 1) / 2);
@@ -140,6 +154,7 @@ static void plan_ring(lw_depthwise_plan *p, int64_t fill) {
 
 static void plan_geometry(lw_depthwise_plan *p, int workers) {
     int64_t fill = plan_sum(p);
+    p->ldy = ceil_div(p->most_channels, 16) * 16 + 16; /* vectors go too far */
     p->post = post_along(p->g, AXIS_Y, AXIS_X);
     if (!p->g->producer) {
         plan_tiles(p, fill);
@@ -226,7 +241,6 @@ static void divide(const lw_depthwise_plan *p, worker_state *s, uint8_t *memory,
 static lw_status plan_workers(lw_depthwise_plan *p, int workers) {
     size_t bytes = 0;
     worker_state none;
-    p->ldy = ceil_div(p->most_channels, 16) * 16 + 16; /* vectors go too far */
     divide(p, &none, NULL, &bytes);
     p->workers = lw_alloc((size_t)workers * sizeof *p->workers);
     p->memory = lw_alloc((size_t)workers * bytes);
@@ -246,7 +260,7 @@ static int is_finishing(const lw_depthwise_plan *p, int bounded) {
     int flat = activation == LW_LEAKY && alpha > 0 && alpha <= 1;
     int simple = activation == LW_NONE || activation == LW_RELU || flat;
     return (bounded || simple) && !dense->foreign && !dense->few &&
-           dense->args.weights->mode == LW_A;
+           dense->args.weights->mode != LW_AW;
 }
 
 /* Where the source is bounded, its sums come out as 16-bit values. */

@@ -36,9 +36,9 @@ typedef struct worker_state {
     float *unit;    /* (windows of a block): U */
     float *scale;   /* (rows, vectors of a block, vw): U * sb */
     int32_t *spare; /* of a fused layer: as ring, but for each of `line` */
-    float *top;     /* of a fused layer: (lines, channels): largest |y| of rows under way; or NULL */
-    int *exponent;  /* of a fused layer: (slots, windows of a block): k of each */
-    int *common;    /* (windows of a block): that of a few rows */
+    float *top;    /* of a fused layer: (lines, channels): largest |y| of rows under way; or NULL */
+    int *exponent; /* of a fused layer: (slots, windows of a block): k of each */
+    int *common;   /* (windows of a block): that of a few rows */
     const int32_t **line; /* (rows, rows of taps) */
 } worker_state;
 

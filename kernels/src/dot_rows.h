@@ -1,5 +1,5 @@
-/* dot_rows.h - sums of a dense product that the tile finishes in its registers for a depthwise layer
- * behind it: as 16-bit values, or as values and their largest. A part of kern.c. */
+/* dot_rows.h - sums of a dense product that the tile finishes in its registers for a depthwise
+ * layer behind it: as 16-bit values, or as values and their largest. A part of kern.c. */
 #ifndef LW_SRC_DOT_ROWS_H
 #define LW_SRC_DOT_ROWS_H
 
@@ -48,9 +48,10 @@ INLINE void store_values(const int floored, const int mr, const int nv, const lw
     }
 }
 
-INLINE void dot_row(const int mr, const int nv, int windows, const lw_win *win,
-                    const lw_pixels *from, const uint8_t *b, const lw_row_out *out, row_tile t) {
-    vf f[ROWS][NV];
+/* y of the tile in mode A: int32 sums of every chunk, as dot_tile has them. */
+INLINE void sum_chunks(const int mr, const int nv, int windows, const lw_win *win,
+                       const lw_pixels *from, const uint8_t *b, const lw_row_out *out, row_tile t,
+                       vf f[ROWS][NV]) {
     UNROLLED (i, mr)
         UNROLLED (j, nv) f[i][j] = vf_set(0.0f);
     for (const lw_win *end = win + windows; win < end; win++) {
@@ -70,6 +71,35 @@ INLINE void dot_row(const int mr, const int nv, int windows, const lw_win *win,
         vf sb = vf_load(out->sb + j * VW), bias = vf_load(out->bias + j * VW);
         UNROLLED (i, mr) f[i][j] = vf_fma(f[i][j], sb, bias);
     }
+}
+
+/* The same in mode C: one int32 sum, as dot_tile_c has it. */
+INLINE void sum_at_once(const int mr, const int nv, int windows, const lw_win *win,
+                        const lw_pixels *from, const uint8_t *b, const lw_row_out *out, row_tile t,
+                        vf f[ROWS][NV]) {
+    vi acc[ROWS][NV];
+    UNROLLED (i, mr)
+        UNROLLED (j, nv) acc[i][j] = vi_load((const int32_t *)(const void *)b + j * VW);
+    for (const lw_win *end = win + windows; win < end; win++) {
+        RELOAD(from);
+        dot_window(mr, nv, win, t.a, from->a_step.pixel, b + win->b_off, acc);
+    }
+    UNROLLED (j, nv) {
+        vf sb = vf_load(out->sb + j * VW), bias = vf_load(out->bias + j * VW);
+        UNROLLED (i, mr) {
+            vf s = vf_set(t.sa[i * from->sa_step.pixel]);
+            f[i][j] = vf_fma(vf_from(acc[i][j]), vf_mul(sb, s), bias);
+        }
+    }
+}
+
+INLINE void dot_row(const int mr, const int nv, const lw_mode mode, int windows, const lw_win *win,
+                    const lw_pixels *from, const uint8_t *b, const lw_row_out *out, row_tile t) {
+    vf f[ROWS][NV];
+    if (mode == LW_C)
+        sum_at_once(mr, nv, windows, win, from, b, out, t, f);
+    else
+        sum_chunks(mr, nv, windows, win, from, b, out, t, f);
     if (out->limit > 0) {
         int32_t *to = out->pair + t.x / 2 * out->step;
         t.x % 2 ? store_pairs(1, mr, nv, out, to, f) : store_pairs(0, mr, nv, out, to, f);
@@ -79,21 +109,25 @@ INLINE void dot_row(const int mr, const int nv, int windows, const lw_win *win,
     out->floored ? store_values(1, mr, nv, out, y, f) : store_values(0, mr, nv, out, y, f);
 }
 
-#define DOT_ROW(name, mr, nv)                                                                      \
-    static void CONCAT(name##_, mr)(int windows, const lw_win *win, const lw_pixels *from,         \
-                                    const uint8_t *b, const lw_row_out *out) {                     \
+#define DOT_ROW(name, mr, nv, mode)                                                                \
+    static void name(int windows, const lw_win *win, const lw_pixels *from, const uint8_t *b,      \
+                     const lw_row_out *out) {                                                      \
         row_tile t = {from->a, from->sa, out->upper};                                              \
         for (int left = from->count; left > 0; left -= mr) {                                       \
-            dot_row(mr, nv, windows, win, from, b, out, t);                                        \
+            dot_row(mr, nv, mode, windows, win, from, b, out, t);                                  \
             t.a += mr * from->a_step.pixel, t.sa += mr * from->sa_step.pixel;                      \
             t.x += mr;                                                                             \
         }                                                                                          \
     }
-#define WIDE_ROW(mr) DOT_ROW(dot_row, mr, NV)
+#define WIDE_ROW(mr)                                                                               \
+    DOT_ROW(dot_row_LW_A_##mr, mr, NV, LW_A)                                                       \
+    DOT_ROW(dot_row_LW_C_##mr, mr, NV, LW_C)
 /* clang-format off */
 CONCAT(TIMES_, LW_MR)(WIDE_ROW)
 #ifdef LW_NARROW
-#define NARROW_ROW(mr) DOT_ROW(narrow_row, mr, 1)
+#define NARROW_ROW(mr)                                                                             \
+    DOT_ROW(narrow_row_LW_A_##mr, mr, 1, LW_A)                                                     \
+    DOT_ROW(narrow_row_LW_C_##mr, mr, 1, LW_C)
 NARROW_TIMES(NARROW_ROW)
 #endif
 /* clang-format on */

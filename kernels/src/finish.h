@@ -190,8 +190,8 @@ static NOINLINE void write_levels(const levels *w) {
 }
 
 /* The maxima of n values of each pixel, or of what a LeakyReLU makes of them. */
-INLINE void find_tops_of(const int leaky, const range range, const lw_post *p,
-                         const float *x, lw_step step, const int64_t n, maxima *m) {
+INLINE void find_tops_of(const int leaky, const range range, const lw_post *p, const float *x,
+                         lw_step step, const int64_t n, maxima *m) {
     const int64_t whole = n / VW * VW, rest = n - whole;
     vi any = vi_set(0), *to = m->top;
     vf above = above_of(range, p->zero_point), alpha = vf_set(p->alpha);
@@ -213,8 +213,8 @@ INLINE void find_tops_of(const int leaky, const range range, const lw_post *p,
     m->any = any;
 }
 
-INLINE void find_tops(const int leaky, const range range, const lw_post *p,
-                      const float *x, lw_step step, int64_t n, maxima *m) {
+INLINE void find_tops(const int leaky, const range range, const lw_post *p, const float *x,
+                      lw_step step, int64_t n, maxima *m) {
     switch (n) {
     case 8: find_tops_of(leaky, range, p, x, step, 8, m); break;
     case 16: find_tops_of(leaky, range, p, x, step, 16, m); break;
@@ -353,8 +353,8 @@ INLINE void limit_values(const lw_post *p, vi any, float *f, lw_step step, int64
     }
 }
 
-/* Whether floors and limits, or a flat LeakyReLU, are all that happens to the sums: then levels are found
- * from them. */
+/* Whether floors and limits, or a flat LeakyReLU, are all that happens to the sums: then levels are
+ * found from them. */
 static int is_direct(const lw_post *p) {
     if (!p->q || p->sb || p->residual || p->residual_q || p->dst) return 0;
     if (p->activation == LW_LEAKY) return is_flat(p->activation, p->alpha) && p->zero_point;
@@ -363,8 +363,8 @@ static int is_direct(const lw_post *p) {
     return p->activation <= LW_RELU;
 }
 
-INLINE int finish_direct(const int leaky, const range range, const lw_post *p,
-                         float *f, lw_step step) {
+INLINE int finish_direct(const int leaky, const range range, const lw_post *p, float *f,
+                         lw_step step) {
     const int clip = p->activation == LW_CLIP;
     const int floor = clip || p->activation == LW_RELU || range == CLAMPED;
     int bad = 0;

@@ -130,12 +130,11 @@ static int find_exponents(const lw_depthwise_plan *p, const worker_state *s, con
     return bad;
 }
 
-/* Where a line of sums goes: values, or pairs of the ring. */
-static void aim_row(const lw_depthwise_plan *p, const worker_state *s, const band *t,
-                    const granule *g, int64_t n0, int64_t row, int64_t x, lw_row_out *out) {
+/* Where a panel's sums of source row `row` go from column x on: its pairs in the ring. */
+static int32_t *pairs_at(const lw_depthwise_plan *p, const worker_state *s, const band *t,
+                         const granule *g, const lw_panel *panel, int64_t row, int64_t x) {
     int64_t vw = p->isa->vw, at = (g->at - t->b->v0) * p->pairs + x / 2 * g->vectors;
-    out->step = g->vectors * vw;
-    out->pair = line_of(p, s, row) + at * vw + (n0 - g->c0);
+    return line_of(p, s, row) + at * vw + (panel->n0 - g->c0);
 }
 
 /* An area of the dense convolution, whose tiles finish it: the first row is source row `row`, from
@@ -145,33 +144,33 @@ static void finish_sums(const lw_depthwise_plan *p, const worker_state *s, const
     const lw_conv *dense = p->dense;
     const lw_block *b = dense->blocks + (t->b - p->blocks);
     const granule *g = p->granules + t->b->first;
+    int64_t vw = p->isa->vw, bounded = p->limit > 0;
+    lw_pixels first, line;
     lw_row_out out = {.limit = p->limit,
                       .alpha = dense->args.activation == LW_LEAKY ? dense->args.alpha : 1.0f,
                       .floored = dense->args.activation == LW_RELU,
-                      .upper = p->limit > 0 ? x % 2 : 0,
                       .step = dense->ldc};
-    lw_pixels first;
     lw_conv_pixels(dense, a, worker, &first);
+    line = first;
     for (int64_t i = b->first; i < b->last; i++) {
         const lw_panel *panel = dense->args.weights->panels + i;
-        lw_pixels line = first;
         while (panel->n0 >= g->c0 + g->n) g++;
-        out.vectors = (int)ceil_div(panel->n, p->isa->vw);
-        for (int64_t l = 0; l < a->lines; l++) {
-            if (p->limit > 0)
-                aim_row(p, s, t, g, panel->n0, row + l, x, &out);
-            else {
-                out.y = c + l * a->count * dense->ldc + panel->n0 - b->n0;
-                out.top = s->top + l * dense->ldc + panel->n0 - b->n0;
-            }
-            lw_conv_row(dense, panel, a->first.at[AXIS_Y] + l, &line, &out);
-            line.a += line.a_step.line, line.sa += line.sa_step.line;
+        out.vectors = (int)ceil_div(panel->n, vw);
+        if (bounded) out.step = g->vectors * vw;
+        for (int64_t l = 0; l < a->lines; l++) { /* fields that others read at once: no copies */
+            int64_t at = l * dense->ldc + panel->n0 - b->n0;
+            line.a = first.a + l * first.a_step.line, line.sa = first.sa + l * first.sa_step.line;
+            out.upper = bounded ? x % 2 : 0;
+            out.pair = bounded ? pairs_at(p, s, t, g, panel, row + l, x) : NULL;
+            out.y = bounded ? NULL : c + (a->count - 1) * l * dense->ldc + at;
+            out.top = bounded ? NULL : s->top + at;
+            lw_conv_row(dense, panel, a, l, &line, &out);
         }
     }
 }
 
-/* An area of the dense convolution to the ring, the first row to source row `row`, from column x on.
- * Nonzero if a value is NaN or infinite. */
+/* An area of the dense convolution to the ring, the first row to source row `row`, from column x
+ * on. Nonzero if a value is NaN or infinite. */
 static int make_area(const lw_depthwise_plan *p, worker_state *s, const band *t, const area *a,
                      int64_t row, int64_t x, int worker) {
     const lw_conv *dense = p->dense;

@@ -118,7 +118,7 @@ typedef struct lw_halves {
 
 typedef void lw_put_halves(const lw_halves *halves);
 
-/* One panel, of mode A, times one line of pixels, as lw_dot has them, and what becomes of
+/* One panel, of mode A or C, times one line of pixels, as lw_dot has them, and what becomes of
  * y = fma(f, sb[j], bias[j]); sb and bias are nr long. With a limit, 16-bit values as lw_halves
  * makes of y. Else max(y, 0) if floored, or max(y, alpha * y), of nr channels of each pixel, and
  * top[j] becomes the largest of what it was and their absolute values in channel j. */
@@ -321,8 +321,8 @@ struct lw_isa {
     int few_pixels; /* least pixels of a line where a panel has vw / 2 or vw / 4 channels; 0: none
                      */
     lw_dot *few[LW_MODES][2]; /* of pixels that lie side by side in y, which is filled up to vw */
-    lw_dot_row *dot_row[LW_MR_MAX];    /* [pixels - 1], as dot */
-    lw_dot_row *narrow_row[LW_MR_MAX]; /* as narrow */
+    lw_dot_row *dot_row[LW_MODES][LW_MR_MAX];    /* as dot, but of modes A and C */
+    lw_dot_row *narrow_row[LW_MODES][LW_MR_MAX]; /* as narrow, likewise */
     int depthwise_columns;
     lw_ratios *ratios;
     lw_pair_pixels *pairs;

@@ -363,8 +363,10 @@ static int64_t peak(int64_t steps) {
 #define DOT_A(mr) dot_LW_A_##mr,
 #define DOT_AW(mr) dot_LW_AW_##mr,
 #define DOT_C(mr) dot_LW_C_##mr,
-#define DOT_ROWS(mr) dot_row_##mr,
-#define NARROW_ROWS(mr) [(mr) - 1] = narrow_row_##mr,
+#define ROW_A(mr) dot_row_LW_A_##mr,
+#define ROW_C(mr) dot_row_LW_C_##mr,
+#define NARROW_ROW_A(mr) [(mr) - 1] = narrow_row_LW_A_##mr,
+#define NARROW_ROW_C(mr) [(mr) - 1] = narrow_row_LW_C_##mr,
 #define NARROW_A(mr) [(mr) - 1] = narrow_LW_A_##mr,
 #define NARROW_AW(mr) [(mr) - 1] = narrow_LW_AW_##mr,
 #define NARROW_C(mr) [(mr) - 1] = narrow_LW_C_##mr,
@@ -391,9 +393,9 @@ const lw_isa TABLE(LW_ISA) = {
             [LW_AW] = {few_LW_AW_2, few_LW_AW_4},
             [LW_C] = {few_LW_C_2, few_LW_C_4}},
 #endif
-    .dot_row = {CONCAT(TIMES_, LW_MR)(DOT_ROWS)},
+    .dot_row = {[LW_A] = {CONCAT(TIMES_, LW_MR)(ROW_A)}, [LW_C] = {CONCAT(TIMES_, LW_MR)(ROW_C)}},
 #ifdef LW_NARROW
-    .narrow_row = {NARROW_TIMES(NARROW_ROWS)},
+    .narrow_row = {[LW_A] = {NARROW_TIMES(NARROW_ROW_A)}, [LW_C] = {NARROW_TIMES(NARROW_ROW_C)}},
 #endif
     .depthwise_columns = 2 * DW,
     .ratios = ratios,

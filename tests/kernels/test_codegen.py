@@ -55,8 +55,9 @@ def hot_loops(mode: str, rows: int, instruction: str, tile: str = "dot") -> list
 @pytest.mark.skipif("avx512vnni" not in kernels.isas(), reason="hardware: no AVX512-VNNI")
 @pytest.mark.parametrize(
     ("tile", "rows", "mode"),
-    [("dot", 7, "A"), ("dot", 7, "AW"), ("dot", 7, "C"), ("narrow", 14, "A"), ("narrow", 14, "AW")],
-)
+    [("dot", 7, "A"), ("dot", 7, "AW"), ("dot", 7, "C"), ("narrow", 14, "A"), ("narrow", 14, "AW"),
+     ("dot_row", 7, "A"), ("dot_row", 7, "C"), ("narrow_row", 14, "A"), ("narrow_row", 14, "C")],
+)  # fmt: skip
 def test_dot_loop_has_no_spills(tile: str, rows: int, mode: str) -> None:
     hot = hot_loops(mode, rows, "vpdpbusd", tile)
     assert hot
