@@ -9,6 +9,7 @@ from accel import graph as g
 from accel.lower.columns import columns_calls
 from accel.lower.host import needed_nodes, ordered
 from accel.lower.images import channels_last_call, join_call, pool_call, view_call
+from accel.lower.keep_rests import keep_rests
 from accel.lower.linear import linear_call
 from accel.lower.matmuls import matmul_calls
 from accel.lower.nearest import nearest_call
@@ -31,7 +32,7 @@ def lower(model: ir.Model) -> Schedule:
     values = [*model.graph.inputs, *model.graph.initializers.values()]
     values += [o for node in model.graph for o in node.outputs]
     outputs = list(model.graph.outputs)
-    return Schedule(
+    schedule = Schedule(
         calls=tuple(ordered(model, calls, host)),
         inputs=tuple(v.name or "" for v in g.data_inputs(model.graph)),
         outputs=tuple(v.name or "" for v in outputs),
@@ -39,6 +40,7 @@ def lower(model: ir.Model) -> Schedule:
         shapes={v.name or "": g.known_shape(v) for v in values},
         dtypes={v.name or "": np.dtype(v.dtype.numpy()) for v in values if v.dtype is not None},
     )
+    return keep_rests(schedule)
 
 
 def _own_calls(model: ir.Model, claimed: set[ir.Node]) -> list[OwnCall]:
