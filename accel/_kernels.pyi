@@ -202,6 +202,7 @@ class QTensor:
         memory: NDArray[np.uint8] | None = None,
         *,
         border: Sequence[int] | None = None,
+        rests: bool = False,
     ) -> None: ...
     @staticmethod
     def nbytes_for(

@@ -121,10 +121,11 @@ class Windows:
         zero_point: int,
         halo: tuple[int, int, int, int],
         border: tuple[int, ...] | None = None,
+        rests: bool = False,
         whole: tuple[Windows, int, int] | None = None,
     ) -> None:
         self.buffer, self.shape, self.window, self.zero_point = buffer, shape, window, zero_point
-        self._halo, self._border, self._whole = halo, border, whole
+        self._halo, self._border, self._rests, self._whole = halo, border, rests, whole
 
     @classmethod
     def reserve(
@@ -135,10 +136,11 @@ class Windows:
         zero_point: int,
         halo: tuple[int, int, int, int],
         border: tuple[int, ...] | None = None,
+        rests: bool = False,
     ) -> Windows:
         """A new tensor."""
         nbytes = kernels.QTensor.nbytes_for(shape, window, halo)
-        return cls(arena.reserve(nbytes), shape, window, zero_point, halo, border)
+        return cls(arena.reserve(nbytes), shape, window, zero_point, halo, border, rests)
 
     @property
     def held(self) -> kernels.QTensor:
@@ -170,6 +172,7 @@ class Windows:
             self._halo,
             memory=self.buffer.memory,
             border=self._border,
+            rests=self._rests,
         )
 
     def is_like(self, other: Form) -> bool:
@@ -183,7 +186,8 @@ class Windows:
         """A range of the channels, at the edges of windows."""
         shape = (*self.shape[:-1], end - start)
         whole = (self, start, end)
-        return Windows(self.buffer, shape, self.window, self.zero_point, self._halo, None, whole)
+        halo, window, zero_point = self._halo, self.window, self.zero_point
+        return Windows(self.buffer, shape, window, zero_point, halo, whole=whole)
 
 
 Form = Floats | Windows

@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from accel.align import align_values
 from accel.errors import ModelError, UnsupportedError
 from accel.tensor_spec import TensorSpec
 
@@ -26,8 +27,13 @@ def from_bytes(data: bytes) -> ir.Model:
     return ir.from_proto(onnx.load_from_string(data))
 
 
-def to_bytes(graph_model: ir.Model) -> bytes:
-    """Serialize to ONNX bytes; constants tell their own shapes, once is enough."""
+def to_bytes(graph_model: ir.Model, aligned: bool = False) -> bytes:
+    """Serialize to ONNX bytes; constants tell their own shapes, once is enough.
+
+    Parameters
+    ----------
+    aligned : whether values lie so that they compress well.
+    """
     try:
         proto = ir.to_proto(graph_model)
     except ir.serde.SerdeError as err:
@@ -37,6 +43,8 @@ def to_bytes(graph_model: ir.Model) -> bytes:
     infos = [info for info in proto.graph.value_info if info.name not in told]
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(infos)
+    if aligned:
+        align_values(list(proto.graph.initializer))
     data: bytes = proto.SerializeToString()
     return data
 

@@ -4,7 +4,6 @@ ONNX file is its only stored form."""
 from __future__ import annotations
 
 import hashlib
-import lzma
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from accel import graph as g
+from accel.compress import compress
 from accel.detection.attach import attach_spec, attached_spec
 from accel.detection.known import load_spec
 from accel.detection.spec import DetectorSpec
@@ -151,7 +151,8 @@ class Model:
             quantize_weights(graph_model, weight_window)
             quantize_tables(graph_model)
         graph_model.metadata_props[QUANTIZED_KEY] = "1"
-        return Model.from_graph(g.forget_shapes(shorten_graph(graph_model)), self.name)
+        stored = g.forget_shapes(shorten_graph(graph_model))
+        return Model(g.to_bytes(stored, aligned=True), self.name)
 
     def folded(self) -> Model:
         """The same function as `quantize` finds it before it rounds: constants, batch-norm and
@@ -191,7 +192,7 @@ class Model:
         """
         packed = Path(path).suffix == ".xz"
         with new_file(path) as file:
-            file.write(lzma.compress(self._data) if packed else self._data)
+            file.write(compress(self._data) if packed else self._data)
         return Path(path)
 
     def with_preprocessing(

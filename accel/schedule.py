@@ -46,6 +46,7 @@ class ProductCall(OneCall):
     window, weight_window : activation and weight windows; window None: one scale for an image.
     border : where the input is raw pixels, uint8 (N, H, W, C): what stands for zero in each
         channel; the window is None then.
+    rests : behind the channels of `x` follows what rounding takes off them; `shape` counts both.
     zero_point : of the activations: 0 where none is negative, else 128 or, where those are small,
         less.
     pads : top, left, bottom, right.
@@ -68,6 +69,7 @@ class ProductCall(OneCall):
     epilogue: Epilogue
     macs: int
     border: tuple[int, ...] | None = None
+    rests: bool = False
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -140,9 +140,11 @@ class Values:
             shape = self.shape(name)
             if reader.border is None:
                 shape = nhwc_shape(shape, reader.rows)
+            if reader.rests:
+                shape = (*shape[:-1], 2 * shape[-1])
             self._windows[key] = Windows.reserve(
                 self._arena, shape, reader.window, reader.zero_point, self.readers.halo(key),
-                reader.border,
+                reader.border, reader.rests,
             )  # fmt: skip
         return self._windows[key]
 

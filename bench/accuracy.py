@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import lzma
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from datasets import DATA
 from tasks import Comparison, Task, tasks
 
 import accel
+from accel.compress import compress
 
 BATCH, THREADS = 16, 2
 WEIGHT_WINDOW = 48  # keeps models below 28.5 % of their fp32 size
@@ -74,7 +74,7 @@ def measure(task: Task, quick: bool) -> Iterator[Result]:
 def shares(made: accel.Model, model: accel.Model) -> tuple[float, float]:
     """Of the size of `model`: as stored plain, and compressed as `Model.save` does."""
     plain, whole = made.to_bytes(), len(model.to_bytes())
-    return len(plain) / whole, len(lzma.compress(plain)) / whole
+    return len(plain) / whole, len(compress(plain)) / whole
 
 
 def forms(

@@ -131,6 +131,15 @@ def test_quantize_writes_a_smaller_model_that_loads(call: Call, tmp_path: Path) 
     assert target.stat().st_size < digits_model_path().stat().st_size / 2
 
 
+def test_quantize_without_output_writes_the_compressed_form_here(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("quantize", DIGITS).code == 0
+    (written,) = tmp_path.iterdir()
+    assert written.name.endswith(".int8.onnx.xz") and accel.load(written).is_quantized
+
+
 def test_quantize_window_is_recorded(call: Call, tmp_path: Path) -> None:
     target = tmp_path / "m.onnx"
     found = call("quantize", DIGITS, "-o", target, "--window", 32, "--json").json

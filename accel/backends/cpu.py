@@ -173,7 +173,9 @@ def _product_row(call: ProductCall, where: str, kernel: str) -> Row:
     mode = "C" if call.window is None else "AW" if call.weight_window else "A"
     note = f"weight window {call.weight_window}" if call.weight_window else ""
     if call.fine:
-        note = "12-bit weights"
+        note = "fine weights"
+    if call.rests:
+        note = "reads rests" + (f", {note}" if note else "")
     if call.window is None:
         note = "one scale per image" if call.border is None else "reads raw pixels"
     return Row(

@@ -13,13 +13,19 @@ from accel.cli.output import human_bytes, out, print_json, progress
 from accel.passes.choose_windows import WHOLE_IMAGE
 
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Quantized file to write: .onnx or .onnx.xz.")
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Quantized file to write: .onnx, or .onnx.xz, which is smaller.",
+        show_default="the name of MODEL with .int8.onnx.xz, here",
+    ),
 ]
 
 
 def quantize(
     path: Model,
-    output: Output,
+    output: Output = None,
     window: Window = None,
     weight_window: WeightWindow = None,
     as_json: Json = False,
@@ -28,15 +34,16 @@ def quantize(
     model = accel.load(path)
     with progress("quantizing"):
         quantized = model.quantize(window=window, weight_window=weight_window)
-    quantized.save(output)
-    before, after = len(model.to_bytes()), len(quantized.to_bytes())
+    target = output or Path(f"{model.name}.int8.onnx.xz")
+    quantized.save(target)
+    before, after = len(model.to_bytes()), target.stat().st_size
     windows = sorted(set(quantized.windows.values()))
     if as_json:
         sizes = {"bytes_before": before, "bytes_after": after}
-        print_json({"output": str(output), "windows": windows, **sizes})
+        print_json({"output": str(target), "windows": windows, **sizes})
         return
     sizes_text = f"{human_bytes(before)} to {human_bytes(after)}, {before / after:.1f} times less"
-    out().print(f"wrote {output}: {sizes_text}", markup=False, soft_wrap=True)
+    out().print(f"wrote {target}: {sizes_text}", markup=False, soft_wrap=True)
     layers = f"{len(quantized.windows)} quantized layers"
     channels = ", ".join(str(w) for w in windows if w != WHOLE_IMAGE)
     images = "; input images have one scale" if WHOLE_IMAGE in windows else ""

@@ -9,6 +9,7 @@ from accel import graph as g
 from accel.lower.columns import columns_calls
 from accel.lower.host import needed_nodes, ordered
 from accel.lower.images import channels_last_call, join_call, pool_call, view_call
+from accel.lower.keep_rests import keep_rests
 from accel.lower.linear import linear_call
 from accel.lower.matmuls import matmul_calls
 from accel.lower.nearest import nearest_call
@@ -40,7 +41,7 @@ def lower(model: ir.Model) -> Schedule:
         shapes={v.name or "": g.known_shape(v) for v in values},
         dtypes={v.name or "": np.dtype(v.dtype.numpy()) for v in values if v.dtype is not None},
     )
-    return pool_parts(schedule)
+    return keep_rests(pool_parts(schedule))
 
 
 def _own_calls(model: ir.Model, claimed: set[ir.Node]) -> list[OwnCall]:

@@ -11,9 +11,10 @@ import onnx_ir as ir
 from accel import graph as g
 from accel.lower.geometry import resolved_pads
 from accel.lower.pixels import read_pixels
+from accel.passes.choose_fine import fits_fine
 from accel.passes.choose_windows import WHOLE_IMAGE, window_of
 from accel.passes.fuse_epilogue import fuse_epilogue
-from accel.passes.quantize_weights import fits_fine, weight_axes
+from accel.passes.quantize_weights import weight_axes
 from accel.passes.round_weights import FINE_LIMIT
 from accel.schedule import ProductCall
 from accel.workload import node_macs

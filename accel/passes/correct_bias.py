@@ -17,7 +17,7 @@ import onnx_ir as ir
 from accel import graph as g
 from accel.passes.run_on_noise import run_on_noise
 
-TRUST = 0.5  # of a shift: photographs differ from noise, and all of it harms some networks
+TRUST = 0.25  # of a shift: photographs differ from noise, and all of it harms some networks
 
 Array = np.ndarray[Any, Any]
 

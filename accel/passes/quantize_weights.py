@@ -4,30 +4,23 @@ The form is standard ONNX (opset 21): one scale per output channel, or, with a w
 one scale per output channel and block of input channels (``block_size``). Symmetric, values in
 [-127, 127]; how they are rounded is in `round_weights`; no calibration data.
 
-Some convolutions of few weights get sixteen times the levels, as int16, for some hundred bytes:
-
-- depthwise ones, whose kernel multiplies 16 bits anyway; they are the first ones of a network;
-- those whose result is where a shortcut begins. No shortcut leads around them, so that all of the
-  network sees their errors, and takes their two products for each weight in little time.
+Some convolutions of few weights get more levels than that, as int16 (`choose_fine`).
 """
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
 from accel import graph as g
+from accel.passes.choose_fine import choose_fine
 from accel.passes.correct_bias import correct_bias, mean_inputs
-from accel.passes.round_weights import round_finely, round_weights
+from accel.passes.round_weights import round_weights
 
 MIN_BLOCKED_CHANNELS = 16  # a scale for fewer weights costs more than it gives
-FEW_WEIGHTS = 1024  # of a convolution that is worth more bits
-IMAGE_CHANNELS = 4  # of at most so many the input may be raw pixels, which take int8 weights
 EXACT = 1e-6  # of the largest weight: nothing was rounded
-MOST_TAPS = 32  # of fine depthwise weights: their sums fit in int32
 
 Array = np.ndarray[Any, Any]
 
@@ -63,8 +56,9 @@ def quantize_weights(
     weight_window : input channels that share a scale; None: one scale per output channel.
     per_channel : no exceptions, as the int8 kernels of other engines want it.
     """
-    done: dict[tuple[str, int, int | None, bool], tuple[ir.Value, Array]] = {}
+    done: dict[tuple[str, int, int | None, int], tuple[ir.Value, Array]] = {}
     means = mean_inputs(model)
+    factors = {} if per_channel else choose_fine(model)
     for node in list(model.graph):
         axes = weight_axes(node)
         weight = g.constant(node.inputs[1]) if axes is not None else None
@@ -72,34 +66,21 @@ def quantize_weights(
             continue
         if g.is_op(node, "Gemm"):
             weight = _absorb_gemm_factors(model.graph, node, weight)
-        fine = not per_channel and is_worth_more(node) and not _is_int8(weight)
-        block = None if per_channel or fine else _block(weight, axes, weight_window)
+        factor = factors.get(node, 1)
+        if factor > 1 and _is_int8(weight):
+            factor = 1
+        block = None if per_channel or factor > 1 else _block(weight, axes, weight_window)
         source = node.inputs[1]
         assert source is not None
-        key = (source.name or "", axes.channel, block, fine)
+        key = (source.name or "", axes.channel, block, factor)
         if key not in done:
             name = source.name or "w"
-            quantized = quantize_finely(weight) if fine else quantize_array(weight, axes, block)
+            quantized = quantize_array(weight, axes, block, factor)
             done[key] = _insert_dequantize(model.graph, node, name, weight, axes, block, quantized)
         made, error = done[key]
         correct_bias(model.graph, node, error, means)
         node.replace_input_with(1, made)
     return g.drop_unused(model)
-
-
-def is_worth_more(node: ir.Node) -> bool:
-    """Whether the node is a 2-D convolution whose few weights become int16."""
-    shape = g.known_shape(node.inputs[1]) if node.inputs[1:] and node.inputs[1] else None
-    if shape is None or len(shape) != 4 or prod(shape) > FEW_WEIGHTS or not g.is_op(node, "Conv"):
-        return False
-    depthwise = shape[1] == 1 and shape[0] == g.attribute(node, "group", 1)
-    return (depthwise or _begins_shortcut(node.outputs[0])) and fits_fine(node)
-
-
-def _begins_shortcut(value: ir.Value) -> bool:
-    """Whether an addition reads the value, and another node does."""
-    readers = [reader for reader, _ in value.uses()]
-    return len(readers) > 1 and any(g.is_op(reader, "Add") for reader in readers)
 
 
 def _is_int8(weight: Array) -> bool:
@@ -109,15 +90,6 @@ def _is_int8(weight: Array) -> bool:
     return bool(error <= EXACT * np.abs(weight).max())
 
 
-def fits_fine(node: ir.Node) -> bool:
-    """Whether the kernels run a convolution with int16 weights."""
-    shape = g.known_shape(node.inputs[1]) if node.inputs[1] is not None else None
-    groups = g.attribute(node, "group", 1)
-    if shape is None or groups * shape[1] <= IMAGE_CHANNELS:
-        return False
-    return groups == 1 or shape[1] > 1 or prod(shape[2:]) <= MOST_TAPS
-
-
 def _block(weight: Array, axes: WeightAxes, window: int | None) -> int | None:
     """Input channels that share a scale; None: one scale for each output channel."""
     if window is not None and weight.shape[axes.k] < max(window, MIN_BLOCKED_CHANNELS):
@@ -125,7 +97,9 @@ def _block(weight: Array, axes: WeightAxes, window: int | None) -> int | None:
     return window
 
 
-def quantize_array(w: Array, axes: WeightAxes, block: int | None) -> tuple[Array, Array]:
+def quantize_array(
+    w: Array, axes: WeightAxes, block: int | None, factor: int = 1
+) -> tuple[Array, Array]:
     """Quantize one weight tensor.
 
     Parameters
@@ -133,32 +107,21 @@ def quantize_array(w: Array, axes: WeightAxes, block: int | None) -> tuple[Array
     w : float32, any shape.
     axes : its channel and K axes.
     block : elements along K that share a scale, or None for one scale per channel.
+    factor : how many times the levels of int8 there are.
 
     Returns
     -------
-    q : int8, the shape of w, in [-127, 127].
+    q : int8, the shape of w, in [-127, 127]; int16 where there are more levels.
     scale : float32, (channels,) or the shape of w with ceil(K / block) along K.
     """
     filters = np.moveaxis(w, (axes.channel, axes.k), (0, 1))
     n, k = filters.shape[:2]
-    q, scale = round_weights(np.ascontiguousarray(filters).reshape(n, k, -1), block)
+    q, scale = round_weights(np.ascontiguousarray(filters).reshape(n, k, -1), block, factor)
     q = np.moveaxis(q.reshape(filters.shape), (0, 1), (axes.channel, axes.k))
     if block is not None:
         blocks = scale.reshape(n, -1, *filters.shape[2:])
         scale = np.moveaxis(blocks, (0, 1), (axes.channel, axes.k))
     return np.ascontiguousarray(q), np.ascontiguousarray(scale)
-
-
-def quantize_finely(w: Array) -> tuple[Array, Array]:
-    """Quantize the weights of a convolution to int16, (OC, ...), in [-2032, 2032].
-
-    Returns
-    -------
-    q : int16, the shape of w.
-    scale : float32 (OC,)
-    """
-    q, scale = round_finely(w.reshape(len(w), -1))
-    return q.reshape(w.shape), scale
 
 
 def _insert_dequantize(

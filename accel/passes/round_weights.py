@@ -1,4 +1,4 @@
-"""Round weights to int8 so that the errors of a filter cancel instead of adding up.
+"""Round weights to integers so that the errors of a filter cancel instead of adding up.
 
 Three data-free steps for each output channel:
 
@@ -30,65 +30,48 @@ SHORT_ERROR = np.float32(1.05)
 CHUNK = 1 << 17  # weights handled at once, so that all steps find them in the cache
 
 
-def round_weights(w: Array, block: int | None) -> tuple[Array, Array]:
+def round_weights(w: Array, block: int | None, factor: int = 1) -> tuple[Array, Array]:
     """Quantize filters symmetrically.
 
     Parameters
     ----------
     w : (N, K, T) float32: output channels, input channels, taps.
     block : input channels that share a scale; None: one scale per output channel.
+    factor : how many times the levels of int8 there are, at most 16.
 
     Returns
     -------
-    q : (N, K, T) int8 in [-127, 127].
+    q : (N, K, T) int8 in [-127, 127], or int16 in [-127 factor, 127 factor] where that is not 1.
     scale : (N,) float32, or (N, ceil(K / block), T) where `block` is given.
     """
     step = max(1, CHUNK // max(1, w[0].size))
-    parts = [_round(w[i : i + step], block) for i in range(0, len(w), step)]
+    limit = LIMIT * factor
+    parts = [_round(w[i : i + step], block, limit) for i in range(0, len(w), step)]
     return np.concatenate([q for q, _ in parts]), np.concatenate([s for _, s in parts])
 
 
-def round_finely(w: Array) -> tuple[Array, Array]:
-    """Round rows to int16; their errors are small enough not to be cancelled.
-
-    Parameters
-    ----------
-    w : (N, L) float32
-
-    Returns
-    -------
-    q : (N, L) int16 in [-2032, 2032].
-    scale : (N,) float32; 1 where a row is below 2^-100, whose q are 0.
-    """
-    peak = np.abs(w).max(axis=1)
-    one = np.float32(1)
-    scale = np.where(peak < TINY, one, peak / np.float32(FINE_LIMIT)).astype(np.float32)
-    q = np.clip(np.rint(w / scale[:, None]), -FINE_LIMIT, FINE_LIMIT)
-    return np.where(peak[:, None] < TINY, 0, q).astype(np.int16), scale
-
-
-def _round(w: Array, block: int | None) -> tuple[Array, Array]:
+def _round(w: Array, block: int | None, limit: int) -> tuple[Array, Array]:
     n, k, taps = w.shape
     whole = w.reshape(n, 1, -1)
-    scale = _best_scale(whole).reshape(n)
+    scale = _best_scale(whole, limit).reshape(n)
     if block is None:
-        scale = _shortened(whole, scale.reshape(n, 1)).reshape(n)
+        scale = _shortened(whole, scale.reshape(n, 1), limit).reshape(n)
         spread = scale.reshape(n, 1, 1)
     else:
         # the filter's own scale is a candidate of its blocks too: weights that lie on a grid
         # already keep it
         starts, grid = np.arange(0, k, block), scale.reshape(n, 1)
-        blocks = [_best_scale(w[:, s : s + block].transpose(0, 2, 1), grid) for s in starts]
+        blocks = [_best_scale(w[:, s : s + block].transpose(0, 2, 1), limit, grid) for s in starts]
         scale = np.stack(blocks, axis=1)
         spread = np.repeat(scale, block, axis=1)[:, :k]
-    q = _nearest(w, spread)
+    q = _nearest(w, spread, limit)
     unit = np.ascontiguousarray(np.broadcast_to(spread, w.shape))
     for shape in ((n * k, taps), (n, k * taps)) if taps > 1 else ((n, k),):
-        _cancel(w.reshape(shape), q.reshape(shape), unit.reshape(shape))
-    return q.astype(np.int8), scale
+        _cancel(w.reshape(shape), q.reshape(shape), unit.reshape(shape), limit)
+    return q.astype(np.int8 if limit == LIMIT else np.int16), scale
 
 
-def _best_scale(w: Array, other: Array | None = None) -> Array:
+def _best_scale(w: Array, limit: int, other: Array | None = None) -> Array:
     """Scale with the least squared error of each row, (N, R, L) -> (N, R).
 
     Parameters
@@ -98,47 +81,47 @@ def _best_scale(w: Array, other: Array | None = None) -> Array:
     """
     peak = np.abs(w).max(axis=2)
     empty = np.float32(1) if other is None else other
-    best = np.where(peak < TINY, empty, peak / np.float32(LIMIT)).astype(np.float32)
-    error = _squared_error(w, best)
+    best = np.where(peak < TINY, empty, peak / np.float32(limit)).astype(np.float32)
+    error = _squared_error(w, best, limit)
     for factor in SHRINK[1:]:
-        scale = np.where(peak < TINY, best, peak * np.float32(factor / LIMIT)).astype(np.float32)
-        found = _squared_error(w, scale)
+        scale = np.where(peak < TINY, best, peak * np.float32(factor / limit)).astype(np.float32)
+        found = _squared_error(w, scale, limit)
         better = found < error
         best, error = np.where(better, scale, best), np.where(better, found, error)
     if other is not None:
-        fits = (peak <= other * np.float32(LIMIT + 0.5)) & (peak >= TINY)
-        better = fits & (_squared_error(w, np.broadcast_to(other, peak.shape)) < error)
+        fits = (peak <= other * np.float32(limit + 0.5)) & (peak >= TINY)
+        better = fits & (_squared_error(w, np.broadcast_to(other, peak.shape), limit) < error)
         best = np.where(better, other, best)
     return best
 
 
-def _shortened(w: Array, scale: Array) -> Array:
+def _shortened(w: Array, scale: Array, limit: int) -> Array:
     """The next scale above or below whose last bits are zeros, where the error allows it."""
     rest, bits = np.uint32((1 << SHORT_BITS) - 1), scale.view(np.uint32)
-    best, least = scale, _squared_error(w, scale) * SHORT_ERROR
+    best, least = scale, _squared_error(w, scale, limit) * SHORT_ERROR
     for short in (((bits + rest) & ~rest).view(np.float32), (bits & ~rest).view(np.float32)):
-        error = _squared_error(w, short)
+        error = _squared_error(w, short, limit)
         best, least = np.where(error <= least, short, best), np.minimum(error, least)
     return best
 
 
-def _squared_error(w: Array, scale: Array) -> Array:
+def _squared_error(w: Array, scale: Array, limit: int) -> Array:
     unit = scale[..., None]
-    rest = _nearest(w, unit)
+    rest = _nearest(w, unit, limit)
     rest *= unit
     np.subtract(w, rest, out=rest)
     error: Array = np.einsum("nrl,nrl->nr", rest, rest)
     return error
 
 
-def _nearest(w: Array, unit: Array) -> Array:
+def _nearest(w: Array, unit: Array, limit: int) -> Array:
     q = w / unit
     np.rint(q, out=q)
-    clipped: Array = np.clip(q, -LIMIT, LIMIT, out=q)
+    clipped: Array = np.clip(q, -limit, limit, out=q)
     return clipped
 
 
-def _cancel(w: Array, q: Array, unit: Array) -> None:
+def _cancel(w: Array, q: Array, unit: Array, limit: int) -> None:
     """Flip the roundings nearest to a tie until the errors of each row sum to about zero.
 
     Parameters
@@ -152,7 +135,7 @@ def _cancel(w: Array, q: Array, unit: Array) -> None:
     toward = error  # in (0, 0.5] where a flip helps: it overshoots little
     toward /= unit
     toward *= sign[:, None]
-    toward[np.abs(q + sign[:, None]) > LIMIT] = 0
+    toward[np.abs(q + sign[:, None]) > limit] = 0
     rest, rows = np.abs(total), np.arange(len(w))
     while len(rows):
         place = toward.argmax(axis=1)

@@ -136,8 +136,9 @@ cdef class Conv(Operator):
             for i in range(3):
                 a.dst_stride[i] = dst.strides[i] // 4
         if dst_q is not None:
-            if dst_q.shape != self.shape:
-                raise KernelError(f"dst_q has shape {dst_q.shape}; expected {self.shape}")
+            made = self.shape[:3] + (self.shape[3] * (2 if dst_q.t.rests else 1),)
+            if dst_q.shape != made:
+                raise KernelError(f"dst_q has shape {dst_q.shape}; expected {made}")
             _windowed("dst_q", dst_q)
             a.dst_q = &dst_q.t
         _check_overlap(inner, dst, dst_q)
@@ -165,6 +166,7 @@ cdef class Conv(Operator):
 cdef const lw_tensor *_residual(QTensor residual, shape) except NULL:
     if residual.shape != shape:
         raise KernelError(f"residual has shape {residual.shape}; expected {shape}")
+    _whole("residual", residual)
     if lw_residual_shift(&residual.t) < 0:
         raise KernelError(f"residual has window {residual.window}; expected a power of two of 16 or "
                           f"more, or all {shape[3]} channels")

@@ -4,7 +4,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 cdef extern from "lw.h" nogil:
     enum: LW_SLACK, LW_ALIGN, LW_MIDDLE, LW_MAX_PLANES, LW_MAX_CHUNK, LW_MAX_DEPTH
-    enum: LW_FINE_LEVELS, LW_MAX_POOL, LW_DEPTHWISE_LEVELS, LW_DEPTHWISE_TAPS
+    enum: LW_REST, LW_FINE_LEVELS, LW_MAX_POOL, LW_DEPTHWISE_LEVELS, LW_DEPTHWISE_TAPS
     ctypedef enum lw_status:
         LW_OK, LW_NONFINITE, LW_NOMEM, LW_INVALID
     ctypedef enum lw_activation:
@@ -19,7 +19,7 @@ cdef extern from "lw.h" nogil:
         float *image_scale
         int64_t n, h, w, c, top, left, bottom, right
         int64_t pixel_bytes, pixel_windows, window, windows
-        int zero_point, shared
+        int zero_point, shared, rests
         uint8_t border[4]
     ctypedef struct lw_weights_args:
         const void *qw

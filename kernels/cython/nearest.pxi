@@ -42,8 +42,8 @@ cdef class Nearest(Operator):
         self.pool = pool
 
     cdef _bind_windows(self, QTensor src, QTensor dst, shape):
-        _windowed("src", src)
-        _windowed("dst", dst)
+        _whole("src", src)
+        _whole("dst", dst)
         given, wanted = (dst.shape, dst.window, dst.signed), (shape, src.window, src.signed)
         if given != wanted:
             raise KernelError(f"dst has shape, window and sign {given}; expected {wanted}")

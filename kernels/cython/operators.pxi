@@ -21,7 +21,7 @@ cdef class Quantize(Operator):
 
     def __init__(self, src, QTensor dst not None, Pool pool not None):
         _check_unbound(self.x == NULL)
-        _windowed("dst", dst)
+        _whole("dst", dst)
         self.src = _shaped("src", src, np.float32, dst.shape)
         self.x = <const float *>cnp.PyArray_DATA(src)
         self.dst, self.pool, self.isa = dst, pool, _current

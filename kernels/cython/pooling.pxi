@@ -51,7 +51,7 @@ cdef class Pooling(Operator):
         oh, ow = _ints("out_shape", out_shape, 2, 1)
         a.src, a.src_q = NULL, NULL
         if isinstance(src, QTensor):
-            _windowed("src", src)
+            _whole("src", src)
             a.src_q = &(<QTensor>src).t
         else:
             if getattr(src, "size", 1) == 0:
@@ -73,7 +73,7 @@ cdef class Pooling(Operator):
         if dst_q is not None:
             if dst_q.shape != shape:
                 raise KernelError(f"dst_q has shape {dst_q.shape}; expected {shape}")
-            _windowed("dst_q", dst_q)
+            _whole("dst_q", dst_q)
             a.dst_q = &dst_q.t
         if dst is None and dst_q is None:
             raise KernelError("neither dst nor dst_q is given; expected at least one")

@@ -100,6 +100,10 @@ cdef class QTensor:
         tensors may use the same memory at other times: producers then write the border again.
     border : C values of uint8, optional
         Border pixel of a tensor of one scale and at most four channels; default: the zero point.
+    rests : bool
+        The second half of the channels holds what rounding takes off the first, in steps of a
+        sixteenth: q = z + rint(16 (v - rint(v))) for a v in levels. Only a `Conv` makes it, of half as
+        many output channels. One window, and a z of 8 to 127.
 
     Attributes
     ----------
@@ -118,7 +122,7 @@ cdef class QTensor:
         return _tensor_layout(shape, window, halo)[2]
 
     def __init__(self, shape, window, object signed, halo=(0, 0, 0, 0), memory=None, *,
-                 border=None):
+                 border=None, bint rests=False):
         _check_unbound(self.t.q == NULL)
         n, h, w, c = _ints("shape", shape, 4, 1)
         top, left, bottom, right = _ints("halo", halo, 4, 0)
@@ -133,6 +137,10 @@ cdef class QTensor:
         high, wide, pixel = top + h + bottom, left + w + right, _pixel_bytes(c, window)
         plane = memory[:n * high * wide * pixel].reshape(n, high, wide, pixel)
         zero_point = _zero_point(signed)
+        least = LW_REST // 2
+        if rests and (c % 2 or window is None or window < c or not least <= zero_point < LW_MIDDLE):
+            raise KernelError(f"rests of {c} channels, window {window} and zero point {zero_point};"
+                              f" expected two halves, one window and {least}..{LW_MIDDLE - 1}")
         pattern = np.full(min(pixel, 4), zero_point, np.uint8)
         if border is not None:
             if window is not None or c > 4:
@@ -159,7 +167,7 @@ cdef class QTensor:
         self.t.top, self.t.left, self.t.bottom, self.t.right = top, left, bottom, right
         self.t.pixel_bytes, self.t.pixel_windows, self.t.windows = pixel, windows, windows
         self.t.window = c if window is None else min(window, c)
-        self.t.zero_point = zero_point
+        self.t.zero_point, self.t.rests = zero_point, rests
 
     def channels(self, c0, c1):
         """Channels [c0, c1) as a tensor of its own that shares this memory.
@@ -274,6 +282,12 @@ def _tensor_layout(shape, window, halo):
         raise KernelError(f"tensor of shape {tuple(shape)} with halo {tuple(halo)} needs {nbytes} "
                           f"bytes; expected at most {_MAX_BYTES}")
     return q_bytes, windows, nbytes
+
+
+def _whole(name, QTensor x):
+    if x.t.rests:
+        raise KernelError(f"{name} has rests, which only a Conv makes")
+    return _windowed(name, x)
 
 
 def _windowed(name, QTensor x):

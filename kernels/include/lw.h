@@ -70,6 +70,7 @@ enum {
     LW_DEPTHWISE_TILE = 14,
     LW_DEPTHWISE_LEVELS = 255 << 7, /* the most that 2 * |v| is */
     LW_DEPTHWISE_TAPS = 518,        /* INT32_MAX / (LW_DEPTHWISE_LEVELS * 127) */
+    LW_REST = 16, /* steps of rests in a level */
     LW_FINE_LEVELS = 16 * 127,
     LW_FUSED_WINDOW = 64, /* a multiple of all nr */
     LW_MAX_POOL = 4,      /* rows and columns of a lw_max_pool */
@@ -141,6 +142,10 @@ void lw_pool_run(lw_pool *pool, int64_t count, lw_task *task, void *context);
  *         the border. NULL in mode C: no windows, and border pixels are `border`, repeated every
  *         four channels, of which fewer count where there are fewer.
  * image_scale : f32 (n), of mode C; NULL: all are 1.
+ * rests : the second half of the channels, in the only window and with a zero_point of LW_REST / 2
+ *         to 127, says what rounding took off the first: q = zero_point + rint(LW_REST *
+ *         (v - rint(v))), v being x * (L / m) of lw_quantize_rows. Only convolutions make such a
+ *         tensor, of half as many output channels.
  * The caller owns the memory of both. */
 typedef struct lw_tensor {
     uint8_t *q;
@@ -149,7 +154,7 @@ typedef struct lw_tensor {
     int64_t top, left, bottom, right;
     int64_t pixel_bytes, pixel_windows; /* from one pixel to the next */
     int64_t window, windows;
-    int zero_point;
+    int zero_point, rests;
     uint8_t border[4]; /* of mode C */
     int shared;        /* other tensors use the same memory: producers write the border again */
 } lw_tensor;

@@ -179,6 +179,35 @@ INLINE void write_lengths(const int leaky, const int floor, const int zero_point
     }
 }
 
+/* What rounding leaves of a value, in steps of 1 / LW_REST of a level. */
+INLINE vi to_rests(const int zero_point, vf x, vf factor) {
+    vf v = vf_mul(x, factor), rest = vf_fma(vf_set(-1.0f), vf_from(vf_round(v)), v);
+    return vi_add(vf_round(vf_mul(rest, vf_set((float)LW_REST))), vi_set(zero_point));
+}
+
+/* Rests of the n channels behind their levels. */
+static NOINLINE void write_rests(const levels *w) {
+    const lw_post *p = w->p;
+    for (int i = 0; i < p->lines * p->count; i++) {
+        const int line = i / p->count, c = i % p->count;
+        const float *x = w->x + line * w->step.line + c * w->step.pixel;
+        uint8_t *q = p->q + line * p->q_step.line + c * p->q_step.pixel + w->n;
+        for (int64_t j = 0; j < w->n; j += 4 * VW) {
+            const int64_t left = w->n - j < 4 * VW ? w->n - j : 4 * VW;
+            uint8_t packed[4 * VW];
+            vi l[4];
+            UNROLLED (v, 4) {
+                const int64_t rest = left - v * VW;
+                vf y = rest > 0 ? vf_load_n(x + j + v * VW, rest) : vf_set(0.0f);
+                y = flattened(w->leaky, y, vf_set(p->alpha));
+                l[v] = to_rests(p->zero_point, y, vf_set(w->factor[i]));
+            }
+            vi_store4_u8(packed, l);
+            memcpy(q + j, packed, (size_t)left);
+        }
+    }
+}
+
 static NOINLINE void write_levels(const levels *w) {
     const int zero_point = w->p->zero_point;
     if (w->leaky)
@@ -187,6 +216,7 @@ static NOINLINE void write_levels(const levels *w) {
         zero_point ? write_lengths(0, 1, zero_point, w) : write_lengths(0, 1, 0, w);
     else
         zero_point ? write_lengths(0, 0, zero_point, w) : write_lengths(0, 0, 0, w);
+    if (w->p->rests) write_rests(w);
 }
 
 /* The maxima of n values of each pixel, or of what a LeakyReLU makes of them. */

@@ -19,7 +19,7 @@ typedef struct shorts {
 /* Whether pixels are as short as that, in lines long enough, and adjacent where they are read. */
 static int is_short(const lw_post *p) {
     const int64_t n = p->n;
-    if (!p->q || p->activation > LW_LEAKY || (p->activation == LW_CLIP && !is_direct(p))) return 0;
+    if (!p->q || p->rests || p->activation > LW_LEAKY || (p->activation == LW_CLIP && !is_direct(p))) return 0;
     if ((n != VW / 2 && n != VW / 4) || p->window < n || p->count < SHORT) return 0;
     if (is_skewed(p->zero_point) && p->activation != LW_LEAKY) return 0;
     if (p->residual && p->residual_step.pixel != n) return 0;

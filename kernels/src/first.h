@@ -76,6 +76,7 @@ typedef struct first_kind {
     int nv; /* vectors of a window */
     range range;
     shape shape; /* ANY: few steps, too */
+    int rests;   /* of lw_tensor */
 } first_kind;
 
 /* A tile whose sums are done: its values, what takes them to levels, and where those go, n channels
@@ -84,6 +85,7 @@ typedef struct first_kind {
 typedef struct first_done {
     vi any, seen; /* of all tiles: the farthest below 0, if CLAMPED; the largest */
     float y[FIRST * VW], factor[FIRST + VW], found[FIRST + VW];
+    float taken[NR], times[NR]; /* of a channel: minus the levels taken off, and what follows */
     uint8_t packed[FIRST * VW], patches[2 * FIRST * LW_PATCH + LW_SLACK];
     uint8_t *q;
     float *s;
@@ -195,14 +197,21 @@ INLINE void first_scales(const first_kind k, const lw_first_args *a, const vi to
             vf_store(d->y + i * VW, vf_min(vf_load(d->y + i * VW), vf_set(limit)));
 }
 
+/* As to_levels or to_rests: values v in levels, of channels from c on. */
+INLINE vi levels_or_rests(const first_done *d, int c, vf v) {
+    vf rest = vf_fma(vf_load(d->taken + c), vf_from(vf_round(v)), v);
+    return vi_add(vf_round(vf_mul(rest, vf_load(d->times + c))), vi_set(d->zero_point));
+}
+
 /* The levels of four vectors; stores are a floor of their own. */
 INLINE void first_levels(const first_kind k, const int slice, const first_done *d, uint8_t *q,
                          ptrdiff_t step) {
     const int parts = k.nv < SLICE ? SLICE / k.nv : 1, at = slice * SLICE;
     vi l[SLICE];
     UNROLLED (i, SLICE) {
-        vf factor = vf_set(d->factor[(at + i) / k.nv]);
-        l[i] = to_levels(0, zero_of(k, d), vf_load(d->y + (at + i) * VW), factor);
+        vf factor = vf_set(d->factor[(at + i) / k.nv]), y = vf_load(d->y + (at + i) * VW);
+        l[i] = k.rests ? levels_or_rests(d, (at + i) % k.nv * VW, vf_mul(y, factor))
+                       : to_levels(0, zero_of(k, d), y, factor);
     }
     vi_store4_u8_parts(parts, q + at / k.nv * step + at % k.nv * VW, step, l);
 }
@@ -310,6 +319,10 @@ INLINE lw_status first_rows(const first_kind k, const lw_first_args *args, int64
     memset(d.y, 0, sizeof d.y); /* before the first tile lies one of no channels */
     d.q = d.packed, d.s = d.found, d.s_step = 0, d.n = 0;
     d.any = d.seen = vi_set(0), d.zero_point = a.zero_point;
+    for (int i = 0; k.rests && i < NR; i++) {
+        const int second = 2 * i >= a.oc;
+        d.taken[i] = second ? -1.0f : 0.0f, d.times[i] = second ? LW_REST : 1.0f;
+    }
     UNROLLED (i, FIRST) top[i] = vi_set(0);
     gather(&a.patches, src, mr, now);
     for (first_place at = {0, 0}; at.y < rows;) {
@@ -331,28 +344,33 @@ INLINE lw_status first_rows(const first_kind k, const lw_first_args *args, int64
 }
 
 /* Each range, width and shape of kernel compiles to its own loops: shapes that networks have. */
-#define FIRST_ROWS(range, vectors, shape)                                                          \
-    case shape: return first_rows((first_kind){vectors, range, shape}, a, rows, n, src, q, s);
-#define FIRST_OF(range, width, vectors, ...)                                                       \
-    static lw_status first_##range##_##width(const lw_first_args *a, int64_t rows, int64_t n,      \
-                                             const uint8_t *src, uint8_t *q, float *s) {           \
+#define FIRST_ROWS(range, vectors, shape, rests)                                                   \
+    case shape:                                                                                    \
+        return first_rows((first_kind){vectors, range, shape, rests}, a, rows, n, src, q, s);
+#define FIRST_OF(name, range, width, vectors, rests, ...)                                          \
+    static lw_status first_##name##_##width(const lw_first_args *a, int64_t rows, int64_t n,       \
+                                            const uint8_t *src, uint8_t *q, float *s) {            \
         switch (a->k4 >= STEPS ? shape_of(&a->patches) : ANY) {                                    \
             __VA_ARGS__                                                                            \
-        default: return first_rows((first_kind){vectors, range, ANY}, a, rows, n, src, q, s);      \
+        default:                                                                                   \
+            return first_rows((first_kind){vectors, range, ANY, rests}, a, rows, n, src, q, s);    \
         }                                                                                          \
     }
 #define FIRST_WIDTHS(FIRST_RANGE)                                                                  \
     FIRST_RANGE(narrow, 1) FIRST_RANGE(panel, NV) FIRST_RANGE(wide, 2 * NV)
-#define FIRST_SIGNED(width, nv) FIRST_OF(SIGNED, width, nv)
-#define FIRST_SKEWED(width, nv) FIRST_OF(SKEWED, width, nv, FIRST_ROWS(SKEWED, nv, ROWS_3))
-#define FIRST_CLAMPED(width, nv) FIRST_OF(CLAMPED, width, nv)
+#define FIRST_SIGNED(width, nv) FIRST_OF(SIGNED, SIGNED, width, nv, 0)
+#define FIRST_SKEWED(width, nv)                                                                    \
+    FIRST_OF(SKEWED, SKEWED, width, nv, 0, FIRST_ROWS(SKEWED, nv, ROWS_3, 0))
+#define FIRST_CLAMPED(width, nv) FIRST_OF(CLAMPED, CLAMPED, width, nv, 0)
 #define FIRST_NONNEGATIVE(width, nv)                                                               \
-    FIRST_OF(NONNEGATIVE, width, nv,                                                               \
-             FIRST_ROWS(NONNEGATIVE, nv, ROWS_3) FIRST_ROWS(NONNEGATIVE, nv, ROWS_7))
+    FIRST_OF(NONNEGATIVE, NONNEGATIVE, width, nv, 0,                                               \
+             FIRST_ROWS(NONNEGATIVE, nv, ROWS_3, 0) FIRST_ROWS(NONNEGATIVE, nv, ROWS_7, 0))
 FIRST_WIDTHS(FIRST_SIGNED)
 FIRST_WIDTHS(FIRST_SKEWED)
 FIRST_WIDTHS(FIRST_CLAMPED)
 FIRST_WIDTHS(FIRST_NONNEGATIVE)
+FIRST_OF(RESTS, SKEWED, narrow, 1, 1, FIRST_ROWS(SKEWED, 1, ROWS_3, 1))
+FIRST_OF(RESTS, SKEWED, panel, NV, 1, FIRST_ROWS(SKEWED, NV, ROWS_3, 1))
 
 static lw_status first(const lw_first_args *a, int64_t rows, int64_t n, const uint8_t *src,
                        float scale, uint8_t *q, float *s) {
@@ -363,10 +381,12 @@ static lw_status first(const lw_first_args *a, int64_t rows, int64_t n, const ui
         [SKEWED] = {first_SKEWED_narrow, first_SKEWED_panel, first_SKEWED_wide},
         [CLAMPED] = {first_CLAMPED_narrow, first_CLAMPED_panel, first_CLAMPED_wide},
         [NONNEGATIVE] = {first_NONNEGATIVE_narrow, first_NONNEGATIVE_panel,
-                         first_NONNEGATIVE_wide}};
+                         first_NONNEGATIVE_wide},
+        [RANGES] = {first_RESTS_narrow, first_RESTS_panel, NULL}};
     for (int64_t c = 0; c < a->oc; c += VW) /* padded */
         vf_store(a->scaled + c, vf_mul(vf_load(a->sb + c), vf_set(scale)));
-    const range range = range_of(a->activation, a->lo, a->hi, a->zero_point);
+    const range range =
+        a->rests ? RANGES : range_of(a->activation, a->lo, a->hi, a->zero_point);
     return of[range][a->vectors > NV ? 2 : a->vectors == NV](a, rows, n, src, q, s);
 }
 

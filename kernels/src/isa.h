@@ -74,7 +74,7 @@ typedef struct lw_post {
     float *scale;
     lw_step dst_step, q_step, scale_step;
     int64_t window;
-    int zero_point;
+    int zero_point, rests; /* of lw_tensor */
 } lw_post;
 
 /* One panel times pixels, the count of a line a multiple of the tile's; b : panel.
@@ -210,7 +210,7 @@ typedef struct lw_first_args {
     float alpha, lo, hi;
     int64_t window; /* of the result: as many channels as one or two panels, or all */
     int vectors;    /* of a window: one, or those of one or two panels */
-    int zero_point;
+    int zero_point, rests;    /* of lw_tensor */
     ptrdiff_t row;            /* bytes from the source of an output row to that of the next */
     ptrdiff_t q_row, s_row;   /* bytes and scales from one output row to the next, */
     ptrdiff_t q_step, s_step; /* and from one output pixel to the next */

@@ -65,6 +65,7 @@ static inline lw_post post_along(const lw_conv_args *g, int line_axis, int pixel
         p.scale_step = tensor_step(q, &a, q->pixel_windows);
         p.window = q->window;
         p.zero_point = q->zero_point;
+        p.rests = q->rests;
     }
     return p;
 }

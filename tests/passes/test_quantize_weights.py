@@ -9,7 +9,7 @@ import pytest
 from networks import Net
 
 import accel
-from accel.passes.quantize_weights import FEW_WEIGHTS, MOST_TAPS
+from accel.passes.choose_fine import FEW_WEIGHTS, MOST_TAPS
 
 
 def depthwise(channels: int, rng: np.random.Generator) -> accel.Model:
