@@ -112,9 +112,9 @@ INLINE void maxima_rows(const first_kind k, const lw_first_maxima_args *args) {
 /* Each width and shape of kernel compiles to its own loops. A tile has an even number of pixels. */
 #define FIRST_MAXIMA(nv)                                                                           \
     switch (a->k4 >= STEPS ? shape_of(&a->patches) : ANY) {                                        \
-    case ROWS_3: maxima_rows((first_kind){nv, NONNEGATIVE, ROWS_3}, a); break;                     \
-    case ROWS_7: maxima_rows((first_kind){nv, NONNEGATIVE, ROWS_7}, a); break;                     \
-    default: maxima_rows((first_kind){nv, NONNEGATIVE, ANY}, a);                                   \
+    case ROWS_3: maxima_rows((first_kind){nv, NONNEGATIVE, ROWS_3, 0}, a); break;                  \
+    case ROWS_7: maxima_rows((first_kind){nv, NONNEGATIVE, ROWS_7, 0}, a); break;                  \
+    default: maxima_rows((first_kind){nv, NONNEGATIVE, ANY, 0}, a);                                \
     }
 enum {
     SLIM = FIRST / NV % 2 ? NV / 2 : NV, /* vectors of channels */
