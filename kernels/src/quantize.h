@@ -78,7 +78,8 @@ static lw_status quantize(int64_t rows, const float *x, ptrdiff_t ldx, int64_t n
     if (n % window == 0 && ldx == n && ldq == n && lds == n / window) {
         rows *= lds, n = ldx = ldq = window, lds = 1; /* windows follow each other */
         vi any = vi_set(0);
-        done = quantize_usual(rows, window, zero_point, x, q, scale, &any);
+        if (VW >= 4) /* VW windows hold the four vectors that are written at once */
+            done = quantize_usual(rows, window, zero_point, x, q, scale, &any);
         bad = is_bad(any);
     }
     lw_step step = {0, ldx};

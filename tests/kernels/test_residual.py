@@ -135,7 +135,7 @@ def test_wrong_residuals_are_refused() -> None:
     n, h, w, c = out_shape(case)
     with pytest.raises(KernelError, match="residual has shape"):
         run(case, kernels.isa(), QTensor((n, h, w, c + 1), 64, True), False)
-    with pytest.raises(KernelError, match="residual has window None"):
+    with pytest.raises(KernelError, match="residual has one scale for the whole tensor"):
         run(case, kernels.isa(), QTensor((n, h, w, c), None, True), False)
 
 
