@@ -129,13 +129,10 @@ def projection(kept: bool = False, relu: bool = False) -> bytes:
     return net.model({"x": ["N", *SHAPE[1:]]}, outputs)
 
 
-def test_shortcut_has_the_values_of_the_network_and_the_same_bits_everywhere(
-    rng: np.random.Generator, tmp_path: Path
+def same_everywhere(
+    model: accel.Model, quantized: accel.Model, x: np.ndarray[Any, Any], folder: Path
 ) -> None:
-    model = accel.load(projection())
-    quantized = model.quantize()
-    assert len(find_shortcuts(lower(quantized.with_shapes(1)))) == 1
-    x = rng.standard_normal(SHAPE).astype(np.float32)
+    """Check values against fp32, and bits on every device and instruction set, and from a file."""
     program = accel.device("cpu").compile(quantized, 3, threads=2)
     got, want = program.run(x), accel.device("onnxruntime").compile(model, 3).run(x)
     assert np.linalg.norm(got - want) <= CLOSE * np.linalg.norm(want)
@@ -145,8 +142,18 @@ def test_shortcut_has_the_values_of_the_network_and_the_same_bits_everywhere(
     for isa in kernels.isas():
         with kernels.use_isa(isa):
             np.testing.assert_array_equal(accel.device("cpu").compile(quantized, 3).run(x), got)
-    saved = accel.load_program(program.save(tmp_path / "shortcut.lwprog"))
+    saved = accel.load_program(program.save(folder / "pair.lwprog"))
     np.testing.assert_array_equal(saved.run(x), got)
+
+
+def test_shortcut_has_the_values_of_the_network_and_the_same_bits_everywhere(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    model = accel.load(projection())
+    quantized = model.quantize()
+    assert len(find_shortcuts(lower(quantized.with_shapes(1)))) == 1
+    x = rng.standard_normal(SHAPE).astype(np.float32)
+    same_everywhere(model, quantized, x, tmp_path)
 
 
 @pytest.mark.parametrize("options", [{"kept": True}, {"relu": True}], ids=["output", "relu"])
@@ -199,17 +206,7 @@ def test_pooled_has_the_values_of_the_network_and_the_same_bits_everywhere(
     quantized = model.quantize()
     assert pooled_of(thinned(activation)) == 4
     x = rng.standard_normal(IMAGE).astype(np.float32)
-    program = accel.device("cpu").compile(quantized, 3, threads=2)
-    got, want = program.run(x), accel.device("onnxruntime").compile(model, 3).run(x)
-    assert np.linalg.norm(got - want) <= CLOSE * np.linalg.norm(want)
-    for device, batch, threads in (("cpu", 1, 1), ("mkl", 3, 2), ("fpga", 2, 1)):
-        other = accel.device(device).compile(quantized, batch, threads=threads).run(x)
-        np.testing.assert_array_equal(other, got, err_msg=device)
-    for isa in kernels.isas():
-        with kernels.use_isa(isa):
-            np.testing.assert_array_equal(accel.device("cpu").compile(quantized, 3).run(x), got)
-    saved = accel.load_program(program.save(tmp_path / "pooled.lwprog"))
-    np.testing.assert_array_equal(saved.run(x), got)
+    same_everywhere(model, quantized, x, tmp_path)
 
 
 @pytest.mark.parametrize(

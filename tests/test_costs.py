@@ -1,4 +1,4 @@
-"""The bound of the multipliers: counts that can be done by hand."""
+"""What multiplications cost: counts that can be done by hand."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def test_costs_of_a_layer_are_those_of_its_taps_windows_and_outputs(
     last = net.conv(net.op("Relu", net.conv(first, oc, ic, k, **attributes)), 1, oc, k=1)
     model = accel.load(net.model({"image": [1, 4, 5, 6]}, {last: [1, 1, "h", "w"]}))
     schedule = lower(model.quantize().with_shapes(1, {}))
-    found = list(import_module("bounds").costs(schedule))
+    found = list(import_module("costs").costs(schedule))
     assert len(found) == 3
     assert found[1] == pytest.approx((products, others))
