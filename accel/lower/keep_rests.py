@@ -10,12 +10,12 @@ instead of one, of few channels.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from accel.pairs import find_readers
 from accel.schedule import ProductCall, Schedule
 
 MOST = 8  # channels: half a vector of 512 bits
@@ -27,8 +27,7 @@ Array = np.ndarray[Any, Any]
 
 def keep_rests(schedule: Schedule) -> Schedule:
     """The schedule with rests where one product alone reads what such a layer makes."""
-    readers = Counter(name for call in schedule.calls for name in call.reads)
-    readers.update(schedule.outputs)
+    readers = find_readers(schedule)
     products = [call for call in schedule.calls if isinstance(call, ProductCall)]
     made = {call.y for call in products if _is_first(call) and readers[call.y] == 1}
     calls = (

@@ -14,14 +14,14 @@ from accel import graph as g
 
 def find_bridges(model: ir.Model) -> set[ir.Node]:
     """Those of one group; none where they are more than half: then no one of them sticks out."""
-    nodes = [node for node in model.graph if g.is_op(node, "Conv")]
-    convolutions = [node for node in nodes if g.attribute(node, "group", 1) == 1]
     around = _with_way_around(model)
-    bridges = {node for node in convolutions if not around >> node.meta[PLACE] & 1}
+    convolutions = {
+        node: not around >> place & 1
+        for place, node in enumerate(model.graph)
+        if g.is_op(node, "Conv") and g.attribute(node, "group", 1) == 1
+    }
+    bridges = {node for node, is_bridge in convolutions.items() if is_bridge}
     return bridges if 2 * len(bridges) <= len(convolutions) else set()
-
-
-PLACE = "place"  # of a node in the graph
 
 
 def _with_way_around(model: ir.Model) -> int:
@@ -29,7 +29,6 @@ def _with_way_around(model: ir.Model) -> int:
     behind: dict[ir.Value, int] = {}  # of each value: the nodes that it is made from
     found = 0
     for place, node in enumerate(model.graph):
-        node.meta[PLACE] = place
         branches = [behind.get(v, 0) for v in node.inputs if v is not None]
         if g.is_op(node, "Add") and len(branches) == 2 and all(branches):
             found |= branches[0] ^ branches[1]
