@@ -41,6 +41,7 @@ def pack_weights(
     weight_window: int | None = None,
     signed: bool | int = True,
     groups: int = 1,
+    winograd: bool = False,
 ) -> PackedWeights: ...
 def map_weights(
     blob: NDArray[np.uint8],
@@ -51,6 +52,7 @@ def map_weights(
     signed: bool | int = True,
     groups: int = 1,
     fine: bool = False,
+    winograd: bool = False,
 ) -> PackedWeights: ...
 def qgemm(
     q: NDArray[np.uint8],

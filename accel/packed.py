@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from accel import kernels
 from accel.schedule import ProductCall
+from accel.winograd import transform_weights
 
 PackedFor = Callable[[ProductCall], kernels.PackedWeights]
 
@@ -26,7 +27,8 @@ def shared_weights(digest: str) -> PackedFor:
 
     def packed(call: ProductCall) -> kernels.PackedWeights:
         options = (call.window, call.weight_window, call.fine, call.zero_point, call.groups)
-        key = (digest, call.name, call.y, call.shape, *options, call.border, kernels.isa())
+        kind = (call.border, call.winograd, kernels.isa())
+        key = (digest, call.name, call.y, call.shape, *options, *kind)
         with _LOCK:
             found = _HELD.get(key)
             if found is None:
@@ -39,11 +41,15 @@ def shared_weights(digest: str) -> PackedFor:
 def pack(call: ProductCall) -> kernels.PackedWeights:
     """The weights of a call in the order of the kernels."""
     assert call.qw is not None and call.scale is not None
+    qw, scale = call.qw, call.scale
+    if call.winograd:
+        qw, scale = transform_weights(qw, scale)
     return kernels.pack_weights(
-        call.qw,
-        call.scale,
+        qw,
+        scale,
         call.window,
         weight_window=call.weight_window,
         signed=call.zero_point,
         groups=call.groups,
+        winograd=call.winograd,
     )

@@ -132,6 +132,7 @@ def _mapped_weights(saved: SavedProgram, blobs: _Mapped) -> PackedFor:
             signed=call.zero_point,
             groups=call.groups,
             fine=call.fine,
+            winograd=call.winograd,
         )
 
     return packed

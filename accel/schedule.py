@@ -51,6 +51,7 @@ class ProductCall(OneCall):
         less.
     pads : top, left, bottom, right.
     macs : multiplications per batch.
+    winograd : whether the weights are transformed when they are packed (`accel.winograd`).
     """
 
     rows: bool
@@ -70,6 +71,7 @@ class ProductCall(OneCall):
     macs: int
     border: tuple[int, ...] | None = None
     rests: bool = False
+    winograd: bool = False
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -174,6 +174,8 @@ def _product_row(call: ProductCall, where: str, kernel: str) -> Row:
     note = f"weight window {call.weight_window}" if call.weight_window else ""
     if call.fine:
         note = "fine weights"
+    if call.winograd:
+        note = "Winograd F(2, 3), two thirds of the products"
     if call.rests:
         note = "reads rests" + (f", {note}" if note else "")
     if call.window is None:

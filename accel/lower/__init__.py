@@ -17,6 +17,7 @@ from accel.lower.pool_parts import pool_parts
 from accel.lower.products import product_call
 from accel.lower.samples import sample_call
 from accel.lower.skew_windows import skew_windows
+from accel.lower.winograd import use_winograd
 from accel.passes.find_nonnegative import find_nonnegative
 from accel.passes.fold_shapes import fold_shapes
 from accel.schedule import OwnCall, Schedule
@@ -41,7 +42,7 @@ def lower(model: ir.Model) -> Schedule:
         shapes={v.name or "": g.known_shape(v) for v in values},
         dtypes={v.name or "": np.dtype(v.dtype.numpy()) for v in values if v.dtype is not None},
     )
-    return keep_rests(pool_parts(schedule))
+    return use_winograd(keep_rests(pool_parts(schedule)))
 
 
 def _own_calls(model: ir.Model, claimed: set[ir.Node]) -> list[OwnCall]:

@@ -32,6 +32,9 @@ cdef class Dense:
         _check_unbound(self.src is None)
         _check_source(src, weights, pads)
         self.shape = _geometry(&self.a, src.shape, weights, strides, pads, dilations)
+        if weights.winograd:
+            raise KernelError("a convolution that another one makes has transformed weights; expected "
+                              "others")
         if weights.groups != 1:
             raise KernelError(f"a dense convolution that another one makes has {weights.groups} "
                               "groups; expected one")
@@ -148,6 +151,8 @@ cdef class Conv(Operator):
             _check_overlap(residual, dst, None if _lie_alike(residual, dst_q) else dst_q)
         _set_activation(&a, activation, alpha, lo, hi)
         _set_gemm(&a, gemm)
+        if weights.winograd:
+            _check_lines(&a, src, residual, strides, dilations, max_pool)
         self.src, self.weights = src, weights
         self.residual, self.dst, self.dst_q = residual, dst, dst_q
         self.p = lw_conv_create(&a, lw_pool_threads(pool.p), &status)
@@ -161,6 +166,23 @@ cdef class Conv(Operator):
     cdef object failure(self):
         return KernelError("the output of a convolution holds NaN or infinity, which has no "
                            "int8 value; check the scales, bias and residual")
+
+
+cdef _check_lines(const lw_conv_args *a, src, residual, strides, dilations, MaxPool max_pool):
+    """Whether transformed weights can have such a layer."""
+    if isinstance(src, Dense) or isinstance(residual, Dense):
+        raise KernelError("a convolution with transformed weights reads or adds another convolution; "
+                          "expected tensors")
+    if tuple(strides) != (1, 1) or tuple(dilations) != (1, 1) or a.ow < 2:
+        raise KernelError(f"transformed weights with strides {strides}, dilations {dilations} and "
+                          f"{a.ow} columns; expected 1, 1 and several")
+    if max_pool is None:
+        return
+    m = max_pool.m
+    floored = a.activation == LW_RELU or (a.activation == LW_CLIP and a.lo >= 0 and a.hi >= 0)
+    if not floored or (m.kh, m.kw, m.stride_h, m.stride_w, m.pad_top, m.pad_left) != (2, 2, 2, 2, 0, 0):
+        raise KernelError("the maximum behind a convolution with transformed weights is of 2 x 2 at "
+                          "stride 2 without padding behind an activation that has no values below 0")
 
 
 cdef const lw_tensor *_residual(QTensor residual, shape) except NULL:

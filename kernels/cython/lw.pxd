@@ -5,10 +5,11 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 cdef extern from "lw.h" nogil:
     enum: LW_SLACK, LW_ALIGN, LW_MIDDLE, LW_MAX_PLANES, LW_MAX_CHUNK, LW_MAX_DEPTH
     enum: LW_REST, LW_FINE_LEVELS, LW_MAX_POOL, LW_DEPTHWISE_LEVELS, LW_DEPTHWISE_TAPS
+    enum: LW_LINES, LW_LINE_STEP, LW_LINE_WINDOW
     ctypedef enum lw_status:
         LW_OK, LW_NONFINITE, LW_NOMEM, LW_INVALID
     ctypedef enum lw_activation:
-        LW_NONE
+        LW_NONE, LW_RELU, LW_CLIP
     ctypedef struct lw_isa
     ctypedef struct lw_pool
     ctypedef struct lw_weights
@@ -25,7 +26,7 @@ cdef extern from "lw.h" nogil:
         const void *qw
         const float *scale
         int64_t oc, kh, kw, ic, groups, window, weight_window
-        int zero_point, fine
+        int zero_point, fine, winograd
     ctypedef void lw_gemm(int, int, int, int, int, int, int, float, const void *, int, int8_t,
                           const void *, int, int8_t, float, int32_t *, int,
                           const int32_t *) noexcept nogil

@@ -11,6 +11,8 @@ cdef class PackedWeights:
         As given to `pack_weights`.
     fine : bool
         Whether the weights were int16.
+    winograd : bool
+        Whether they were transformed.
     mode : str
         "A" (one scale per output channel), "AW" (weight windows) or "C" (one scale per output
         channel, and one for the whole activation).
@@ -22,7 +24,7 @@ cdef class PackedWeights:
     cdef readonly tuple shape
     cdef readonly int groups
     cdef readonly object window, weight_window, isa
-    cdef readonly object signed, fine
+    cdef readonly object signed, fine, winograd
     cdef object memory  # of mapped weights
     cdef object __weakref__
 
@@ -62,7 +64,7 @@ cdef class PackedWeights:
 
 
 cdef PackedWeights _create(qw, scale, blob, shape, window, weight_window, object signed, groups,
-                           bint fine, name):
+                           bint fine, bint winograd, name):
     """From arrays, or from a blob; all checked by the caller."""
     oc, kh, kw, icg = shape if len(shape) == 4 else (shape[0], 1, 1, shape[1])
     cdef PackedWeights w = PackedWeights.__new__(PackedWeights)
@@ -78,18 +80,19 @@ cdef PackedWeights _create(qw, scale, blob, shape, window, weight_window, object
         data, length = cnp.PyArray_DATA(blob), blob.size
     a.oc, a.kh, a.kw, a.ic, a.groups = oc, kh, kw, icg * groups, groups
     a.window, a.weight_window = window or 0, weight_window or 0
-    a.zero_point, a.fine = _zero_point(signed), fine
+    a.zero_point, a.fine, a.winograd = _zero_point(signed), fine, winograd
     w.p = lw_weights_create(_find(name), &a, data, length, &status)
     if w.p == NULL:
         _raise(status, f"weights of shape {shape}")
     w.shape, w.groups, w.memory = tuple(shape), groups, blob
     w.window = None if window is None else min(window, icg * groups)
     w.weight_window, w.signed, w.isa = weight_window, _signed(a.zero_point), name
-    w.fine = fine
+    w.fine, w.winograd = fine, winograd
     return w
 
 
-def pack_weights(qw, scale, window, *, weight_window=None, object signed=True, groups=1):
+def pack_weights(qw, scale, window, *, weight_window=None, object signed=True, groups=1,
+                 bint winograd=False):
     """Packs int8 weights for the instruction set in use.
 
     Parameters
@@ -109,6 +112,11 @@ def pack_weights(qw, scale, window, *, weight_window=None, object signed=True, g
         Whether the activations are signed (zero point 128), or another zero point up to 127, which
         depthwise weights cannot have.
     groups : int
+    winograd : bool
+        3 x 3 weights as Winograd's F(2, 3) takes them (kernels/include/lw.h): qw is
+        (4, OC, 3, IC) int8 and scale (4, OC), of kernel rows g[0], (g[0] + g[1] + g[2]) / 2,
+        (g[0] - g[1] + g[2]) / 2 and -g[2]; `shape` becomes (OC, 3, 3, IC). No weight windows; the
+        window is a multiple of 32 and divides IC, or IC is one of 16; at most 256.
 
     Returns
     -------
@@ -129,14 +137,18 @@ def pack_weights(qw, scale, window, *, weight_window=None, object signed=True, g
         raise KernelError(f"qw holds {qw.min()} to {qw.max()}; expected values from -{most} to {most}")
     groups, window, weight_window, shape = _weights_layout(qw.shape, groups, window, weight_window)
     _check_kind(qw.shape, window, weight_window, _zero_point(signed), groups, fine)
+    layer = qw.shape
+    if winograd:
+        layer, shape = _winograd_layout(qw.shape, window, weight_window, _zero_point(signed), groups, fine)
     _finite("scale", _shaped("scale", scale, np.float32, shape))
     if float(scale.min()) < 0:
         raise KernelError("scale holds negative numbers; expected scale >= 0")
-    return _create(qw, scale, None, qw.shape, window, weight_window, signed, groups, fine, isa())
+    return _create(qw, scale, None, layer, window, weight_window, signed, groups, fine, winograd,
+                   isa())
 
 
 def map_weights(blob, shape, window, *, weight_window=None, object signed=True, groups=1,
-                bint fine=False):
+                bint fine=False, bint winograd=False):
     """Weights that were packed before, used where they lie: nothing is copied.
 
     Parameters
@@ -147,8 +159,8 @@ def map_weights(blob, shape, window, *, weight_window=None, object signed=True, 
     shape : (N, K) or (OC, KH, KW, IC / groups)
     window, weight_window, signed, groups
         As they were given to `pack_weights`.
-    fine : bool
-        Whether they were int16.
+    fine, winograd : bool
+        Whether they were int16, or transformed.
 
     Returns
     -------
@@ -169,7 +181,32 @@ def map_weights(blob, shape, window, *, weight_window=None, object signed=True, 
     _check_kind(shape, window, weight_window, _zero_point(signed), groups, fine)
     if math.prod(shape) > blob.size:
         raise KernelError(f"blob has {blob.size} bytes for weights of shape {shape}")
-    return _create(None, None, blob, shape, window, weight_window, signed, groups, fine, isa())
+    if winograd:
+        transformed = (LW_LINES, shape[0], 3, shape[3]) if shape[1:3] == (3, 3) else shape
+        _winograd_layout(transformed, window, weight_window, _zero_point(signed), groups, fine)
+    return _create(None, None, blob, shape, window, weight_window, signed, groups, fine, winograd,
+                   isa())
+
+
+def _winograd_layout(shape, window, weight_window, int zero_point, groups, bint fine):
+    """The shapes of the layer and of the scales of transformed weights."""
+    ic = shape[len(shape) - 1]
+    step = LW_LINE_STEP if window is None or window >= ic else 2 * LW_LINE_STEP
+    if len(shape) != 4 or shape[0] != LW_LINES or shape[2] != 3:
+        raise KernelError(f"transformed weights have shape {tuple(shape)}; expected "
+                          f"({LW_LINES}, OC, 3, IC), of 3 x 3 kernels")
+    if window is None or weight_window is not None or fine or groups != 1:
+        raise KernelError(f"transformed weights with window {window}, weight_window {weight_window}, "
+                          f"{groups} groups, int16={fine}; expected int8 weights of one group and "
+                          "windows of the activations alone")
+    window = min(window, ic)
+    if ic % window or window % step or window > LW_LINE_WINDOW:
+        raise KernelError(f"transformed weights of {ic} channels with window {window}; expected a "
+                          f"multiple of {step} of at most {LW_LINE_WINDOW} that divides them")
+    if zero_point not in (0, LW_MIDDLE):
+        raise KernelError(f"zero point {zero_point} for transformed weights; expected signed=True or "
+                          "signed=False")
+    return (shape[1], 3, 3, ic), (LW_LINES, shape[1])
 
 
 def _check_kind(shape, window, weight_window, int zero_point, groups, bint fine):

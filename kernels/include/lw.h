@@ -45,6 +45,24 @@
  * least k of their source rows that are not 0 throughout, K, as their own: acc = 2 * sum (v >>
  * min(k - K, 15)) * qd and U = 2^(-K - 1).
  *
+ * Weights of mode A for 3 x 3 kernels may be those of Winograd's F(2, 3) along y: two lines of
+ * output take four products of one kernel row instead of six. Of the source lines d[0..3] that
+ * output lines 2 t and 2 t + 1 see, each pixel and window has, with S the largest of its four
+ * scales s[i] and all numbers integers,
+ *
+ *   r[i] = rint(s[i] * (32767 / S));  v[i] = (((q[i] - zero_point) << 7) * r[i]) >> 16
+ *   D = v[0] - v[2], v[1] + v[2], v[2] - v[1], v[1] - v[3]
+ *
+ * or r = 0 where S < 2^-100. Of each D, with m the largest of its |D| and L = 127, or 255 for D[1]
+ * where zero_point is 0,
+ *
+ *   r = min(32767, rint(L * 32768 / m));  q = zero point + (((D * r >> 14) + 1) >> 1)
+ *   scale = S * (512 / 32767) * (32768 / r)
+ *
+ * q is kept from 0 to 255; the zero point is 128, or 0 where L is 255. With x[i] the sums of line i
+ * in mode A, b = bias in x[1] and 0 in the others: y(2 t) = x[0] + (x[1] + x[2]) and y(2 t + 1) =
+ * x[3] + (x[1] - x[2]).
+ *
  * Overflow: a chunk holds at most LW_MAX_CHUNK = 512 products of at most 255 * 127 < 2^24 / 512,
  * hence acc fits in int32 and (float)acc is exact. In mode C, K <= LW_MAX_DEPTH keeps acc in int32;
  * (float)acc rounds to nearest, ties to even.
@@ -70,9 +88,13 @@ enum {
     LW_DEPTHWISE_TILE = 14,
     LW_DEPTHWISE_LEVELS = 255 << 7, /* the most that 2 * |v| is */
     LW_DEPTHWISE_TAPS = 518,        /* INT32_MAX / (LW_DEPTHWISE_LEVELS * 127) */
-    LW_REST = 16, /* steps of rests in a level */
+    LW_REST = 16,                   /* steps of rests in a level */
     LW_FINE_LEVELS = 16 * 127,
     LW_FUSED_WINDOW = 64, /* a multiple of all nr */
+    LW_LINES = 4,         /* source lines of two lines of output, and transformed ones */
+    LW_SUM_LINE = 1,      /* the one that is a sum */
+    LW_LINE_WINDOW = 256, /* its longest window */
+    LW_LINE_STEP = 16,    /* what divides its only window; twice that divides several */
     LW_MAX_POOL = 4,      /* rows and columns of a lw_max_pool */
     LW_SLACK = 64,
     LW_ALIGN = 64
@@ -203,12 +225,17 @@ typedef struct lw_weights lw_weights;
  * Fine weights are those of mode A in [-LW_FINE_LEVELS, LW_FINE_LEVELS]. They are the qd of a
  * depthwise layer, where taps * LW_FINE_LEVELS * LW_DEPTHWISE_LEVELS must fit in int32. Elsewhere a
  * chunk becomes two, of q1 = (q + 8) >> 4 and of q - 16 * q1, in mode AW with scales of 16 * scale
- * and scale. */
+ * and scale.
+ *
+ * With `winograd`, (oc, kh, kw, ic) are (oc, 3, 3, ic) of one group, window divides ic or exceeds
+ * it, is a multiple of LW_LINE_STEP, of twice that where it divides ic, and at most LW_LINE_WINDOW.
+ * qw : s8 (LW_LINES, oc, 3, ic), of kernel rows g[0..2] g[0], (g[0] + g[1] + g[2]) / 2, (g[0] -
+ * g[1] + g[2]) / 2 and -g[2], each rounded with its scale : f32 (LW_LINES, oc). */
 typedef struct lw_weights_args {
     const void *qw;
     const float *scale;
     int64_t oc, kh, kw, ic, groups, window, weight_window;
-    int zero_point, fine;
+    int zero_point, fine, winograd;
 } lw_weights_args;
 
 /* Packs the numbers of args, or, where a blob is given, takes them from it as they are: it came
@@ -265,6 +292,9 @@ typedef struct lw_conv_args {
      * producer, residual or shortcut, else LW_INVALID. Not read after lw_conv_create. Values that
      * the activation makes 0 anyway need not be finite. */
     const lw_max_pool *max_pool;
+    /* Weights made with `winograd` want strides and dilations of 1, several columns, no producer
+     * and no shortcut, and a max_pool of 2 x 2 at stride 2 without padding behind what makes values
+     * below 0 one and the same; else LW_INVALID. */
 } lw_conv_args;
 
 typedef struct lw_conv lw_conv;

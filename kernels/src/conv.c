@@ -97,12 +97,12 @@ static void residual_at(const lw_post *post, int64_t n0, lw_out *out) {
 }
 
 /* The sums of an area by a block, to the scratch c or, of a plain product, to where they belong.
- * adds : to what the scratch holds. */
+ * adds : to what the scratch holds, and to a twin so many floats on. */
 static void sum_dense(const lw_conv *p, const lw_block *b, const area *a, const lw_post *post,
-                      float *c, int adds, int worker) {
+                      float *c, lw_addend adds, ptrdiff_t twin, int worker) {
     const lw_weights *w = p->args.weights;
     lw_pixels from;
-    lw_out out = {.adds = p->adds ? LW_ADD_RESIDUAL : adds ? LW_ADD_Y : LW_ADD_NOTHING};
+    lw_out out = {.adds = p->adds ? LW_ADD_RESIDUAL : adds, .twin = twin};
     lw_conv_pixels(p, a, worker, &from);
     out.step.line = p->plain ? post->dst_step.line : a->count * p->ldc;
     out.step.pixel = p->plain ? post->dst_step.pixel : p->ldc;
@@ -140,7 +140,7 @@ static lw_status finish_area(const lw_conv *p, const lw_block *b, const area *a,
 
 void lw_conv_sum(const lw_conv *p, const lw_block *b, const area *a, float *c, int worker) {
     if (!p->foreign) {
-        sum_dense(p, b, a, NULL, c, 0, worker);
+        sum_dense(p, b, a, NULL, c, LW_ADD_NOTHING, 0, worker);
         return;
     }
     lw_foreign_sum(p, a, c, worker);
@@ -153,6 +153,11 @@ void lw_conv_sum(const lw_conv *p, const lw_block *b, const area *a, float *c, i
         p->isa->finish(&post, c, post.dst_step);
         c += post.count * p->ldc;
     }
+}
+
+void lw_conv_add(const lw_conv *p, const lw_block *b, const area *a, float *c, ptrdiff_t twin,
+                 int worker) {
+    sum_dense(p, b, a, NULL, c, twin ? LW_ADD_TWIN : LW_ADD_Y, twin, worker);
 }
 
 /* So many pixels of a line by one panel, and on to those behind them. */
@@ -198,7 +203,7 @@ static lw_status run_block(const lw_conv *p, const lw_block *b, const area *a, i
     lw_post post = p->post;
     post_at(&post, &p->args, a, b->n0, b->n, b->window);
     if (s) lw_conv_sum(s, b, a, c, worker);
-    sum_dense(p, b, a, &post, c, s != NULL, worker);
+    sum_dense(p, b, a, &post, c, s ? LW_ADD_Y : LW_ADD_NOTHING, 0, worker);
     if (p->adds) post.residual_q = NULL;
     return p->plain ? LW_OK : p->isa->finish(&post, c, (lw_step){a->count * p->ldc, p->ldc});
 }
@@ -230,6 +235,11 @@ static void pooled_task(void *context, int64_t index, int worker) {
     if (lw_pooled_run(p->pooled, index, worker)) atomic_store(&p->failed, 1);
 }
 
+static void winograd_task(void *context, int64_t index, int worker) {
+    lw_conv *p = context;
+    if (lw_winograd_run(p->winograd, index, worker)) atomic_store(&p->failed, 1);
+}
+
 static void border_task(void *context, int64_t index, int worker) {
     (void)worker;
     lw_tensor_fill_border(((lw_conv *)context)->args.dst_q, index);
@@ -258,7 +268,7 @@ lw_conv *lw_conv_create_rows(const lw_conv_args *args, int64_t block_channels, i
     *status = LW_NOMEM;
     if (!p) return NULL;
     p->block_channels = block_channels;
-    p->rows = whole ? 2 : 1;
+    p->rows = whole > 0 ? 2 : 1;
     p->held = whole;
     *status = lw_conv_plan(p);
     if (*status == LW_OK) return p;
@@ -298,7 +308,9 @@ lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status
     *status = LW_INVALID;
     if (args->producer && !is_fusable(args)) return NULL;
     if (args->shortcut && !is_addable(args)) return NULL;
-    if (args->max_pool && !lw_pooled_takes(args)) return NULL;
+    if (args->weights->winograd ? !lw_winograd_takes(args)
+                                : args->max_pool && !lw_pooled_takes(args))
+        return NULL;
     lw_conv *p = conv_of(args, threads);
     *status = LW_NOMEM;
     if (!p) return NULL;
@@ -310,7 +322,9 @@ lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status
         p->max_pool = *args->max_pool;
         p->args.max_pool = &p->max_pool;
     }
-    if (args->max_pool)
+    if (args->weights->winograd)
+        p->winograd = lw_winograd_create(&p->args, threads, status);
+    else if (args->max_pool)
         p->pooled = lw_pooled_create(&p->args, threads, status);
     else if (args->weights->depthwise)
         p->depthwise = lw_depthwise_create(&p->args, threads, status);
@@ -328,7 +342,9 @@ lw_status lw_conv_run(lw_conv *p, lw_pool *pool) {
     const lw_tensor *q = p->args.dst_q;
     if (q && q->shared && q->top + q->left + q->bottom + q->right)
         lw_pool_run(pool, q->n, border_task, p);
-    if (p->pooled)
+    if (p->winograd)
+        lw_pool_run(pool, lw_winograd_tasks(p->winograd), winograd_task, p);
+    else if (p->pooled)
         lw_pool_run(pool, lw_pooled_tasks(p->pooled), pooled_task, p);
     else if (p->args.producer)
         lw_pool_run(pool, lw_fused_tasks(p->depthwise), fused_task, p);
@@ -346,6 +362,7 @@ void lw_conv_destroy(lw_conv *p) {
     lw_depthwise_destroy(p->depthwise);
     lw_first_destroy(p->first);
     lw_pooled_destroy(p->pooled);
+    lw_winograd_destroy(p->winograd);
     lw_conv_destroy(p->shortcut);
     lw_conv_forget(p);
     free(p);

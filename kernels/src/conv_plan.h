@@ -8,6 +8,7 @@
 #include "pooled_plan.h"
 #include "rows.h"
 #include "weights.h"
+#include "winograd_plan.h"
 
 #include <stdatomic.h>
 
@@ -62,6 +63,7 @@ struct lw_conv {
     lw_depthwise_plan *depthwise; /* or NULL; then it needs nothing of the rest */
     lw_first_plan *first;         /* the same */
     lw_pooled_plan *pooled;       /* the same */
+    lw_winograd_plan *winograd;   /* the same */
     lw_foreign *foreign;          /* or NULL */
     lw_patches patches;           /* of weights of gathered pixels */
     uint8_t *patch;               /* per worker, patch_bytes apart; or NULL */
@@ -80,11 +82,16 @@ void lw_conv_pixels(const lw_conv *p, const area *a, int worker, lw_pixels *pixe
 
 /* A convolution whose sums, fma(f, sb, bias), another layer takes: it is never run. Of an image
  * that is wider than a pixel, ungrouped; lines follow on y, pixels on x. whole : an area has all
- * pixels of its lines, and the scratch of a worker holds so many lines, if not 0. */
+ * pixels of its lines, and the scratch of a worker holds so many lines, if not 0; below 0 there is
+ * no scratch. */
 lw_conv *lw_conv_create_rows(const lw_conv_args *args, int64_t block_channels, int whole,
                              int workers, lw_status *status);
 /* The sums of an area by a block to c, (lines * count, ldc). */
 void lw_conv_sum(const lw_conv *p, const lw_block *b, const area *a, float *c, int worker);
+/* The same added to c, or to it and, taken off, to its twin so many floats on, unless that is 0.
+ * Not of a foreign product or mode C. */
+void lw_conv_add(const lw_conv *p, const lw_block *b, const area *a, float *c, ptrdiff_t twin,
+                 int worker);
 /* The same of one panel by a line of an area, whose pixels `from` are, as lw_dot_row has it; sets
  * sb and bias of out, and moves both past the line. Not of a foreign product, few channels or mode
  * AW. */

@@ -29,6 +29,7 @@ struct lw_foreign {
 static void unpack_chunk(const lw_weights *w, const lw_panel *panel, const lw_chunk *chunk,
                          int64_t column, int64_t ldn, int8_t *b, int32_t *comp, float *sb) {
     int64_t nr = w->isa->nr;
+    int zero_point = lw_zero_point(w, chunk);
     const uint8_t *at = w->data + panel->offset + chunk->b_off;
     const int8_t *q = (const int8_t *)at + lw_chunk_head(w);
     for (int64_t lane = 0; lane < panel->n; lane++) {
@@ -36,7 +37,7 @@ static void unpack_chunk(const lw_weights *w, const lw_panel *panel, const lw_ch
         for (int64_t k = 0; k < chunk->len; k++) {
             int8_t one = q[(k / 4 * nr + lane) * 4 + k % 4];
             b[k * ldn + column + lane] = one;
-            comp[column + lane] -= w->zero_point * one;
+            comp[column + lane] -= zero_point * one;
         }
     }
 }

@@ -34,9 +34,9 @@ typedef struct lw_pixels {
     int lines, count;
 } lw_pixels;
 
-/* What a tile adds to its sums, of a panel of nr channels: what y holds, in a mode of windows, or a
- * residual. */
-typedef enum lw_addend { LW_ADD_NOTHING, LW_ADD_Y, LW_ADD_RESIDUAL } lw_addend;
+/* What a tile adds to its sums, of a panel of nr channels: what y holds, in a mode of windows, and
+ * then the same less the sums may go to a twin of y; or a residual. */
+typedef enum lw_addend { LW_ADD_NOTHING, LW_ADD_Y, LW_ADD_TWIN, LW_ADD_RESIDUAL } lw_addend;
 
 /* Where the sums of pixels by one panel go: y[.. + j] = fma(f, sb[j], bias[j]) + addend, j < n. sb
  * and bias are nr long; in mode AW, sb may be NULL for ones. With `ahead`, so many pixels of what
@@ -48,6 +48,7 @@ typedef struct lw_out {
     int64_t n;
     int ahead;
     lw_addend adds;
+    ptrdiff_t twin;          /* floats from y to its twin */
     const uint8_t *residual; /* levels, of a window that holds the panel, and its scale */
     const float *residual_scale;
     lw_step residual_step, residual_scale_step;
@@ -208,8 +209,8 @@ typedef struct lw_first_args {
     const float *sb, *bias;   /* padded to whole panels and one more */
     lw_activation activation; /* not LW_RELU: that is LW_CLIP from 0 to infinity */
     float alpha, lo, hi;
-    int64_t window; /* of the result: as many channels as one or two panels, or all */
-    int vectors;    /* of a window: one, or those of one or two panels */
+    int64_t window;           /* of the result: as many channels as one or two panels, or all */
+    int vectors;              /* of a window: one, or those of one or two panels */
     int zero_point, rests;    /* of lw_tensor */
     ptrdiff_t row;            /* bytes from the source of an output row to that of the next */
     ptrdiff_t q_row, s_row;   /* bytes and scales from one output row to the next, */
@@ -285,6 +286,22 @@ typedef struct lw_max_lines_args {
 
 typedef void lw_max_lines(const lw_max_lines_args *args);
 
+/* Transformed lines (lw.h) of `count` windows of so many channels each, which follow each other in
+ * each source line: `windows` of a pixel, and pixels q_step bytes apart. */
+typedef struct lw_lines_args {
+    const uint8_t *q[LW_LINES];
+    const float *scale[LW_LINES];
+    ptrdiff_t q_step;
+    int64_t count, windows, window;
+    int zero_point;
+    int32_t *ratio; /* scratch: (LW_LINES + 1) times as many as count in whole vectors */
+    uint8_t *to;    /* (pixels, LW_LINES, windows, window) */
+    float *to_scale;
+} lw_lines_args;
+
+/* Reads and writes up to LW_LINE_STEP bytes too far. */
+typedef void lw_transform(const lw_lines_args *args);
+
 /* n pixels of a row: of the rows `over` and `under`, in `part` of the way to the second, the
  * columns that lw_linear_args has. step: floats from pixel to pixel. */
 typedef struct lw_linear_row_args {
@@ -345,6 +362,7 @@ struct lw_isa {
     lw_pool_taps *pool;
     lw_max_row *max_row;
     lw_max_lines *max_lines;
+    lw_transform *transform;
     lw_linear_row *linear_row;
     lw_column *column;
     lw_peak *peak;

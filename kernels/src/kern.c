@@ -100,6 +100,16 @@ INLINE void add(const int mr, const int nv, const lw_out *out, tile t, vf f[ROWS
             UNROLLED (j, nv) f[i][j] = vf_add(f[i][j], vf_load(t.y + i * out->step.pixel + j * VW));
         return;
     }
+    if (out->adds == LW_ADD_TWIN) {
+        UNROLLED (i, mr)
+            UNROLLED (j, nv) {
+                float *y = t.y + i * out->step.pixel + j * VW;
+                vf x = vf_load(y);
+                vf_store(y + out->twin, vf_sub(x, f[i][j]));
+                f[i][j] = vf_add(x, f[i][j]);
+            }
+        return;
+    }
     const lw_step step = out->residual_scale_step;
     const float *scale = out->residual_scale + t.line * step.line + t.pixel * step.pixel;
     const uint8_t *q = residual_of(out, t);
@@ -267,6 +277,7 @@ _Static_assert((int)MR <= (int)LW_MR_MAX, "the tables hold every tile");
 #include "probe.h"
 #include "pooling.h"
 #include "softmax.h"
+#include "winograd.h"
 #include "columns.h"
 #include "linear.h"
 
@@ -420,6 +431,7 @@ const lw_isa TABLE(LW_ISA) = {
     .pool = pool,
     .max_row = max_row,
     .max_lines = max_lines,
+    .transform = transform_lines,
     .linear_row = linear_row,
     .column = column,
     .peak = peak,

@@ -37,7 +37,7 @@ static int level_at(const lw_weights *w, const source *s, int64_t i, int part) {
 
 /* Groups may share a panel when that adds no cut inside a weight window. */
 static int64_t merged_groups(const lw_weights *w, const source *s) {
-    if (w->groups == 1 || (w->mode == LW_AW && w->weight_window < s->icg)) return 1;
+    if (w->groups == 1 || w->winograd || (w->mode == LW_AW && w->weight_window < s->icg)) return 1;
     int64_t count = w->isa->nr / s->ocg;
     return count < 1 ? 1 : min64(count, w->groups);
 }
@@ -92,7 +92,7 @@ static void pack_lane(const lw_weights *w, const source *s, const lw_chunk *chun
         sum += level;
     }
     ((int32_t *)(void *)(panel + lw_comp_at(w, chunk)))[lane] +=
-        (w->isa->a_offset - w->zero_point) * sum;
+        (w->isa->a_offset - lw_zero_point(w, chunk)) * sum;
     if (w->mode == LW_AW && first < last) {
         int64_t per_tap = ceil_div(s->icg, w->weight_window);
         int64_t i = (n * s->taps + chunk->tap) * per_tap + (first - g0) / w->weight_window;
@@ -235,9 +235,18 @@ void lw_weights_pack_rows(const lw_weights *w, int64_t first, int64_t rows, cons
                 pack_levels(w, c, q, scale[c->win], lane, data + panel->offset);
 }
 
+/* Lines are transformed window by window. */
+static int is_winograd(const lw_weights *w, const lw_weights_args *a) {
+    int64_t step = w->window < a->ic ? 2 * LW_LINE_STEP : LW_LINE_STEP;
+    return w->mode == LW_A && !a->fine && a->groups == 1 && a->kh == 3 && a->kw == 3 &&
+           a->ic % w->window == 0 && w->window % step == 0 && w->window <= LW_LINE_WINDOW &&
+           (!w->zero_point || w->zero_point == LW_MIDDLE);
+}
+
 static int is_valid(const lw_weights *w, const lw_weights_args *a, const source *s) {
     int skewed = w->zero_point && w->zero_point != LW_MIDDLE;
     if (a->fine && (!a->window || a->weight_window)) return 0;
+    if (a->winograd && !is_winograd(w, a)) return 0;
     if (!w->depthwise) return 1;
     return !skewed && (!a->fine || s->taps <= INT32_MAX / LW_FINE_LEVELS / LW_DEPTHWISE_LEVELS);
 }
@@ -252,11 +261,14 @@ lw_weights *lw_weights_create(const lw_isa *isa, const lw_weights_args *a, const
     w->window = a->window ? min64(a->window, a->ic) : a->ic, w->weight_window = a->weight_window;
     w->zero_point = a->zero_point;
     w->mode = !a->window ? LW_C : a->weight_window ? LW_AW : LW_A;
+    w->winograd = a->winograd;
+    if (w->winograd) /* one group for each transformed line, of kernels of one row */
+        w->oc *= LW_LINES, w->ic *= LW_LINES, w->groups *= LW_LINES, w->kh = 1;
     source s = {.qw = a->qw,
                 .scale = a->scale,
-                .icg = a->ic / a->groups,
-                .ocg = a->oc / a->groups,
-                .taps = a->kh * a->kw};
+                .icg = w->ic / w->groups,
+                .ocg = w->oc / w->groups,
+                .taps = w->kh * w->kw};
     w->patches = w->mode == LW_C && a->groups == 1 && a->ic < 4 && s.taps > 1;
     if (w->patches) { /* as a product of all taps: qw has them in this order */
         s.icg *= s.taps, s.taps = 1;
@@ -283,7 +295,7 @@ lw_weights *lw_weights_create(const lw_isa *isa, const lw_weights_args *a, const
         pack_depthwise(w, &s);
     else
         pack_dense(w, &s);
-    if (w->mode != LW_AW) memcpy(w->sb, a->scale, (size_t)a->oc * sizeof *w->sb);
+    if (w->mode != LW_AW) memcpy(w->sb, a->scale, (size_t)w->oc * sizeof *w->sb);
     return w;
 }
 

@@ -37,6 +37,7 @@ static inline vf vf_first_n(vf x, int64_t n) {
     return _mm256_and_ps(x, _mm256_castsi256_ps(lanes(n)));
 }
 static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+static inline vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
 static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
@@ -135,6 +136,28 @@ static inline vi v16_shift(vi a, int n) { return _mm256_sra_epi16(a, _mm_cvtsi32
 /* (x * by) >> 16 */
 static inline vi v16_scaled(vi x, vi by) { return _mm256_mulhi_epi16(x, by); }
 static inline vi v16_scaled_unsigned(vi x, vi by) { return _mm256_mulhi_epu16(x, by); }
+static inline vi v16_shl7(vi a) { return _mm256_slli_epi16(a, 7); }
+/* ((x * by >> 14) + 1) >> 1 */
+static inline vi v16_rounded(vi x, vi by) { return _mm256_mulhrs_epi16(x, by); }
+static inline vi v16_abs(vi a) { return _mm256_abs_epi16(a); }
+static inline vi v16_max(vi a, vi b) { return _mm256_max_epi16(a, b); }
+/* The larger half of each lane. */
+static inline vi v16_larger_half(vi a) {
+    return _mm256_max_epi32(_mm256_srai_epi32(a, 16),
+                            _mm256_srai_epi32(_mm256_slli_epi32(a, 16), 16));
+}
+/* 16 bytes, and back those that are 0 to 255. */
+static inline vi v16_from_u8(const uint8_t *p) {
+    return _mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)p));
+}
+static inline void v16_to_u8(uint8_t *p, vi x) {
+    __m128i s = _mm_packus_epi16(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    _mm_storeu_si128((void *)p, s);
+}
+static inline vi v16_first_n(vi x, int64_t n) { /* of 16 */
+    const __m256i iota = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm256_and_si256(x, _mm256_cmpgt_epi16(_mm256_set1_epi16((short)n), iota));
+}
 /* A lane holds one channel of a and of b, bytes shifted left by 8; 32 channels. Unpacking works
  * inside 128-bit lanes: what must become adjacent is brought there first. */
 static inline void v16_pairs(const int vectors, const uint8_t *a, const uint8_t *b, vi *pair) {

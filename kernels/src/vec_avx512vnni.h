@@ -34,6 +34,7 @@ static inline void vf_store_n(float *p, vf x, int64_t n) {
 }
 static inline vf vf_first_n(vf x, int64_t n) { return _mm512_maskz_mov_ps(lanes(n), x); }
 static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+static inline vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
@@ -228,6 +229,26 @@ static inline vi v16_shift(vi a, int n) { return _mm512_sra_epi16(a, _mm_cvtsi32
 /* (x * by) >> 16 */
 static inline vi v16_scaled(vi x, vi by) { return _mm512_mulhi_epi16(x, by); }
 static inline vi v16_scaled_unsigned(vi x, vi by) { return _mm512_mulhi_epu16(x, by); }
+static inline vi v16_shl7(vi a) { return _mm512_slli_epi16(a, 7); }
+/* ((x * by >> 14) + 1) >> 1 */
+static inline vi v16_rounded(vi x, vi by) { return _mm512_mulhrs_epi16(x, by); }
+static inline vi v16_abs(vi a) { return _mm512_abs_epi16(a); }
+static inline vi v16_max(vi a, vi b) { return _mm512_max_epi16(a, b); }
+/* The larger half of each lane. */
+static inline vi v16_larger_half(vi a) {
+    return _mm512_max_epi32(_mm512_srai_epi32(a, 16),
+                            _mm512_srai_epi32(_mm512_slli_epi32(a, 16), 16));
+}
+/* 32 bytes, and back those that are 0 to 255. */
+static inline vi v16_from_u8(const uint8_t *p) {
+    return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)p));
+}
+static inline void v16_to_u8(uint8_t *p, vi x) {
+    _mm256_storeu_si256((void *)p, _mm512_cvtusepi16_epi8(x));
+}
+static inline vi v16_first_n(vi x, int64_t n) { /* of 32 */
+    return _mm512_maskz_mov_epi16((__mmask32)((1ull << n) - 1), x);
+}
 static inline vi load_u8(const int vectors, const uint8_t *p) {
     return vectors > 2 ? _mm512_loadu_si512(p)
                        : _mm512_castsi256_si512(_mm256_loadu_si256((const void *)p));

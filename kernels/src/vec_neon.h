@@ -47,6 +47,7 @@ static inline vf vf_first_n(vf x, int64_t n) {
     return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x), lanes(n)));
 }
 static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
+static inline vf vf_sub(vf a, vf b) { return vsubq_f32(a, b); }
 static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
@@ -133,6 +134,34 @@ static inline vi v16_scaled_unsigned(vi x, vi by) {
     uint16x8_t a = vreinterpretq_u16_s32(x), b = vreinterpretq_u16_s32(by);
     uint16x4_t lower = vshrn_n_u32(vmull_u16(vget_low_u16(a), vget_low_u16(b)), 16);
     return vreinterpretq_s32_u16(vshrn_high_n_u32(lower, vmull_high_u16(a, b), 16));
+}
+static inline vi v16_shl7(vi a) {
+    return vreinterpretq_s32_s16(vshlq_n_s16(vreinterpretq_s16_s32(a), 7));
+}
+/* ((x * by >> 14) + 1) >> 1 */
+static inline vi v16_rounded(vi x, vi by) {
+    return vreinterpretq_s32_s16(
+        vqrdmulhq_s16(vreinterpretq_s16_s32(x), vreinterpretq_s16_s32(by)));
+}
+static inline vi v16_abs(vi a) {
+    return vreinterpretq_s32_s16(vabsq_s16(vreinterpretq_s16_s32(a)));
+}
+static inline vi v16_max(vi a, vi b) {
+    return vreinterpretq_s32_s16(vmaxq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)));
+}
+/* The larger half of each lane. */
+static inline vi v16_larger_half(vi a) {
+    return vmaxq_s32(vshrq_n_s32(a, 16), vshrq_n_s32(vshlq_n_s32(a, 16), 16));
+}
+/* Eight bytes, and back those that are 0 to 255. */
+static inline vi v16_from_u8(const uint8_t *p) {
+    return vreinterpretq_s32_u16(vmovl_u8(vld1_u8(p)));
+}
+static inline void v16_to_u8(uint8_t *p, vi x) { vst1_u8(p, vqmovn_u16(vreinterpretq_u16_s32(x))); }
+static inline vi v16_first_n(vi x, int64_t n) { /* of eight */
+    static const uint16_t iota[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+    uint16x8_t mask = vcltq_u16(vld1q_u16(iota), vdupq_n_u16((uint16_t)n));
+    return vandq_s32(x, vreinterpretq_s32_u16(mask));
 }
 /* A lane holds one channel of a and of b, bytes shifted left by 8; 16 channels. */
 static inline void v16_pairs(const int vectors, const uint8_t *a, const uint8_t *b, vi *pair) {

@@ -27,6 +27,7 @@ static inline void vf_store_n(float *p, vf x, int64_t n) {
 }
 static inline vf vf_first_n(vf x, int64_t n) { return n > 0 ? x : 0.0f; }
 static inline vf vf_add(vf a, vf b) { return a + b; }
+static inline vf vf_sub(vf a, vf b) { return a - b; }
 static inline vf vf_mul(vf a, vf b) { return a * b; }
 static inline vf vf_div(vf a, vf b) { return a / b; }
 static inline vf vf_fma(vf a, vf b, vf c) { return fmaf(a, b, c); }
@@ -99,6 +100,30 @@ static inline vi v16_scaled(vi x, vi by) {
 static inline vi v16_scaled_unsigned(vi x, vi by) {
     uint32_t a = (uint32_t)x, b = (uint32_t)by;
     return pair_of((int)((a & 0xffff) * (b & 0xffff) >> 16), (int)((a >> 16) * (b >> 16) >> 16));
+}
+static inline vi v16_shl7(vi a) { return pair_of((int16_t)a * 128, (a >> 16) * 128); }
+/* ((x * by >> 14) + 1) >> 1 */
+static inline vi v16_rounded(vi x, vi by) {
+    return pair_of((((int16_t)x * (int16_t)by >> 14) + 1) >> 1,
+                   (((x >> 16) * (by >> 16) >> 14) + 1) >> 1);
+}
+static inline vi v16_abs(vi a) {
+    int lower = (int16_t)a, upper = a >> 16;
+    return pair_of(lower < 0 ? -lower : lower, upper < 0 ? -upper : upper);
+}
+/* The larger half of each lane. */
+static inline vi v16_larger_half(vi a) { return vi_max((int16_t)a, a >> 16); }
+static inline vi v16_max(vi a, vi b) {
+    return pair_of(vi_max((int16_t)a, (int16_t)b), vi_max(a >> 16, b >> 16));
+}
+/* Two bytes, and back those that are 0 to 255. */
+static inline vi v16_from_u8(const uint8_t *p) { return pair_of(p[0], p[1]); }
+static inline void v16_to_u8(uint8_t *p, vi x) {
+    int lower = (int)((uint32_t)x & 0xffff), upper = (int)((uint32_t)x >> 16);
+    p[0] = (uint8_t)vi_min(lower, 255), p[1] = (uint8_t)vi_min(upper, 255);
+}
+static inline vi v16_first_n(vi x, int64_t n) { /* of two */
+    return n > 1 ? x : n ? (int16_t)x & 0xffff : 0;
 }
 /* One channel of a and of b, bytes shifted left by 8; four channels. */
 static inline void v16_pairs(const int vectors, const uint8_t *a, const uint8_t *b, vi *pair) {

@@ -25,7 +25,8 @@ struct lw_weights {
     const lw_isa *isa;
     int64_t oc, kh, kw, ic, groups, window, weight_window;
     int zero_point, depthwise, fine;
-    int patches; /* one chunk of all taps, of gathered pixels */
+    int patches;  /* one chunk of all taps, of gathered pixels */
+    int winograd; /* one group for each transformed line */
     lw_mode mode;
     lw_list *lists;
     lw_chunk *chunks;
@@ -39,6 +40,12 @@ struct lw_weights {
     int64_t ldw;   /* depthwise: from tap to tap of dw */
     int16_t *dw;
 };
+
+/* Of the activations of a chunk: sums of lines that are not negative are not, either. */
+static inline int lw_zero_point(const lw_weights *w, const lw_chunk *chunk) {
+    int sum = w->winograd && chunk->c0 / (w->ic / LW_LINES) == LW_SUM_LINE;
+    return w->winograd && !sum ? LW_MIDDLE : w->zero_point;
+}
 
 /* Bytes of a chunk ahead of its weights: comp and, in mode AW, sb. */
 static inline size_t lw_chunk_head(const lw_weights *w) {
