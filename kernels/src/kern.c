@@ -23,7 +23,8 @@ enum {
     MR = LW_MR,
     NV = NR / VW,
     ROWS = LW_MR_MAX,
-    AHEAD = 8192 /* bytes of weights fetched to L2: all of a network do not fit L3 beside others */
+    AHEAD =
+        8192 /* bytes of weights that are fetched: all of a network do not fit L3 beside others */
 };
 
 #ifndef LW_A_OFFSET
@@ -60,7 +61,7 @@ INLINE void dot_steps(const int mr, const int nv, ptrdiff_t k4, const uint8_t *a
     for (; k < 4 * k4; k += 4, w += NR * 4) {
         vb bj[NV];
         UNROLLED (j, nv) bj[j] = vb_load(w + j * VW * 4);
-        UNROLLED (j, nv) __builtin_prefetch(w + AHEAD + j * VW * 4, 0, 2);
+        UNROLLED (j, nv) __builtin_prefetch(w + AHEAD + j * VW * 4);
         UNROLLED (i, mr) {
             va ai = va_set(p[i] + k);
             UNROLLED (j, nv) acc[i][j] = v_dot4(acc[i][j], ai, bj[j]);
