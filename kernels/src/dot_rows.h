@@ -48,24 +48,15 @@ INLINE void store_values(const int floored, const int mr, const int nv, const lw
     }
 }
 
-/* y of the tile in mode A: int32 sums of every chunk, as dot_tile has them. */
+/* y of the tile in mode A, as dot_tile has it. */
 INLINE void sum_chunks(const int mr, const int nv, int windows, const lw_win *win,
                        const lw_pixels *from, const uint8_t *b, const lw_row_out *out, row_tile t,
                        vf f[ROWS][NV]) {
     UNROLLED (i, mr)
         UNROLLED (j, nv) f[i][j] = vf_set(0.0f);
     for (const lw_win *end = win + windows; win < end; win++) {
-        const uint8_t *panel = b + win->b_off;
-        const float *sa = t.sa + win->s_off;
-        vi acc[ROWS][NV];
         RELOAD(from);
-        UNROLLED (i, mr)
-            UNROLLED (j, nv) acc[i][j] = vi_load((const int32_t *)(const void *)panel + j * VW);
-        dot_window(mr, nv, win, t.a, from->a_step.pixel, panel + NR * 4, acc);
-        UNROLLED (i, mr) {
-            vf s = vf_set(sa[i * from->sa_step.pixel]);
-            UNROLLED (j, nv) f[i][j] = vf_fma(vf_from(acc[i][j]), s, f[i][j]);
-        }
+        dot_chunk(mr, nv, LW_A, win, from, b, t.a, t.sa, f);
     }
     UNROLLED (j, nv) {
         vf sb = vf_load(out->sb + j * VW), bias = vf_load(out->bias + j * VW);
@@ -82,7 +73,7 @@ INLINE void sum_at_once(const int mr, const int nv, int windows, const lw_win *w
         UNROLLED (j, nv) acc[i][j] = vi_load((const int32_t *)(const void *)b + j * VW);
     for (const lw_win *end = win + windows; win < end; win++) {
         RELOAD(from);
-        dot_window(mr, nv, win, t.a, from->a_step.pixel, b + win->b_off, acc);
+        dot_any(mr, nv, win->k4, t.a + win->a_off, from->a_step.pixel, b + win->b_off, acc);
     }
     UNROLLED (j, nv) {
         vf sb = vf_load(out->sb + j * VW), bias = vf_load(out->bias + j * VW);

@@ -33,6 +33,11 @@ enum {
 #ifndef LW_ADDRESSES
 #define LW_ADDRESSES 7 /* pixels of a tile that have an address register each */
 #endif
+#ifndef LW_PARTED
+#define LW_PARTED                                                                                  \
+    (LW_MR_MAX + 1) /* pixels of a tile, at least, whose sums become floats in parts */
+#endif
+enum { LAST_STEPS = 2 }; /* of dots, that each part takes by itself */
 
 /* ---- dense product ------------------------------------------------------------------------ */
 
@@ -162,41 +167,62 @@ INLINE int prefetch_rows(const int mr, const lw_pixels *from, const lw_out *out,
     return row;
 }
 
-INLINE void dot_window(const int mr, const int nv, const lw_win *win, const uint8_t *a,
-                       ptrdiff_t step, const uint8_t *w, vi acc[ROWS][NV]) {
+INLINE void dot_any(const int mr, const int nv, ptrdiff_t k4, const uint8_t *a, ptrdiff_t step,
+                    const uint8_t *w, vi acc[ROWS][NV]) {
     if (mr > LW_ADDRESSES)
-        dot_steps_long(mr, nv, win->k4, a + win->a_off, step, w, acc);
+        dot_steps_long(mr, nv, k4, a, step, w, acc);
     else
-        dot_steps(mr, nv, win->k4, a + win->a_off, step, w, acc);
+        dot_steps(mr, nv, k4, a, step, w, acc);
 }
 
-/* The int32 sums of one chunk live in registers beside the float sums of all chunks so far. */
+/* The last steps of a chunk for pixels from `first` on, whose sums then become floats. */
+INLINE void end_chunk(const int first, const int mr, const int nv, const lw_mode mode, ptrdiff_t k4,
+                      const lw_pixels *from, const uint8_t *a, const float *sa, const uint8_t *w,
+                      const float *sb, vi acc[ROWS][NV], vf f[ROWS][NV]) {
+    const ptrdiff_t step = from->a_step.pixel, sa_step = from->sa_step.pixel;
+    dot_steps(mr, nv, k4, a + first * step, step, w, acc + first);
+    UNROLLED (i, mr) {
+        vf s = vf_set(sa[(first + i) * sa_step]);
+        UNROLLED (j, nv) {
+            vf x = vf_from(acc[first + i][j]);
+            if (mode == LW_AW) x = vf_mul(x, vf_load(sb + j * VW));
+            f[first + i][j] = vf_fma(x, s, f[first + i][j]);
+        }
+    }
+}
+
+/* The int32 sums of one chunk live in registers beside the float sums of all chunks so far. They
+ * become floats in three parts: many conversions at once keep the next dots out of the queues. */
+INLINE void dot_chunk(const int mr, const int nv, const lw_mode mode, const lw_win *win,
+                      const lw_pixels *from, const uint8_t *b, const uint8_t *a, const float *sa,
+                      vf f[ROWS][NV]) {
+    const int parted = nv > 1 && mr >= LW_PARTED, first = parted ? mr / 3 : 0, second = 2 * first;
+    const ptrdiff_t last = parted && win->k4 >= LAST_STEPS ? LAST_STEPS : 0, k4 = win->k4 - last;
+    const uint8_t *panel = b + win->b_off, *w = panel + NR * 4 * (mode == LW_AW ? 2 : 1);
+    const float *sb = (const float *)(const void *)(panel + NR * 4);
+    vi acc[ROWS][NV];
+    UNROLLED (i, mr)
+        UNROLLED (j, nv) acc[i][j] = vi_load((const int32_t *)(const void *)panel + j * VW);
+    a += win->a_off, sa += win->s_off;
+    dot_any(mr, nv, k4, a, from->a_step.pixel, w, acc);
+    a += 4 * k4, w += NR * 4 * k4;
+    if (parted) {
+        end_chunk(0, first, nv, mode, last, from, a, sa, w, sb, acc, f);
+        end_chunk(first, first, nv, mode, last, from, a, sa, w, sb, acc, f);
+    }
+    end_chunk(second, mr - second, nv, mode, last, from, a, sa, w, sb, acc, f);
+}
+
 INLINE void dot_tile(const int mr, const int nv, const lw_mode mode, int windows, const lw_win *win,
                      const lw_pixels *from, const uint8_t *b, const lw_out *out, tile t) {
     vf f[ROWS][NV];
     int fetched = 0;
     UNROLLED (i, mr)
         UNROLLED (j, nv) f[i][j] = vf_set(0.0f);
-
     for (const lw_win *end = win + windows; win < end; win++) {
-        const uint8_t *panel = b + win->b_off;
-        vi acc[ROWS][NV];
         RELOAD(from); /* what it holds is read again, not kept in the registers of addresses */
-        UNROLLED (i, mr)
-            UNROLLED (j, nv) acc[i][j] = vi_load((const int32_t *)(const void *)panel + j * VW);
-        const float *sb = (const float *)(const void *)(panel + NR * 4);
-        const float *sa = t.sa + win->s_off;
-        dot_window(mr, nv, win, t.a, from->a_step.pixel, panel + NR * 4 * (mode == LW_AW ? 2 : 1),
-                   acc);
         fetched = prefetch_rows(mr, from, out, t, fetched);
-        UNROLLED (i, mr) {
-            vf s = vf_set(sa[i * from->sa_step.pixel]);
-            UNROLLED (j, nv) {
-                vf x = vf_from(acc[i][j]);
-                if (mode == LW_AW) x = vf_mul(x, vf_load(sb + j * VW));
-                f[i][j] = vf_fma(x, s, f[i][j]);
-            }
-        }
+        dot_chunk(mr, nv, mode, win, from, b, t.a, t.sa, f);
     }
     UNROLLED (j, nv) {
         vf bias = vf_load(out->bias + j * VW);
@@ -221,7 +247,7 @@ INLINE void dot_tile_c(const int mr, const int nv, int windows, const lw_win *wi
         UNROLLED (j, nv) acc[i][j] = vi_load((const int32_t *)(const void *)b + j * VW);
     for (const lw_win *end = win + windows; win < end; win++) {
         RELOAD(from);
-        dot_window(mr, nv, win, t.a, from->a_step.pixel, b + win->b_off, acc);
+        dot_any(mr, nv, win->k4, t.a + win->a_off, from->a_step.pixel, b + win->b_off, acc);
         fetched = prefetch_rows(mr, from, out, t, fetched);
     }
     UNROLLED (j, nv) {
@@ -287,48 +313,7 @@ _Static_assert((int)MR <= (int)LW_MR_MAX, "the tables hold every tile");
 #include "winograd.h"
 #include "columns.h"
 #include "linear.h"
-
-/* ---- planes of an input image -------------------------------------------------------------- */
-
-static int32_t largest(const float *x, int64_t n) {
-    vi top = vi_set(0), any = vi_set(0);
-    int64_t j = 0;
-    for (; j + VW <= n; j += VW) track(SIGNED, vf_load(x + j), &top, &any);
-    if (j < n) track(SIGNED, vf_load_n(x + j, n - j), &top, &any);
-    return vi_hmax(top);
-}
-
-/* Three levels below 256 make one float below 2^24, so that a lane holds a pixel exactly. */
-INLINE vi interleave(const int c, const float *x, int64_t stride, int64_t n, vf factor) {
-    vf zero = vf_set(128.0f), by = vf_set(256.0f), pixel = vf_set(0.0f);
-    for (int j = c - 1; j >= 0; j--) {
-        vf level = vf_add(vf_rint(vf_mul(vf_load_n(x + j * stride, n), factor)), zero);
-        pixel = vf_fma(pixel, by, level);
-    }
-    return vf_round(pixel);
-}
-
-INLINE void planes_of(const int c, const float *x, int64_t stride, int64_t n, float factor,
-                      uint8_t *q) {
-    vf by = vf_set(factor);
-    int64_t i = 0;
-    if (c == 3)
-        for (; i + VW <= n; i += VW) vi_store_u24(q + 3 * i, interleave(3, x + i, stride, VW, by));
-    for (; i < n; i += VW) {
-        int32_t pixels[VW];
-        vi_store(pixels, interleave(c, x + i, stride, n - i, by));
-        for (int64_t j = 0; j < VW && j < n - i; j++)
-            for (int b = 0; b < c; b++) q[c * (i + j) + b] = (uint8_t)(pixels[j] >> 8 * b);
-    }
-}
-
-static void planes(const float *x, int64_t stride, int64_t c, int64_t n, float factor, uint8_t *q) {
-    switch (c) { /* at most LW_MAX_PLANES */
-    case 1: planes_of(1, x, stride, n, factor, q); break;
-    case 2: planes_of(2, x, stride, n, factor, q); break;
-    default: planes_of(3, x, stride, n, factor, q);
-    }
-}
+#include "planes.h"
 
 /* ---- sums of a foreign product ------------------------------------------------------------ */
 

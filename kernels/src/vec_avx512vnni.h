@@ -11,6 +11,7 @@
 #define LW_MR 7
 #define LW_NARROW 14
 #define LW_FIRST 16
+#define LW_PARTED 6
 enum { VW = 16, NR = 32, DW = 7 };
 
 typedef __m512 vf;
