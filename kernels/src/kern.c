@@ -31,7 +31,7 @@ enum { MR = LW_MR, NV = NR / VW, ROWS = LW_MR_MAX };
 #define LW_PARTED                                                                                  \
     (LW_MR_MAX + 1) /* pixels of a tile, at least, whose sums become floats in parts */
 #endif
-enum { LAST_STEPS = 2 }; /* of dots, that each part takes by itself */
+enum { LAST_STEPS = 2, LONG = 8 }; /* steps of dots: that each part takes by itself, of a long chunk */
 
 /* ---- dense product ------------------------------------------------------------------------ */
 
@@ -180,7 +180,7 @@ INLINE void dot_chunk(const int mr, const int nv, const lw_mode mode, const lw_w
                       const lw_pixels *from, const uint8_t *b, const uint8_t *a, const float *sa,
                       vf f[ROWS][NV]) {
     const int parted = nv > 1 && mr >= LW_PARTED, first = parted ? mr / 3 : 0, second = 2 * first;
-    const ptrdiff_t last = parted && win->k4 >= LAST_STEPS ? LAST_STEPS : 0, k4 = win->k4 - last;
+    const ptrdiff_t last = parted && win->k4 >= LONG ? LAST_STEPS : 0, k4 = win->k4 - last;
     const uint8_t *panel = b + win->b_off, *w = panel + NR * 4 * (mode == LW_AW ? 2 : 1);
     const float *sb = (const float *)(const void *)(panel + NR * 4);
     vi acc[ROWS][NV];
