@@ -37,7 +37,10 @@ enum {
 #define LW_PARTED                                                                                  \
     (LW_MR_MAX + 1) /* pixels of a tile, at least, whose sums become floats in parts */
 #endif
-enum { LAST_STEPS = 2 }; /* of dots, that each part takes by itself */
+enum {
+    LAST_STEPS = 2,
+    LONG = 8
+}; /* steps of dots: that each part takes by itself, of a long chunk */
 
 /* ---- dense product ------------------------------------------------------------------------ */
 
@@ -175,6 +178,14 @@ INLINE void dot_any(const int mr, const int nv, ptrdiff_t k4, const uint8_t *a, 
         dot_steps(mr, nv, k4, a, step, w, acc);
 }
 
+INLINE const float *chunk_scales(const uint8_t *panel) {
+    return (const float *)(const void *)(panel + NR * 4);
+}
+
+INLINE const uint8_t *chunk_weights(const lw_mode mode, const uint8_t *panel) {
+    return panel + NR * 4 * (mode == LW_AW ? 2 : 1);
+}
+
 /* The last steps of a chunk for pixels from `first` on, whose sums then become floats. */
 INLINE void end_chunk(const int first, const int mr, const int nv, const lw_mode mode, ptrdiff_t k4,
                       const lw_pixels *from, const uint8_t *a, const float *sa, const uint8_t *w,
@@ -197,9 +208,9 @@ INLINE void dot_chunk(const int mr, const int nv, const lw_mode mode, const lw_w
                       const lw_pixels *from, const uint8_t *b, const uint8_t *a, const float *sa,
                       vf f[ROWS][NV]) {
     const int parted = nv > 1 && mr >= LW_PARTED, first = parted ? mr / 3 : 0, second = 2 * first;
-    const ptrdiff_t last = parted && win->k4 >= LAST_STEPS ? LAST_STEPS : 0, k4 = win->k4 - last;
-    const uint8_t *panel = b + win->b_off, *w = panel + NR * 4 * (mode == LW_AW ? 2 : 1);
-    const float *sb = (const float *)(const void *)(panel + NR * 4);
+    const ptrdiff_t last = parted && win->k4 >= LONG ? LAST_STEPS : 0, k4 = win->k4 - last;
+    const uint8_t *panel = b + win->b_off, *w = chunk_weights(mode, panel);
+    const float *sb = chunk_scales(panel);
     vi acc[ROWS][NV];
     UNROLLED (i, mr)
         UNROLLED (j, nv) acc[i][j] = vi_load((const int32_t *)(const void *)panel + j * VW);
@@ -213,6 +224,8 @@ INLINE void dot_chunk(const int mr, const int nv, const lw_mode mode, const lw_w
     end_chunk(second, mr - second, nv, mode, last, from, a, sa, w, sb, acc, f);
 }
 
+#include "dot_taps.h"
+
 INLINE void dot_tile(const int mr, const int nv, const lw_mode mode, int windows, const lw_win *win,
                      const lw_pixels *from, const uint8_t *b, const lw_out *out, tile t) {
     vf f[ROWS][NV];
@@ -222,7 +235,11 @@ INLINE void dot_tile(const int mr, const int nv, const lw_mode mode, int windows
     for (const lw_win *end = win + windows; win < end; win++) {
         RELOAD(from); /* what it holds is read again, not kept in the registers of addresses */
         fetched = prefetch_rows(mr, from, out, t, fetched);
-        dot_chunk(mr, nv, mode, win, from, b, t.a, t.sa, f);
+        if (nv < NV && are_taps(win, end, from)) {
+            dot_taps(mr, mode, win, from, b, t.a, t.sa, f);
+            win += TAPS - 1;
+        } else
+            dot_chunk(mr, nv, mode, win, from, b, t.a, t.sa, f);
     }
     UNROLLED (j, nv) {
         vf bias = vf_load(out->bias + j * VW);

@@ -34,6 +34,29 @@ def test_conv_any_line_close_to_float64(n: int, size: tuple[int, int], channels:
     check_close(case, case.run(kernels.isa()))
 
 
+@pytest.mark.parametrize("width", [7, 10, 13, 14])
+@pytest.mark.parametrize("channels", [12, 40])
+@pytest.mark.parametrize("weight_window", [None, 32])
+@pytest.mark.parametrize("icg", [16, 68])
+def test_conv_taps_side_by_side_close_to_float64(
+    width: int, channels: int, weight_window: int | None, icg: int
+) -> None:
+    """Windows of 16 channels, and of 32 and 4: a kernel's row at once, and tiles' ends in parts."""
+    case = ConvCase(
+        seed=7,
+        size=(3, width),
+        kernel=(3, 3),
+        pads=(1, 1, 1, 1),
+        icg=icg,
+        ocg=channels,
+        window=32,
+        weight_window=weight_window,
+        arrays={},
+    )
+    check_isas_agree(case)
+    check_close(case, case.run(kernels.isa()))
+
+
 @pytest.mark.parametrize("window", [8, None])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_conv_taps_outside_of_the_image_close_to_float64(window: int | None, stride: int) -> None:
