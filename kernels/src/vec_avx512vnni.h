@@ -200,6 +200,42 @@ static inline void vi_store4_u8_parts(const int parts, uint8_t *p, ptrdiff_t ste
         _mm_storeu_si128((void *)(p + 3 * step), _mm512_extracti32x4_epi32(s, 3));
     }
 }
+/* The same, but only the first n bytes of each part, by plain stores: they leave the queue sooner
+ * than a masked one, and bytes that went through memory would wait for it. */
+#define LW_STORE_N
+static inline void store_bytes(uint8_t *p, __m256i bytes, int64_t n) { /* n <= 32 */
+    __m128i x = _mm256_castsi256_si128(bytes);
+    if (n == 32) {
+        _mm256_storeu_si256((void *)p, bytes);
+        return;
+    }
+    if (n & 16) {
+        _mm_storeu_si128((void *)p, x);
+        x = _mm256_extracti128_si256(bytes, 1), p += 16;
+    }
+    if (n & 8) {
+        _mm_storel_epi64((void *)p, x);
+        x = _mm_unpackhi_epi64(x, x), p += 8;
+    }
+    int64_t rest = _mm_cvtsi128_si64(x);
+    memcpy(p, &rest, (size_t)(n & 7));
+}
+static inline void vi_store4_u8_n(const int parts, int64_t n, uint8_t *p, ptrdiff_t step,
+                                  const vi *x) {
+    vi s = vi4_u8(x);
+    __m256i lower = _mm512_castsi512_si256(s), upper = _mm512_extracti64x4_epi64(s, 1);
+    if (parts == 1) {
+        store_bytes(p, lower, n < 32 ? n : 32);
+        if (n > 32) store_bytes(p + 32, upper, n - 32);
+    }
+    if (parts == 2) store_bytes(p, lower, n), store_bytes(p + step, upper, n);
+    if (parts == 4) {
+        store_bytes(p, lower, n);
+        store_bytes(p + step, _mm256_permute4x64_epi64(lower, 0xee), n);
+        store_bytes(p + 2 * step, upper, n);
+        store_bytes(p + 3 * step, _mm256_permute4x64_epi64(upper, 0xee), n);
+    }
+}
 
 static inline vi v_dot4(vi c, va a, vb b) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));
