@@ -131,9 +131,20 @@ static inline vi set_parts(const int parts, const uint8_t *p, ptrdiff_t step) {
     x = set_lanes(x, 0x0f00, p + 2 * step);
     return set_lanes(x, 0xf000, p + 3 * step);
 }
-static inline va va_set_parts(const int parts, const uint8_t *p, ptrdiff_t step) {
-    return set_parts(parts, p, step);
+/* Sixteen bytes of each pixel in every quarter of its lanes, and four of these in all of them; `at`
+ * is a literal. */
+static inline vi set_quarters(vi x, __mmask16 lanes, const void *p) {
+    __asm__("vbroadcasti32x4 %2, %0 %{%1%}" : "+v"(x) : "Yk"(lanes), "m"(*(const __m128i_u *)p));
+    return x;
 }
+static inline va va_load_parts(const int parts, const uint8_t *p, ptrdiff_t step) {
+    vi x = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)p));
+    if (parts == 2) return set_quarters(x, 0xff00, p + step);
+    x = set_quarters(x, 0x00f0, p + step);
+    x = set_quarters(x, 0x0f00, p + 2 * step);
+    return set_quarters(x, 0xf000, p + 3 * step);
+}
+#define va_step(x, at) _mm512_shuffle_epi32(x, (at) * 0x55)
 static inline vf vf_set_parts(const int parts, const float *p, ptrdiff_t step) {
     return vi_bits(set_parts(parts, (const uint8_t *)p, step * (ptrdiff_t)sizeof *p));
 }
