@@ -84,30 +84,38 @@ INLINE void sum_at_once(const int mr, const int nv, int windows, const lw_win *w
     }
 }
 
-INLINE void dot_row(const int mr, const int nv, const lw_mode mode, int windows, const lw_win *win,
-                    const lw_pixels *from, const uint8_t *b, const lw_row_out *out, row_tile t) {
-    vf f[ROWS][NV];
-    if (mode == LW_C)
-        sum_at_once(mr, nv, windows, win, from, b, out, t, f);
-    else
-        sum_chunks(mr, nv, windows, win, from, b, out, t, f);
-    if (out->limit > 0) {
-        int32_t *to = out->pair + t.x / 2 * out->step;
-        t.x % 2 ? store_pairs(1, mr, nv, out, to, f) : store_pairs(0, mr, nv, out, to, f);
-        return;
+INLINE void dot_row(const int mr, const int nv, const lw_mode mode, const int limited, int windows,
+                    const lw_win *win, const lw_pixels *from, const uint8_t *b,
+                    const lw_row_out *out) {
+    row_tile t = {from->a, from->sa, out->upper};
+    for (int left = from->count; left > 0; left -= mr) {
+        vf f[ROWS][NV];
+        if (mode == LW_C)
+            sum_at_once(mr, nv, windows, win, from, b, out, t, f);
+        else
+            sum_chunks(mr, nv, windows, win, from, b, out, t, f);
+        if (limited) {
+            int32_t *to = out->pair + t.x / 2 * out->step;
+            t.x % 2 ? store_pairs(1, mr, nv, out, to, f) : store_pairs(0, mr, nv, out, to, f);
+        } else {
+            float *y = out->y + (t.x - out->upper) * out->step;
+            out->floored ? store_values(1, mr, nv, out, y, f) : store_values(0, mr, nv, out, y, f);
+        }
+        t.a += mr * from->a_step.pixel, t.sa += mr * from->sa_step.pixel;
+        t.x += mr;
     }
-    float *y = out->y + (t.x - out->upper) * out->step;
-    out->floored ? store_values(1, mr, nv, out, y, f) : store_values(0, mr, nv, out, y, f);
 }
 
+/* Short sums are of one chunk, and cost little more than what a tile finds out before: each case
+ * compiles to its own loop. */
 #define DOT_ROW(name, mr, nv, mode)                                                                \
     static void name(int windows, const lw_win *win, const lw_pixels *from, const uint8_t *b,      \
                      const lw_row_out *out) {                                                      \
-        row_tile t = {from->a, from->sa, out->upper};                                              \
-        for (int left = from->count; left > 0; left -= mr) {                                       \
-            dot_row(mr, nv, mode, windows, win, from, b, out, t);                                  \
-            t.a += mr * from->a_step.pixel, t.sa += mr * from->sa_step.pixel;                      \
-            t.x += mr;                                                                             \
+        switch ((out->limit > 0) * 2 + (windows == 1)) {                                           \
+        case 0: dot_row(mr, nv, mode, 0, windows, win, from, b, out); break;                       \
+        case 1: dot_row(mr, nv, mode, 0, 1, win, from, b, out); break;                             \
+        case 2: dot_row(mr, nv, mode, 1, windows, win, from, b, out); break;                       \
+        default: dot_row(mr, nv, mode, 1, 1, win, from, b, out);                                   \
         }                                                                                          \
     }
 #define WIDE_ROW(mr)                                                                               \

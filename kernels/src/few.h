@@ -7,6 +7,34 @@
 
 enum { FEW = VW /* pixels of a tile */ };
 
+/* One of four steps that are loaded at once; its number must be a literal. */
+#define FEW_STEP(at)                                                                               \
+    if (k + at < k4) {                                                                             \
+        vb weights = vi_repeat(parts, (const int32_t *)(const void *)(w + (k + at) * NR * 4));     \
+        UNROLLED (v, FEW / parts) acc[v] = v_dot4(acc[v], va_step(bytes[v], at), weights);         \
+    }
+
+/* acc += the products of k4 steps; reads whole sixteens of bytes. */
+INLINE void few_steps(const int parts, int k4, const uint8_t *a, ptrdiff_t step, const uint8_t *w,
+                      vi acc[FEW / 2]) {
+    for (int k = 0; k < k4; k += 4) {
+        va bytes[FEW / 2];
+        UNROLLED (v, FEW / parts)
+            bytes[v] = va_load_parts(parts, a + 4 * k + v * parts * step, step);
+        FEW_STEP(0) FEW_STEP(1) FEW_STEP(2) FEW_STEP(3)
+    }
+}
+
+/* Scales of the pixels of every vector. */
+INLINE void few_scales(const int parts, const float *sa, ptrdiff_t step, vf scale[FEW / 2]) {
+    if (step == 1) {
+        vf all = vf_load(sa);
+        UNROLLED (v, FEW / parts) scale[v] = vf_spread(parts, v, all);
+    } else {
+        UNROLLED (v, FEW / parts) scale[v] = vf_set_parts(parts, sa + v * parts * step, step);
+    }
+}
+
 INLINE void few_tile(const int parts, const lw_mode mode, int windows, const lw_win *win,
                      const lw_pixels *from, const uint8_t *b, const lw_out *out, tile t) {
     const int vectors = FEW / parts;
@@ -18,18 +46,15 @@ INLINE void few_tile(const int parts, const lw_mode mode, int windows, const lw_
         const float *sa = t.sa + win->s_off, *sb = (const float *)(const void *)(panel + NR * 4);
         const uint8_t *w = panel + NR * 4 * (mode == LW_AW ? 2 : 1);
         vi acc[FEW / 2];
+        vf scale[FEW / 2];
         const vi comp = vi_repeat(parts, (const int32_t *)(const void *)panel);
         UNROLLED (v, vectors) acc[v] = comp;
-        for (int k = 0; k < win->k4; k++, a += 4, w += NR * 4) {
-            vb weights = vi_repeat(parts, (const int32_t *)(const void *)w);
-            UNROLLED (v, vectors)
-                acc[v] = v_dot4(acc[v], va_set_parts(parts, a + v * parts * step, step), weights);
-        }
+        few_steps(parts, win->k4, a, step, w, acc);
+        few_scales(parts, sa, scale_step, scale);
         UNROLLED (v, vectors) {
-            vf x = vf_from(acc[v]),
-               s = vf_set_parts(parts, sa + v * parts * scale_step, scale_step);
+            vf x = vf_from(acc[v]);
             if (mode == LW_AW) x = vf_mul(x, vf_load_parts(parts, sb, 0));
-            f[v] = vf_fma(x, s, f[v]);
+            f[v] = vf_fma(x, scale[v], f[v]);
         }
     }
     vf bias = vf_load_parts(parts, out->bias, 0);
@@ -44,20 +69,14 @@ INLINE void few_tile_c(const int parts, int windows, const lw_win *win, const lw
     const ptrdiff_t step = from->a_step.pixel, scale_step = from->sa_step.pixel;
     const vi comp = vi_repeat(parts, (const int32_t *)(const void *)b);
     vi acc[FEW / 2];
+    vf scale[FEW / 2];
     UNROLLED (v, vectors) acc[v] = comp;
-    for (const lw_win *end = win + windows; win < end; win++) {
-        const uint8_t *a = t.a + win->a_off, *w = b + win->b_off;
-        for (int k = 0; k < win->k4; k++, a += 4, w += NR * 4) {
-            vb weights = vi_repeat(parts, (const int32_t *)(const void *)w);
-            UNROLLED (v, vectors)
-                acc[v] = v_dot4(acc[v], va_set_parts(parts, a + v * parts * step, step), weights);
-        }
-    }
+    for (const lw_win *end = win + windows; win < end; win++)
+        few_steps(parts, win->k4, t.a + win->a_off, step, b + win->b_off, acc);
+    few_scales(parts, t.sa, scale_step, scale);
     vf sb = vf_load_parts(parts, out->sb, 0), bias = vf_load_parts(parts, out->bias, 0);
-    UNROLLED (v, vectors) {
-        vf s = vf_set_parts(parts, t.sa + v * parts * scale_step, scale_step);
-        vf_store(t.y + v * VW, vf_fma(vf_from(acc[v]), vf_mul(sb, s), bias));
-    }
+    UNROLLED (v, vectors)
+        vf_store(t.y + v * VW, vf_fma(vf_from(acc[v]), vf_mul(sb, scale[v]), bias));
 }
 
 /* The last tile of a line may begin among the pixels of the one before. */

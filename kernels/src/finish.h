@@ -101,8 +101,12 @@ static NOINLINE int find_scales(maxima *m, const lw_post *p, int64_t window) {
         any = vi_max(any, top);
         scales_of(top, p->zero_point, found + i, m->factor + i);
     }
-    for (int l = 0, i = 0; l < p->lines; l++, scale += line)
-        for (int c = 0; c < p->count; c++, i++) scale[c * pixel] = found[i];
+    if (pixel == 1)
+        for (int l = 0; l < p->lines; l++, scale += line)
+            memcpy(scale, found + l * p->count, (size_t)p->count * sizeof *scale);
+    else
+        for (int l = 0, i = 0; l < p->lines; l++, scale += line)
+            for (int c = 0; c < p->count; c++, i++) scale[c * pixel] = found[i];
     m->seen = seen;
     return is_bad(any);
 }
@@ -120,29 +124,43 @@ typedef struct how {
     vf alpha;
 } how;
 
-/* n levels of `together` pixels, x_step and q_step apart, as many as four vectors hold. */
+/* The first n levels of each of 1, 2 or 4 parts of four vectors, step bytes apart. */
+#ifndef LW_STORE_N
+INLINE void vi_store4_u8_n(const int parts, int64_t n, uint8_t *q, ptrdiff_t step, const vi *l) {
+    uint8_t packed[4 * VW];
+    vi_store4_u8(packed, l);
+    for (int i = 0; i < parts; i++) memcpy(q + i * step, packed + i * 4 * VW / parts, (size_t)n);
+}
+#endif
+
+/* `left` levels of each of `together` pixels, as many as four vectors hold, x_step and q_step
+ * apart. */
+INLINE void write_vectors(const int together, const how how, const int64_t left, const float *x,
+                          ptrdiff_t x_step, const float *factor, uint8_t *q, ptrdiff_t q_step) {
+    const int each = 4 / together; /* vectors of a pixel that are packed at once */
+    vi l[4];
+    UNROLLED (v, 4) { /* packing is a floor of its own for unsigned levels */
+        const float *from = x + v / each * x_step + v % each * VW;
+        const int64_t rest = left - v % each * VW;
+        vf y = rest >= VW ? vf_load(from) : vf_load_n(from, rest > 0 ? rest : 0);
+        l[v] = rest <= 0 ? vi_set(0)
+                         : to_levels(how.floor && how.zero_point, how.zero_point,
+                                     flattened(how.leaky, y, how.alpha), vf_set(factor[v / each]));
+    }
+    if (left == each * VW)
+        vi_store4_u8_parts(together, q, q_step, l);
+    else
+        vi_store4_u8_n(together, left, q, q_step, l);
+}
+
+/* n levels of each: what is left behind whole vectors is known where n is. */
 INLINE void write_pixels(const int together, const how how, const int64_t n, const float *x,
                          ptrdiff_t x_step, const float *factor, uint8_t *q, ptrdiff_t q_step) {
-    const int each = 4 / together; /* vectors of a pixel that are packed at once */
-    for (int64_t j = 0; j < n; j += each * VW) {
-        const int64_t left = n - j < each * VW ? n - j : each * VW;
-        uint8_t packed[4 * VW];
-        vi l[4];
-        UNROLLED (v, 4) { /* packing is a floor of its own for unsigned levels */
-            const float *from = x + v / each * x_step + j + v % each * VW;
-            const int64_t rest = left - v % each * VW;
-            vf y = rest >= VW ? vf_load(from) : rest > 0 ? vf_load_n(from, rest) : vf_set(0.0f);
-            l[v] = to_levels(how.floor && how.zero_point, how.zero_point,
-                             flattened(how.leaky, y, how.alpha), vf_set(factor[v / each]));
-        }
-        if (left == each * VW) {
-            vi_store4_u8_parts(together, q + j, q_step, l);
-            continue;
-        }
-        vi_store4_u8(packed, l);
-        for (int i = 0; i < together; i++)
-            memcpy(q + i * q_step + j, packed + i * each * VW, (size_t)left);
-    }
+    const int64_t most = 4 / together * VW, whole = n / most * most;
+    for (int64_t j = 0; j < whole; j += most)
+        write_vectors(together, how, most, x + j, x_step, factor, q + j, q_step);
+    if (whole < n)
+        write_vectors(together, how, n - whole, x + whole, x_step, factor, q + whole, q_step);
 }
 
 INLINE void write_rows(const how how, const int64_t n, const levels *w) {
@@ -250,7 +268,9 @@ INLINE void find_tops(const int leaky, const range range, const lw_post *p, cons
     case 16: find_tops_of(leaky, range, p, x, step, 16, m); break;
     case 24: find_tops_of(leaky, range, p, x, step, 24, m); break;
     case 32: find_tops_of(leaky, range, p, x, step, 32, m); break;
+    case 48: find_tops_of(leaky, range, p, x, step, 48, m); break;
     case 64: find_tops_of(leaky, range, p, x, step, 64, m); break;
+    case 96: find_tops_of(leaky, range, p, x, step, 96, m); break;
     case 128: find_tops_of(leaky, range, p, x, step, 128, m); break;
     default: find_tops_of(leaky, range, p, x, step, n, m);
     }

@@ -19,7 +19,9 @@ typedef struct shorts {
 /* Whether pixels are as short as that, in lines long enough, and adjacent where they are read. */
 static int is_short(const lw_post *p) {
     const int64_t n = p->n;
-    if (!p->q || p->rests || p->activation > LW_LEAKY || (p->activation == LW_CLIP && !is_direct(p))) return 0;
+    if (!p->q || p->rests || p->activation > LW_LEAKY ||
+        (p->activation == LW_CLIP && !is_direct(p)))
+        return 0;
     if ((n != VW / 2 && n != VW / 4) || p->window < n || p->count < SHORT) return 0;
     if (is_skewed(p->zero_point) && p->activation != LW_LEAKY) return 0;
     if (p->residual && p->residual_step.pixel != n) return 0;
@@ -43,22 +45,24 @@ INLINE shorts shorts_at(const lw_post *p, int line, int c, const float *f, lw_st
     return s;
 }
 
-/* y of `parts` pixels, those of vector v; `limited`: of what finish_direct sees. */
-INLINE vf short_values(const int parts, const int v, const int limited,
+/* y of `parts` pixels, those of vector v; `plain`: sums are y; `limited`: of what finish_direct
+ * sees.
+ */
+INLINE vf short_values(const int parts, const int v, const int plain, const int limited,
                        const lw_activation activation, const lw_post *p, const shorts *s,
                        ptrdiff_t step, vf sb, vf bias) {
     const float *f = s->f + v * parts * step;
     vf y = step == VW / parts ? vf_load(f) : vf_load_parts(parts, f, step);
-    if (p->sb) y = vf_fma(y, sb, bias);
-    if (s->residual) y = vf_add(y, vf_load(s->residual + v * VW));
-    if (s->residual_q) {
+    if (!plain && p->sb) y = vf_fma(y, sb, bias);
+    if (!plain && s->residual) y = vf_add(y, vf_load(s->residual + v * VW));
+    if (!plain && s->residual_q) {
         vi level = vi_add(vi_from_u8(s->residual_q + v * VW), vi_set(-p->residual_zero));
         vf scale = vf_spread(parts, v, vf_load(s->residual_scale));
         y = vf_fma(vf_from(level), scale, y);
     }
     y = limited ? vf_min(y, vf_set(p->hi))
                 : activate(activation, y, vf_set(p->alpha), vf_set(p->lo), vf_set(p->hi));
-    if (s->dst) vf_store(s->dst + v * VW, y);
+    if (!plain && s->dst) vf_store(s->dst + v * VW, y);
     return y;
 }
 
@@ -76,15 +80,16 @@ INLINE void short_levels(const int parts, const lw_post *p, uint8_t *q, int c, c
 }
 
 /* SHORT pixels: values, scales, levels. Returns bits that tell infinity and NaN. */
-INLINE vi short_group(const int parts, const int limited, const lw_activation activation,
-                      const range range, const int floor, const int zero_point, const lw_post *p,
-                      const shorts *s, ptrdiff_t step, vf sb, vf bias) {
+INLINE vi short_group(const int parts, const int plain, const int limited,
+                      const lw_activation activation, const range range, const int floor,
+                      const int zero_point, const lw_post *p, const shorts *s, ptrdiff_t step,
+                      vf sb, vf bias) {
     const int vectors = SHORT / parts;
     const ptrdiff_t apart = p->scale_step.pixel;
     vf y[SHORT / 2];
     vi top[SHORT / 2], any = vi_set(0);
     UNROLLED (v, vectors) {
-        y[v] = short_values(parts, v, limited, activation, p, s, step, sb, bias);
+        y[v] = short_values(parts, v, plain, limited, activation, p, s, step, sb, bias);
         top[v] = vi_set(0);
         track(range, weighed(range, y[v], above_of(range, zero_point)), top + v, &any);
     }
@@ -114,9 +119,9 @@ static int short_pixels(const lw_post *p) {
     return over ? p->count / SHORT * SHORT : p->count;
 }
 
-INLINE int finish_parts(const int parts, const int limited, const lw_activation activation,
-                        const range range, const int floor, const int zero_point, const lw_post *p,
-                        const float *f, lw_step step) {
+INLINE int finish_parts(const int parts, const int plain, const int limited,
+                        const lw_activation activation, const range range, const int floor,
+                        const int zero_point, const lw_post *p, const float *f, lw_step step) {
     const int last = short_pixels(p) - SHORT;
     vf sb = vf_set(1.0f), bias = vf_set(0.0f);
     vi any = vi_set(0);
@@ -124,39 +129,46 @@ INLINE int finish_parts(const int parts, const int limited, const lw_activation 
     for (int line = 0; line < p->lines; line++)
         for (int c = 0; c < last + SHORT; c += SHORT) {
             shorts s = shorts_at(p, line, c < last ? c : last, f, step);
-            any = vi_max(any, short_group(parts, limited, activation, range, floor, zero_point, p,
-                                          &s, step.pixel, sb, bias));
+            any = vi_max(any, short_group(parts, plain, limited, activation, range, floor,
+                                          zero_point, p, &s, step.pixel, sb, bias));
         }
     return is_bad(any);
 }
 
-INLINE lw_status finish_parts_of(const int limited, const lw_activation activation,
+INLINE lw_status finish_parts_of(const int plain, const int limited, const lw_activation activation,
                                  const range range, const int floor, const int zero_point,
                                  const lw_post *p, const float *f, lw_step step) {
-    int bad = p->n == VW / 2
-                  ? finish_parts(2, limited, activation, range, floor, zero_point, p, f, step)
-                  : finish_parts(4, limited, activation, range, floor, zero_point, p, f, step);
+    int bad =
+        p->n == VW / 2
+            ? finish_parts(2, plain, limited, activation, range, floor, zero_point, p, f, step)
+            : finish_parts(4, plain, limited, activation, range, floor, zero_point, p, f, step);
     return bad ? LW_NONFINITE : LW_OK;
 }
 
 /* Each case compiles to its own loop. */
-static NOINLINE lw_status finish_groups(const lw_post *p, const float *f, lw_step step) {
+INLINE lw_status finish_groups_of(const int plain, const lw_post *p, const float *f, lw_step step) {
     const int zero = p->zero_point, sign = zero != 0;
-    if (is_skewed(zero)) return finish_parts_of(0, LW_LEAKY, SKEWED, 0, zero, p, f, step);
+    if (is_skewed(zero)) return finish_parts_of(plain, 0, LW_LEAKY, SKEWED, 0, zero, p, f, step);
     if (p->activation == LW_CLIP)
-        return sign ? finish_parts_of(1, LW_CLIP, NONNEGATIVE, 1, 128, p, f, step)
-                    : finish_parts_of(1, LW_CLIP, NONNEGATIVE, 1, 0, p, f, step);
+        return sign ? finish_parts_of(plain, 1, LW_CLIP, NONNEGATIVE, 1, 128, p, f, step)
+                    : finish_parts_of(plain, 1, LW_CLIP, NONNEGATIVE, 1, 0, p, f, step);
     if (p->activation == LW_LEAKY)
-        return sign ? finish_parts_of(0, LW_LEAKY, SIGNED, 0, 128, p, f, step)
-                    : finish_parts_of(0, LW_LEAKY, CLAMPED, 1, 0, p, f, step);
+        return sign ? finish_parts_of(plain, 0, LW_LEAKY, SIGNED, 0, 128, p, f, step)
+                    : finish_parts_of(plain, 0, LW_LEAKY, CLAMPED, 1, 0, p, f, step);
     if (p->activation == LW_NONE)
-        return sign ? finish_parts_of(0, LW_NONE, SIGNED, 0, 128, p, f, step)
-                    : finish_parts_of(0, LW_NONE, CLAMPED, 1, 0, p, f, step);
+        return sign ? finish_parts_of(plain, 0, LW_NONE, SIGNED, 0, 128, p, f, step)
+                    : finish_parts_of(plain, 0, LW_NONE, CLAMPED, 1, 0, p, f, step);
     if (sign)
-        return is_direct(p) ? finish_parts_of(0, LW_NONE, NONNEGATIVE, 1, 128, p, f, step)
-                            : finish_parts_of(0, LW_RELU, SIGNED, 0, 128, p, f, step);
-    return p->dst ? finish_parts_of(0, LW_RELU, NONNEGATIVE, 0, 0, p, f, step)
-                  : finish_parts_of(0, LW_NONE, NONNEGATIVE, 1, 0, p, f, step);
+        return is_direct(p) ? finish_parts_of(plain, 0, LW_NONE, NONNEGATIVE, 1, 128, p, f, step)
+                            : finish_parts_of(plain, 0, LW_RELU, SIGNED, 0, 128, p, f, step);
+    return p->dst ? finish_parts_of(plain, 0, LW_RELU, NONNEGATIVE, 0, 0, p, f, step)
+                  : finish_parts_of(plain, 0, LW_NONE, NONNEGATIVE, 1, 0, p, f, step);
+}
+
+/* Whether there is a scale, a residual or a result in floats is not asked for every vector. */
+static NOINLINE lw_status finish_groups(const lw_post *p, const float *f, lw_step step) {
+    return p->sb || p->residual || p->residual_q || p->dst ? finish_groups_of(0, p, f, step)
+                                                           : finish_groups_of(1, p, f, step);
 }
 
 static lw_status finish(const lw_post *p, float *f, lw_step step);

@@ -133,9 +133,20 @@ static inline vi set_parts(const int parts, const uint8_t *p, ptrdiff_t step) {
     x = set_lanes(x, 0x0f00, p + 2 * step);
     return set_lanes(x, 0xf000, p + 3 * step);
 }
-static inline va va_set_parts(const int parts, const uint8_t *p, ptrdiff_t step) {
-    return set_parts(parts, p, step);
+/* Sixteen bytes of each pixel in every quarter of its lanes, and four of these in all of them; `at`
+ * is a literal. */
+static inline vi set_quarters(vi x, __mmask16 lanes, const void *p) {
+    __asm__("vbroadcasti32x4 %2, %0 %{%1%}" : "+v"(x) : "Yk"(lanes), "m"(*(const __m128i_u *)p));
+    return x;
 }
+static inline va va_load_parts(const int parts, const uint8_t *p, ptrdiff_t step) {
+    vi x = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)p));
+    if (parts == 2) return set_quarters(x, 0xff00, p + step);
+    x = set_quarters(x, 0x00f0, p + step);
+    x = set_quarters(x, 0x0f00, p + 2 * step);
+    return set_quarters(x, 0xf000, p + 3 * step);
+}
+#define va_step(x, at) _mm512_shuffle_epi32(x, (at) * 0x55)
 static inline vf vf_set_parts(const int parts, const float *p, ptrdiff_t step) {
     return vi_bits(set_parts(parts, (const uint8_t *)p, step * (ptrdiff_t)sizeof *p));
 }
@@ -200,6 +211,42 @@ static inline void vi_store4_u8_parts(const int parts, uint8_t *p, ptrdiff_t ste
         _mm_storeu_si128((void *)(p + step), _mm512_extracti32x4_epi32(s, 1));
         _mm_storeu_si128((void *)(p + 2 * step), _mm512_extracti32x4_epi32(s, 2));
         _mm_storeu_si128((void *)(p + 3 * step), _mm512_extracti32x4_epi32(s, 3));
+    }
+}
+/* The same, but only the first n bytes of each part, by plain stores: they leave the queue sooner
+ * than a masked one, and bytes that went through memory would wait for it. */
+#define LW_STORE_N
+static inline void store_bytes(uint8_t *p, __m256i bytes, int64_t n) { /* n <= 32 */
+    __m128i x = _mm256_castsi256_si128(bytes);
+    if (n == 32) {
+        _mm256_storeu_si256((void *)p, bytes);
+        return;
+    }
+    if (n & 16) {
+        _mm_storeu_si128((void *)p, x);
+        x = _mm256_extracti128_si256(bytes, 1), p += 16;
+    }
+    if (n & 8) {
+        _mm_storel_epi64((void *)p, x);
+        x = _mm_unpackhi_epi64(x, x), p += 8;
+    }
+    int64_t rest = _mm_cvtsi128_si64(x);
+    memcpy(p, &rest, (size_t)(n & 7));
+}
+static inline void vi_store4_u8_n(const int parts, int64_t n, uint8_t *p, ptrdiff_t step,
+                                  const vi *x) {
+    vi s = vi4_u8(x);
+    __m256i lower = _mm512_castsi512_si256(s), upper = _mm512_extracti64x4_epi64(s, 1);
+    if (parts == 1) {
+        store_bytes(p, lower, n < 32 ? n : 32);
+        if (n > 32) store_bytes(p + 32, upper, n - 32);
+    }
+    if (parts == 2) store_bytes(p, lower, n), store_bytes(p + step, upper, n);
+    if (parts == 4) {
+        store_bytes(p, lower, n);
+        store_bytes(p + step, _mm256_permute4x64_epi64(lower, 0xee), n);
+        store_bytes(p + 2 * step, upper, n);
+        store_bytes(p + 3 * step, _mm256_permute4x64_epi64(upper, 0xee), n);
     }
 }
 
