@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_oracle import ACTIVATIONS, FLOAT_BUDGET, SIGNS, VALUES, ConvCase, convolve, spread
 
@@ -126,6 +126,7 @@ def sums(case: ConvCase, qw: Array, scale: Array) -> tuple[Array, Array]:
     return y + bias, budget + np.abs(bias)
 
 
+@settings(max_examples=30)
 @given(cases())
 def test_sums_are_those_of_the_paragraph(case: ConvCase) -> None:
     qw, scale = weights_of(case)
@@ -134,10 +135,14 @@ def test_sums_are_those_of_the_paragraph(case: ConvCase) -> None:
     assert np.all(np.abs(y - want) <= FLOAT_BUDGET * total)
 
 
-@given(cases(), st.sampled_from(LINES))
-def test_lines_are_exactly_those_of_the_paragraph(case: ConvCase, line: int) -> None:
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("signed", [False, True])
+@settings(max_examples=8)
+@given(case=cases())
+def test_lines_are_exactly_those_of_the_paragraph(case: ConvCase, line: int, signed: bool) -> None:
     """Weights that take one line and nothing else, channel by channel."""
-    case = replace(case, ocg=case.icg, pads=(case.pads[0], 1, case.pads[2], 1))
+    pads = (case.pads[0], 1, case.pads[2], 1)
+    case = replace(case, ocg=case.icg, pads=pads, signed=signed, arrays={})
     qw, scale = np.zeros((4, case.ocg, 3, case.icg), np.int8), np.ones((4, case.ocg), np.float32)
     qw[line, :, 1] = np.eye(case.icg)
     q, unit = (part[line] for part in transformed(case))
@@ -179,6 +184,7 @@ def test_every_isa_gives_the_same_bytes(
         assert y.tobytes() == want.tobytes(), isa
 
 
+@settings(max_examples=40)
 @given(cases(), st.sampled_from((16, 24, 32, 128, 1000)), SIGNS, residuals())
 def test_windows_are_those_of_the_stored_result(
     case: ConvCase, window: int, signed: int, kind: tuple[int, int] | str | None
@@ -213,6 +219,7 @@ def halved(shape: tuple[int, ...], ceil: tuple[bool, bool]) -> dict[str, Any]:
     return {"kernel": (2, 2), "strides": (2, 2), "out_shape": out}
 
 
+@settings(max_examples=40)
 @given(
     cases(),
     st.tuples(st.booleans(), st.booleans()),
@@ -238,6 +245,7 @@ def test_maximum_behind_it_has_the_bits_of_both_steps(
         assert dst_q.scale.tobytes() == want_q.scale.tobytes(), isa
 
 
+@settings(max_examples=30)
 @given(cases(), st.booleans())
 def test_foreign_product_has_the_same_bytes(mkl_gemm: int, case: ConvCase, pooled: bool) -> None:
     case, levels = replace(case, activation="relu"), weights_of(case)
@@ -282,6 +290,7 @@ def test_power_of_two_of_the_input_is_one_of_the_output(case: ConvCase, exponent
     np.testing.assert_array_equal(run(case, weights, src, bias=None), y * factor)
 
 
+@settings(max_examples=30)
 @given(cases(("normal", "zeros")))
 def test_result_is_close_to_the_direct_convolution(case: ConvCase) -> None:
     d = case.data()
@@ -291,6 +300,7 @@ def test_result_is_close_to_the_direct_convolution(case: ConvCase) -> None:
     assert np.linalg.norm(y - want) <= CLOSE * np.linalg.norm(want)
 
 
+@settings(max_examples=20)
 @given(cases())
 def test_mapped_weights_give_the_same_bytes(case: ConvCase) -> None:
     shape = (case.ocg, 3, 3, case.icg)
