@@ -32,8 +32,9 @@ def branched() -> bytes:
     e = net.op("Relu", net.op("Add", net.conv(d, 16, 16, k=1), d))
     f = net.conv(e, 16, 16, group=16, pads=[1] * 4)
     h = net.op("Sin", f)
-    i = net.op("Flatten", net.op("GlobalAveragePool", net.op("HardSwish", net.conv(h, 40, 16))))
-    w = net.constant("w", np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32))
+    k = net.op("Relu", net.conv(net.op("HardSwish", net.conv(h, 40, 16)), 64, 40, k=1))
+    i = net.op("Flatten", net.op("GlobalAveragePool", net.conv(k, 64, 64, pads=[1] * 4)))
+    w = net.constant("w", np.random.default_rng(0).standard_normal((64, 5)).astype(np.float32))
     return net.model(
         {"x": ["N", 3, 12, 10]}, {net.op("MatMul", i, w): ["N", 5], d: ["N", 16, 6, 5]}
     )
@@ -161,18 +162,26 @@ ODD = st.sampled_from(
 @HOSTILE
 @given(data=st.data(), odd=ODD)
 def test_headers_that_lie(saved: bytes, tmp_path: Path, data: Any, odd: Any) -> None:
-    _, length, _ = HEAD.unpack_from(saved)
-    header = json.loads(saved[HEAD.size : HEAD.size + length])
+    header = header_of(saved)
     places: list[tuple[Any, Any]] = []
     collect(header, places)
     holder, key = data.draw(st.sampled_from(places))
     holder[key] = odd
+    attempt(with_header(saved, header), tmp_path / "p")
+
+
+def header_of(saved: bytes) -> Any:
+    _, length, _ = HEAD.unpack_from(saved)
+    return json.loads(saved[HEAD.size : HEAD.size + length])
+
+
+def with_header(saved: bytes, header: Any) -> bytes:
+    """The same blobs behind another header."""
+    _, length, _ = HEAD.unpack_from(saved)
     text = json.dumps(header).encode()
-    blobs = saved[HEAD.size + length :]
-    head = HEAD.pack(b"LWPROG1\n", len(text), zlib.crc32(text))
-    attempt(
-        head + text + bytes(-(HEAD.size + len(text)) % 64) + blobs.lstrip(b"\0"), tmp_path / "p"
-    )
+    head = HEAD.pack(b"LWPROG1\n", len(text), zlib.crc32(text)) + text
+    first = HEAD.size + length
+    return head + bytes(-len(head) % 64) + saved[first + -first % 64 :]
 
 
 def collect(value: Any, places: list[tuple[Any, Any]]) -> None:
@@ -185,13 +194,8 @@ def collect(value: Any, places: list[tuple[Any, Any]]) -> None:
 
 @pytest.mark.parametrize("text", ["(-1,)f4", "(99999999999,)f4", "f4,f4", "O", ">f4", "((", ""])
 def test_dtypes_that_are_none_are_refused(saved: bytes, tmp_path: Path, text: str) -> None:
-    _, length, _ = HEAD.unpack_from(saved)
-    header = json.loads(saved[HEAD.size : HEAD.size + length])
+    header = header_of(saved)
     header["program"]["inputs"][0]["dtype"] = text
-    encoded = json.dumps(header).encode()
-    head = HEAD.pack(b"LWPROG1\n", len(encoded), zlib.crc32(encoded))
-    fill = bytes(-(HEAD.size + len(encoded)) % 64)
-    blobs = saved[HEAD.size + length :].lstrip(b"\0")
-    (tmp_path / "p").write_bytes(head + encoded + fill + blobs)
+    (tmp_path / "p").write_bytes(with_header(saved, header))
     with pytest.raises(accel.ModelError, match="expected dtype"):
         accel.load_program(tmp_path / "p")

@@ -122,7 +122,8 @@ class PlanProgram(Program):
         for call in self.schedule.calls:
             first, *others = _rows(call, where, self._kernel, readers)
             if call.name in partners:
-                first = replace(first, note=f"one step with {partners[call.name]!r}")
+                step = f"one step with {partners[call.name]!r}"
+                first = replace(first, note=f"{step}, {first.note}" if first.note else step)
             rows += [replace(first, bytes=moved.get(call.name, 0)), *others]
         notes = [f"{self._plan.nbytes / 1e6:.2f} MB hold all values of a run"]
         if self._plan.by_image:

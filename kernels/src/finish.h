@@ -478,7 +478,19 @@ static lw_status finish_sums(const lw_post *p, float *f, lw_step step) {
 #include "finish_short.h"
 #endif
 
+/* Whether vectors of a window may begin in one window of the residual and end in the next. */
+static int is_uneven(const lw_post *p) {
+    return p->q && p->residual_q && p->window < p->n && p->window % VW;
+}
+
 static lw_status finish(const lw_post *p, float *f, lw_step step) {
+    if (is_uneven(p)) { /* in two passes: the first one has no windows of its own */
+        lw_post sums = *p, rest = *p;
+        sums.q = NULL, sums.dst = f, sums.dst_step = step;
+        rest.sb = NULL, rest.residual_q = NULL, rest.activation = LW_NONE;
+        finish(&sums, f, step);
+        return finish(&rest, f, step);
+    }
 #ifdef LW_PARTS
     if (is_short(p)) return finish_short(p, f, step);
 #endif

@@ -38,7 +38,7 @@ def values(tensor: QTensor) -> Array:
 
 
 def run(
-    case: ConvCase, isa: str, residual: Any, quantized: bool, stored: bool = True
+    case: ConvCase, isa: str, residual: Any, quantized: bool, stored: bool = True, window: int = 32
 ) -> tuple[Array, ...]:
     """What is stored, float32, and what is quantized."""
     d = case.data()
@@ -49,7 +49,7 @@ def run(
     with kernels.use_isa(isa):
         weights = case.pack()
     dst = np.empty(out_shape(case), np.float32)
-    dst_q = QTensor(dst.shape, 32, True) if quantized else None
+    dst_q = QTensor(dst.shape, window, True) if quantized else None
     Conv(src, weights, bias=d["bias"], residual=residual, dst=dst if stored else None, dst_q=dst_q,
          pool=Pool(case.threads), **case.options())()  # fmt: skip
     return (dst, dst_q.q, dst_q.scale) if dst_q is not None else (dst,)
@@ -99,6 +99,22 @@ def test_levels_of_a_sum_are_those_of_what_is_stored(activation: str, isa: str) 
     _, q, scale = run(case, isa, residual, True)
     _, alone_q, alone_scale = run(case, isa, residual, True, stored=False)
     assert np.array_equal(q, alone_q) and np.array_equal(scale, alone_scale)
+
+
+@pytest.mark.parametrize("window", [10, 20, 24, 40])
+@pytest.mark.parametrize("activation", ["none", "relu", "gelu"])
+def test_windows_that_cut_those_of_the_residual_hold_the_sum(
+    window: int, activation: str, isa: str
+) -> None:
+    """Vectors that begin with a window may see two scales."""
+    case = replace(ConvCase(9, icg=20, ocg=90, window=8, activation=activation), arrays={})
+    residual = residual_of(out_shape(case), 16, True)
+    (want,) = run(case, "scalar", residual, False)
+    want_q, want_scale = kernels.quantize_windows(want, window, True)
+    for stored in (True, False):
+        y, q, scale = run(case, isa, residual, True, stored, window)
+        assert not stored or np.array_equal(y, want)
+        assert np.array_equal(q, want_q) and np.array_equal(scale, want_scale)
 
 
 @pytest.mark.parametrize("depthwise", [False, True])

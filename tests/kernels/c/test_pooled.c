@@ -117,7 +117,7 @@ static void check(const shape *s, const inputs *in, const lw_isa *isa, lw_pool *
     else
         for (size_t i = 0; i < bytes; i++) src.q[i] = (uint8_t)(i * 37);
     lw_weights_args packed = {in->qw.p,  in->sb.p,         s->c, s->k, s->k, s->ic, 1,
-                              s->window, s->weight_window, 128,  0};
+                              s->window, s->weight_window, 128,  0,    0};
     lw_weights *w = lw_weights_create(isa, &packed, NULL, 0, &status);
     CHECK(w && status == LW_OK);
     lw_conv_args args = {.src = &src,
