@@ -50,14 +50,14 @@
  * output lines 2 t and 2 t + 1 see, each pixel and window has, with S the largest of its four
  * scales s[i] and all numbers integers,
  *
- *   r[i] = rint(s[i] * (32767 / S));  v[i] = (((q[i] - zero_point) << 7) * r[i]) >> 16
+ *   r[i] = rint(s[i] * (16384 / S));  v[i] = ((((q[i] - zero_point) << 7) * r[i] >> 14) + 1) >> 1
  *   D = v[0] - v[2], v[1] + v[2], v[2] - v[1], v[1] - v[3]
  *
  * or r = 0 where S < 2^-100. Of each D, with m the largest of its |D| and L = 127, or 255 for D[1]
  * where zero_point is 0,
  *
  *   r = min(32767, rint(L * 32768 / m));  q = zero point + (((D * r >> 14) + 1) >> 1)
- *   scale = S * (512 / 32767) * (32768 / r)
+ *   scale = S / 64 * (32768 / r)
  *
  * q is kept from 0 to 255; the zero point is 128, or 0 where L is 255. With x[i] the sums of line i
  * in mode A, b = bias in x[1] and 0 in the others: y(2 t) = x[0] + (x[1] + x[2]) and y(2 t + 1) =

@@ -29,10 +29,10 @@ static NOINLINE void line_ratios(const lw_lines_args *t, ptrdiff_t apart) {
         vf s[LW_LINES];
         UNROLLED (l, LW_LINES) s[l] = vf_load_n(t->scale[l] + i, t->count - i);
         vf most = vf_max(vf_max(s[0], s[1]), vf_max(s[2], s[3]));
-        vf by = where_large(most, vf_div(vf_set(32767.0f), most));
+        vf by = where_large(most, vf_div(vf_set(16384.0f), most));
         UNROLLED (l, LW_LINES)
             vi_store(t->ratio + l * apart + i, both_halves(vf_round(vf_mul(s[l], by))));
-        vf_store(unit + i, vf_mul(most, vf_set(512.0f / 32767.0f)));
+        vf_store(unit + i, vf_mul(most, vf_set(1.0f / 64.0f)));
     }
 }
 
@@ -42,7 +42,7 @@ INLINE void transform_vector(const int all, const uint8_t *const *q, ptrdiff_t a
     vi x[LW_LINES];
     UNROLLED (l, LW_LINES) {
         vi levels = v16_sub(v16_from_u8(q[l] + at + v * LANES), zero);
-        x[l] = v16_scaled(v16_shl7(all ? levels : v16_first_n(levels, n)), ratio[l]);
+        x[l] = v16_rounded(v16_shl7(all ? levels : v16_first_n(levels, n)), ratio[l]);
     }
     d[0][v] = v16_sub(x[0], x[2]), d[1][v] = v16_add(x[1], x[2]);
     d[2][v] = v16_sub(x[2], x[1]), d[3][v] = v16_sub(x[1], x[3]);

@@ -94,9 +94,10 @@ def transformed(case: ConvCase) -> tuple[list[Array], list[Array]]:
     pairs = (shape_of(case)[1] + 1) // 2
     s = np.stack([scale[:, i : i + 2 * pairs : 2][:, :pairs] for i in LINES])
     most = s.max(axis=0)
-    by = np.divide(np.float32(32767), most, out=np.zeros_like(most), where=most >= 2.0**-100)
+    by = np.divide(np.float32(16384), most, out=np.zeros_like(most), where=most >= 2.0**-100)
     r = np.repeat(np.rint(s * by).astype(np.int64), case.window or 0, axis=-1)
-    v = [((levels[:, i : i + 2 * pairs : 2][:, :pairs] << 7) * r[i]) >> 16 for i in LINES]
+    lines = [levels[:, i : i + 2 * pairs : 2][:, :pairs] << 7 for i in LINES]
+    v = [((lines[i] * r[i] >> 14) + 1) >> 1 for i in LINES]
     qs, scales = [], []
     for i, line in enumerate((v[0] - v[2], v[1] + v[2], v[2] - v[1], v[1] - v[3])):
         limit, middle = (255, 0) if i == SUM and not zero else (127, 128)
@@ -105,7 +106,7 @@ def transformed(case: ConvCase) -> tuple[list[Array], list[Array]]:
         ratio = np.rint(np.minimum(np.float32(limit * 32768) / m, np.float32(32767)))
         q = middle + (((windows * ratio.astype(np.int64) >> 14) + 1) >> 1)
         qs.append(np.clip(q, 0, 255).reshape(line.shape) - middle)
-        unit = most * np.float32(512 / 32767)
+        unit = most / np.float32(64)
         scales.append(unit * (np.float32(32768) / ratio[..., 0].astype(np.float32)))
     return qs, scales
 
