@@ -56,7 +56,7 @@ INLINE void sum_chunks(const int mr, const int nv, int windows, const lw_win *wi
         UNROLLED (j, nv) f[i][j] = vf_set(0.0f);
     for (const lw_win *end = win + windows; win < end; win++) {
         RELOAD(from);
-        dot_chunk(mr, nv, LW_A, win, from, b, t.a, t.sa, f);
+        dot_chunk(0, mr, nv, LW_A, win, from, b, t.a, t.sa, f); /* most are short */
     }
     UNROLLED (j, nv) {
         vf sb = vf_load(out->sb + j * VW), bias = vf_load(out->bias + j * VW);

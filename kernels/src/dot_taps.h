@@ -9,7 +9,7 @@ enum { TAPS = 3, TAP_STEPS = 4 };
 
 /* Whether the next chunks are such taps. */
 INLINE int are_taps(const lw_win *win, const lw_win *end, const lw_pixels *from) {
-    if (end - win < TAPS || win->k4 != TAP_STEPS) return 0;
+    if (win->k4 != TAP_STEPS || end - win < TAPS) return 0;
     for (const lw_win *w = win + 1; w < win + TAPS; w++)
         if (w->k4 != TAP_STEPS || w->a_off - w[-1].a_off != from->a_step.pixel ||
             w->s_off - w[-1].s_off != from->sa_step.pixel)

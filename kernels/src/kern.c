@@ -203,11 +203,12 @@ INLINE void end_chunk(const int first, const int mr, const int nv, const lw_mode
 }
 
 /* The int32 sums of one chunk live in registers beside the float sums of all chunks so far. They
- * become floats in three parts: many conversions at once keep the next dots out of the queues. */
-INLINE void dot_chunk(const int mr, const int nv, const lw_mode mode, const lw_win *win,
-                      const lw_pixels *from, const uint8_t *b, const uint8_t *a, const float *sa,
-                      vf f[ROWS][NV]) {
-    const int parted = nv > 1 && mr >= LW_PARTED, first = parted ? mr / 3 : 0, second = 2 * first;
+ * become floats in three parts, if so many conversions at once would keep the next dots out of the
+ * queues. */
+INLINE void dot_chunk(const int parted, const int mr, const int nv, const lw_mode mode,
+                      const lw_win *win, const lw_pixels *from, const uint8_t *b, const uint8_t *a,
+                      const float *sa, vf f[ROWS][NV]) {
+    const int first = parted ? mr / 3 : 0, second = 2 * first;
     const ptrdiff_t last = parted && win->k4 >= LONG ? LAST_STEPS : 0, k4 = win->k4 - last;
     const uint8_t *panel = b + win->b_off, *w = chunk_weights(mode, panel);
     const float *sb = chunk_scales(panel);
@@ -229,6 +230,7 @@ INLINE void dot_chunk(const int mr, const int nv, const lw_mode mode, const lw_w
 INLINE void dot_tile(const int mr, const int nv, const lw_mode mode, int windows, const lw_win *win,
                      const lw_pixels *from, const uint8_t *b, const lw_out *out, tile t) {
     vf f[ROWS][NV];
+    const int parted = nv > 1 && mr >= LW_PARTED;
     int fetched = 0;
     UNROLLED (i, mr)
         UNROLLED (j, nv) f[i][j] = vf_set(0.0f);
@@ -239,7 +241,7 @@ INLINE void dot_tile(const int mr, const int nv, const lw_mode mode, int windows
             dot_taps(mr, mode, win, from, b, t.a, t.sa, f);
             win += TAPS - 1;
         } else
-            dot_chunk(mr, nv, mode, win, from, b, t.a, t.sa, f);
+            dot_chunk(parted, mr, nv, mode, win, from, b, t.a, t.sa, f);
     }
     UNROLLED (j, nv) {
         vf bias = vf_load(out->bias + j * VW);
