@@ -38,7 +38,8 @@ def bench_layer(
     """Checks every engine once, then times them in turn: ours in the module's MODES, if it has
     them, or the default one; the others in their one. A depthwise layer knows no other mode."""
     every = pytestconfig.getoption("--all-modes") and layer.groups == 1
-    modes = getattr(request.module, "MODES", MODES if every else MODES[:1])
+    modes = getattr(request.module, "MODES", layer.default_modes)
+    modes = [*modes, *(mode for mode in MODES if every and mode not in modes)]
     runs, mode_of = bind_all(layer, threads, modes, pytestconfig.getoption("--backends"))
     benchmark.group = f"{group}, {threads} threads"
     measure(benchmark, layer, runs, threads, mode_of)

@@ -10,6 +10,7 @@ from accel.schedule import Call, MatMulCall, PoolCall, ProductCall, Schedule
 
 DOT, PAIR, FLOAT = 1, 2, 4  # what a multiplication of each kind costs, in products of a dot
 WINOGRAD = 2 / 3  # of the products of a 3x3 depthwise layer of stride 1
+LINES = 4  # products of a kernel row for two lines of a transformed layer
 
 
 def taps(size: int, made: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
@@ -29,10 +30,13 @@ def product(call: ProductCall, schedule: Schedule, levels: int) -> tuple[float, 
         image, out = source[1:3] if call.border is not None else source[2:4], made[2:4]
         kernel = (high, wide)
         pixels = made[0] * prod(out)
-        inside = made[0] * prod(
+        seen = [
             taps(image[i], out[i], kernel[i], call.strides[i], call.pads[i], call.dilations[i])
             for i in range(len(out))
-        )
+        ]
+        if call.winograd:
+            seen[0] = LINES * ceil(out[0] / 2)
+        inside = made[0] * prod(seen)
     # behind one scale for all of the image, the largest sums are the largest values
     scaled = min(pixels * oc, levels) if call.window is None and levels else pixels * oc
     finish = FLOAT * (scaled + levels)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from accel.lower.winograd import LEAST_INPUTS, LEAST_OUTPUTS
+
 Array = np.ndarray[Any, Any]
 INPUT_SCALE, OUTPUT_SCALE = 0.02, 0.5  # of the peers, which have one for a whole tensor
 # What a peer does to the pixels of a first layer: (x - MEAN) / STD to levels around PIXEL_ZERO.
@@ -19,7 +21,8 @@ PIXEL_ZERO = 108
 class Layer:
     """A square convolution over one image; a product (M, N, K) is its 1x1 case.
 
-    `window` None is mode C, one scale for the whole activation; `weight_window` makes mode AW.
+    `window` None is mode C, one scale for the whole activation; `weight_window` makes mode AW, and
+    `transformed` mode F, which is A with the weights of Winograd's F(2, 3).
     """
 
     name: str
@@ -32,6 +35,7 @@ class Layer:
     window: int | None = 128
     weight_window: int | None = None
     product: bool = False
+    transformed: bool = False
 
     @property
     def pad(self) -> int:
@@ -51,16 +55,27 @@ class Layer:
         if self.window is None:
             return "C"
         if self.weight_window is None:
-            return f"A-{min(self.window, self.ic)}"
+            return f"{'F' if self.transformed else 'A'}-{min(self.window, self.ic)}"
         return f"AW-{min(self.weight_window, self.ic)}"
 
+    @property
+    def default_modes(self) -> list[str]:
+        """How programs run it, and its direct sums where they do not."""
+        usual = self.kernel == 3 and self.stride == 1 and self.groups == 1 and self.ic % 32 == 0
+        large = self.ic >= LEAST_INPUTS and self.oc >= LEAST_OUTPUTS
+        return ["F-128", "A-128"] if usual and large else ["A-128"]
+
     def with_mode(self, mode: str) -> Layer:
-        """The same shape in another mode: "C", "A-64", "AW-32". Raw pixels know one scale only."""
+        """The same shape in another mode: "C", "A-64", "AW-32", "F-128". Raw pixels know one scale
+        only."""
         if mode == "C" or self.ic <= 4:
-            return replace(self, window=None, weight_window=None)
+            return replace(self, window=None, weight_window=None, transformed=False)
         kind, window = mode.split("-")
         return replace(
-            self, window=int(window), weight_window=int(window) if kind == "AW" else None
+            self,
+            window=int(window),
+            weight_window=int(window) if kind == "AW" else None,
+            transformed=kind == "F",
         )
 
     def shape(self) -> tuple[int, int, int, int]:

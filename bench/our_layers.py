@@ -14,6 +14,7 @@ import numpy as np
 from layer import Array, Layer
 
 from accel import kernels
+from accel.winograd import transform_weights
 
 Run = Callable[[], Any]
 
@@ -42,13 +43,17 @@ def make_layer(layer: Layer, pool: kernels.Pool, gemm: int | None) -> tuple[Run,
     qw, shape = layer.weights(), (layer.oc,)
     if layer.weight_window:
         shape = (*qw.shape[:3], -(-qw.shape[3] // layer.weight_window))
+    scale = rng.random(shape, np.float32)
+    if layer.transformed:
+        qw, scale = transform_weights(qw, scale)
     packed = kernels.pack_weights(
         qw,
-        rng.random(shape, np.float32),
+        scale,
         layer.window,
         weight_window=layer.weight_window,
         signed=src.signed,
         groups=layer.groups,
+        winograd=layer.transformed,
     )
     options: dict[str, Any] = {"pool": pool, "gemm": gemm}
     if layer.product:

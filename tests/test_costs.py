@@ -21,6 +21,7 @@ PIXELS, INSIDE = 5 * 6, 13 * 16  # taps of three inside five and six pixels
     [
         (64, 32, 1, {}, PIXELS * 64 * 32, 4 * PIXELS * 64 * 3),
         (8, 32, 3, {"pads": [1] * 4}, INSIDE * 8 * 32, 4 * 8 * (INSIDE + 2 * PIXELS)),
+        (64, 64, 3, {"pads": [1] * 4}, 12 * 16 * 64 * 64, 8 * 64 * (12 * 16 + PIXELS)),
         (64, 64, 3, {"pads": [1] * 4, "group": 64}, 2 * INSIDE * 64 * 2 / 3, 8 * PIXELS * 64),
         (64, 64, 3, {"group": 64, "strides": [2, 2]}, 2 * 4 * 9 * 64, 8 * 4 * 64),
     ],
