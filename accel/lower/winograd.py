@@ -14,7 +14,7 @@ from accel.schedule import PoolCall, ProductCall, Schedule
 
 LEAST_INPUTS = 32
 LEAST_OUTPUTS = 64
-MOST_WINDOW = 256  # LW_LINE_WINDOW
+MOST_WINDOW, STEP = 256, 16  # LW_LINE_WINDOW, LW_LINE_STEP
 
 
 def use_winograd(schedule: Schedule) -> Schedule:
@@ -45,7 +45,8 @@ def _is_usual(call: ProductCall) -> bool:
     if call.window is None or call.weight_window or call.fine or call.zero_point not in (0, 128):
         return False
     window = min(call.window, ic)
-    fits = ic % window == 0 and window % 32 == 0 and window <= MOST_WINDOW
+    step = STEP if window == ic else 2 * STEP
+    fits = ic % window == 0 and window % step == 0 and window <= MOST_WINDOW
     return fits and ic >= LEAST_INPUTS and oc >= LEAST_OUTPUTS
 
 
