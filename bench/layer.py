@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from accel.lower.winograd import LEAST_INPUTS, LEAST_OUTPUTS
+from accel.lower.winograd import LEAST_INPUTS, LEAST_MACS, LEAST_OUTPUTS
 
 Array = np.ndarray[Any, Any]
 INPUT_SCALE, OUTPUT_SCALE = 0.02, 0.5  # of the peers, which have one for a whole tensor
@@ -62,8 +62,9 @@ class Layer:
     def default_modes(self) -> list[str]:
         """How programs run it, and its direct sums where they do not."""
         usual = self.kernel == 3 and self.stride == 1 and self.groups == 1 and self.ic % 32 == 0
-        large = self.ic >= LEAST_INPUTS and self.oc >= LEAST_OUTPUTS
-        return ["F-128", "A-128"] if usual and large else ["A-128"]
+        wide = self.ic >= LEAST_INPUTS and self.oc >= LEAST_OUTPUTS
+        pays = usual and wide and self.macs >= LEAST_MACS
+        return ["F-128", "A-128"] if pays else ["A-128"]
 
     def with_mode(self, mode: str) -> Layer:
         """The same shape in another mode: "C", "A-64", "AW-32", "F-128". Raw pixels know one scale

@@ -70,3 +70,11 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
         report.outcome = "failed"
         report.longrepr = f"skipped where every test must run: {reason}"
     return report
+
+
+@pytest.fixture(scope="module")
+def small_layers_pay() -> Generator[None, None, None]:
+    """Layers of few multiplications get transformed weights, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("accel.lower.winograd.LEAST_MACS", 0)
+        yield

@@ -16,6 +16,7 @@ BENCH = Path(__file__).resolve().parents[1] / "bench"
 PIXELS, INSIDE = 5 * 6, 13 * 16  # taps of three inside five and six pixels
 
 
+@pytest.mark.usefixtures("small_layers_pay")
 @pytest.mark.parametrize(
     ("oc", "ic", "k", "attributes", "products", "others"),
     [

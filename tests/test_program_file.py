@@ -20,6 +20,7 @@ from accel.demo import digits_model
 from tests.networks import Net, small_cnn
 
 HEAD = struct.Struct("<8sQI")
+pytestmark = pytest.mark.usefixtures("small_layers_pay")
 
 
 def branched() -> bytes:
@@ -104,7 +105,7 @@ def test_a_file_for_another_instruction_set_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def saved(small_layers_pay: None, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("saved") / "p"
     model = accel.load(branched()).quantize()
     return accel.device("cpu").compile(model).save(path).read_bytes()

@@ -22,6 +22,7 @@ Build = Callable[[Net], str]
 PADS = [1] * 4
 HALF = {"kernel_shape": [2, 2], "strides": [2, 2]}
 CLOSE = 0.04  # to float32, relative
+pytestmark = pytest.mark.usefixtures("small_layers_pay")
 STEP = 0.01  # of transformed weights, relative
 
 
@@ -67,6 +68,18 @@ def test_channels_and_windows_decide(
     channels: int, windows: dict[str, int], expected: bool
 ) -> None:
     assert chosen(lambda net: usual(net, ic=channels), channels, **windows) == [expected]
+
+
+@pytest.mark.parametrize(("height", "expected"), [(8, [True]), (7, [False])])
+def test_multiplications_of_an_image_decide(
+    height: int, expected: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accel.lower.winograd.LEAST_MACS", 8 * 8 * 9 * 64 * 64)
+    net = Net()
+    data = net.model({"x": ["n", 64, height, 8]}, {usual(net): ["n", "c", "h", "w"]})
+    for batch in (1, 3):
+        calls = lower(accel.load(data).quantize().with_shapes(batch)).calls
+        assert [c.winograd for c in calls if isinstance(c, ProductCall)] == expected
 
 
 def test_one_column_is_not_transformed() -> None:

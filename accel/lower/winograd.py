@@ -2,7 +2,8 @@
 
 Two lines of output take four products of one kernel row instead of six. Their factors are sums and
 differences of lines, rounded to windows of their own; docs/design.md tells what that costs in
-accuracy. Where there are few channels the transform takes longer than what it saves.
+accuracy. Where there are few channels the transform takes longer than what it saves, and a layer of
+few multiplications saves too little of a network's time for that.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from accel.schedule import PoolCall, ProductCall, Schedule
 
 LEAST_INPUTS = 32
 LEAST_OUTPUTS = 64
+LEAST_MACS = 1 << 25  # of an image
 MOST_WINDOW, STEP = 256, 16  # LW_LINE_WINDOW, LW_LINE_STEP
 
 
@@ -27,6 +29,7 @@ def use_winograd(schedule: Schedule) -> Schedule:
         replace(call, winograd=True)
         if isinstance(call, ProductCall)
         and _is_usual(call)
+        and call.macs >= LEAST_MACS * (schedule.shapes[call.y] or (1,))[0]
         and call.y not in paired
         and call.epilogue.residual not in shortcuts
         and (call.y not in pools or _halves(call, pools[call.y]))

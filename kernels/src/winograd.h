@@ -32,7 +32,8 @@ static NOINLINE void line_ratios(const lw_lines_args *t, ptrdiff_t apart) {
         vf by = where_large(most, vf_div(vf_set(16384.0f), most));
         UNROLLED (l, LW_LINES)
             vi_store(t->ratio + l * apart + i, both_halves(vf_round(vf_mul(s[l], by))));
-        vf_store(unit + i, vf_mul(most, vf_set(1.0f / 64.0f)));
+        vf all = vf_add(vf_add(s[0], s[1]), vf_add(s[2], s[3])); /* most may have lost a NaN */
+        vf_store(unit + i, vf_fma(all, vf_set(0.0f), vf_mul(most, vf_set(1.0f / 64.0f))));
     }
 }
 

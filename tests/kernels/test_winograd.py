@@ -319,6 +319,15 @@ def test_mapped_weights_give_the_same_bytes(case: ConvCase) -> None:
 USUAL = ConvCase(3, size=(7, 8), icg=64, ocg=40, window=32, activation="relu")
 
 
+@pytest.mark.parametrize("line", range(4))
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scale_that_is_no_number_reaches_the_result(isa: str, value: float, line: int) -> None:
+    case = ConvCase(seed=1, size=(4, 40), icg=32, ocg=16, window=32, pads=(0,) * 4)
+    src, weights = source(case), pack(case, isa, *weights_of(case))
+    src.scale[0, line, 20] = value
+    assert np.isnan(run(case, weights, src)[0, :, 18:21]).any(axis=(1, 2)).all()
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("max_pool", [None, MaxPool(**halved(shape_of(USUAL), (True, True)))])
 def test_bias_that_is_no_number_is_refused(
