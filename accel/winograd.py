@@ -10,6 +10,8 @@ from accel.passes.round_weights import round_weights
 
 Array = np.ndarray[Any, Any]
 
+ROWS = 64  # output channels at once: floats of all of them would take five times the memory
+
 
 def transform_weights(qw: Array, scale: Array) -> tuple[Array, Array]:
     """Of kernel rows g: g[0], (g[0] + g[1] + g[2]) / 2, (g[0] - g[1] + g[2]) / 2 and -g[2].
@@ -25,13 +27,14 @@ def transform_weights(qw: Array, scale: Array) -> tuple[Array, Array]:
     -------
     (4, OC, 3, IC) int8 and (4, OC) float32.
     """
-    first, middle, last = qw.transpose(1, 0, 3, 2).astype(np.float32)  # each (OC, IC, 3)
-    both = first + last
-    levels = [first, -last]
-    scales = [scale, scale]
-    for i, sign in enumerate((1, -1)):
-        q, unit = round_weights((both + sign * middle) / 2, None)
-        levels.insert(1 + i, q)
-        scales.insert(1 + i, unit.reshape(-1) * scale)
-    transformed = np.stack([x.astype(np.int8).transpose(0, 2, 1) for x in levels])
-    return np.ascontiguousarray(transformed), np.stack(scales).astype(np.float32)
+    levels = np.empty((4, *qw.shape[:2], qw.shape[3]), np.int8)
+    scales = np.stack([scale] * 4)
+    levels[0], levels[3] = qw[:, 0], -qw[:, 2]
+    for at in range(0, len(qw), ROWS):
+        rows = slice(at, at + ROWS)
+        first, middle, last = qw[rows].transpose(1, 0, 3, 2).astype(np.float32)  # (OC, IC, 3)
+        for i, both in ((1, first + middle + last), (2, first - middle + last)):
+            q, unit = round_weights(both / 2, None)
+            levels[i, rows] = q.transpose(0, 2, 1)
+            scales[i, rows] *= unit.reshape(-1)
+    return levels, scales
