@@ -5,10 +5,6 @@
 
 #include <stdlib.h>
 
-enum {
-    BLOCK_CHANNELS = 128 /* output channels of a block, at least, unless the layer has fewer */
-};
-
 /* The windows of a list whose taps lie in the image, above or below which every scale is 0. */
 static lw_list inner_windows(const lw_conv *p, const lw_list *list, int64_t y) {
     const lw_conv_args *g = &p->args;
@@ -258,7 +254,7 @@ static lw_conv *conv_of(const lw_conv_args *args, int threads) {
     p->args = *args;
     p->isa = args->weights->isa;
     p->workers = threads;
-    p->block_channels = BLOCK_CHANNELS;
+    p->block_channels = LW_BLOCK_CHANNELS;
     return p;
 }
 

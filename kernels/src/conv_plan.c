@@ -12,12 +12,10 @@ enum {
     DEEP = 256,        /* products of a sum that are not few */
     ROW_PIXELS = 112, /* where another layer takes the sums: a call costs more than it keeps near */
     PIECE = 64,       /* steps of four channels after which tiles of mode C fetch what comes next */
-    FOREIGN_PIXELS = 256,        /* pixels of an area when a foreign product does the work */
-    RESIDENT_BYTES = 512 * 1024, /* of weights that stay in L2 beside activations */
-    GROUP_BYTES = 4 << 20,       /* of pixels that stay in L3 while blocks take turns at them */
-    AREA_PIXELS = 2, /* that would take the time of what an area takes beside its pixels */
-    SEGMENT = 4,     /* pixels for which it pays to leave out columns of the kernel */
-    PAGE_FLOATS = 1024
+    FOREIGN_PIXELS = 256,  /* pixels of an area when a foreign product does the work */
+    GROUP_BYTES = 4 << 20, /* of pixels that stay in L3 while blocks take turns at them */
+    AREA_PIXELS = 2,       /* that would take the time of what an area takes beside its pixels */
+    SEGMENT = 4            /* pixels for which it pays to leave out columns of the kernel */
 };
 
 /* ---- lines -------------------------------------------------------------------------------- */
@@ -136,30 +134,29 @@ static lw_status plan_windows(lw_conv *p) {
 
 /* ---- blocks of channels -------------------------------------------------------------------- */
 
-/* A block may end where windows of dst_q and of the residual end. */
-static int is_block_end(const lw_conv *p, int64_t channels, int64_t end) {
-    const lw_tensor *q = p->args.dst_q, *r = p->args.residual_q;
-    if (end == p->args.weights->oc) return 1;
-    return channels >= p->block_channels && (!q || end % q->window == 0) &&
-           (!r || end % r->window == 0);
+lw_block *lw_conv_blocks(const lw_conv_args *g, int64_t panels, int64_t least, int64_t *count) {
+    const lw_tensor *q = g->dst_q, *r = g->residual_q;
+    lw_block *blocks = lw_alloc((size_t)max64(panels, 1) * sizeof *blocks);
+    lw_block b = {0, 0, 0, 0, 0};
+    *count = 0;
+    for (int64_t i = 0; blocks && i < panels; i++) {
+        b.n += g->weights->panels[i].n, b.last = i + 1;
+        int64_t end = b.n0 + b.n;
+        int apart = b.n >= least && (!q || end % q->window == 0) && (!r || end % r->window == 0);
+        if (!apart && i + 1 < panels) continue;
+        blocks[(*count)++] = b;
+        b = (lw_block){end, 0, i + 1, i + 1, q ? end / q->window : 0};
+    }
+    return blocks;
 }
 
 static lw_status plan_blocks(lw_conv *p) {
     const lw_weights *w = p->args.weights;
-    p->blocks = lw_alloc((size_t)max64(w->panel_count, 1) * sizeof *p->blocks);
+    p->blocks = lw_conv_blocks(&p->args, w->panel_count, p->block_channels, &p->block_count);
     if (!p->blocks) return LW_NOMEM;
     if (p->args.gemm) {
-        p->blocks[p->block_count++] = (lw_block){0, w->oc, 0, w->panel_count, 0};
-        return LW_OK;
-    }
-    lw_block b = {0, 0, 0, 0, 0};
-    for (int64_t i = 0; i < w->panel_count; i++) {
-        b.n += w->panels[i].n;
-        b.last = i + 1;
-        if (!is_block_end(p, b.n, b.n0 + b.n)) continue;
-        p->blocks[p->block_count++] = b;
-        int64_t end = b.n0 + b.n;
-        b = (lw_block){end, 0, i + 1, i + 1, p->args.dst_q ? end / p->args.dst_q->window : 0};
+        p->blocks[0] = (lw_block){0, w->oc, 0, w->panel_count, 0};
+        p->block_count = 1;
     }
     return LW_OK;
 }
@@ -204,7 +201,7 @@ static lw_status plan_tiles(lw_conv *p) {
 static int64_t group_areas(const lw_conv *p) {
     const lw_tensor *src = p->args.src;
     int64_t bytes = src->n * pixel_step(src, AXIS_N) * src->pixel_bytes;
-    if (lw_weights_bytes(p->args.weights) <= RESIDENT_BYTES) return 1;
+    if (lw_weights_bytes(p->args.weights) <= LW_RESIDENT_BYTES) return 1;
     return max64(1, p->areas / max64(1, bytes / GROUP_BYTES));
 }
 
@@ -332,7 +329,7 @@ static lw_status plan_scratch(lw_conv *p) {
     if (p->held < 0) return LW_OK;
     /* A page between workers: the prefetcher of one would fetch what another writes. */
     int64_t lines = max64(p->lines, p->held);
-    p->apart = round_up(lines * p->count * p->ldc, PAGE_FLOATS) + PAGE_FLOATS;
+    p->apart = round_up(lines * p->count * p->ldc, LW_PAGE_FLOATS) + LW_PAGE_FLOATS;
     p->scratch = lw_alloc((size_t)(p->workers * p->apart) * sizeof *p->scratch);
     return p->scratch ? LW_OK : LW_NOMEM;
 }

@@ -12,6 +12,13 @@
 
 #include <stdatomic.h>
 
+enum {
+    LW_BLOCK_CHANNELS = 128, /* output channels of a block, at least, unless the layer has fewer */
+    LW_RESIDENT_BYTES = 512 * 1024, /* of weights that stay in L2 beside activations */
+    LW_PAGE_FLOATS =
+        1024 /* between workers: the prefetcher of one would fetch what another writes */
+};
+
 /* Output channels [n0, n0 + n), made of panels [first, last); window number `window` begins there.
  */
 typedef struct lw_block {
@@ -74,6 +81,10 @@ struct lw_conv {
 /* args must stay where they are; p->args, p->isa and p->block_channels are set. */
 lw_status lw_conv_plan(lw_conv *p);
 void lw_conv_forget(lw_conv *p);
+
+/* Blocks of `panels` panels of a layer: at least so many channels each, ending with windows of
+ * dst_q and of the residual. The caller frees them; NULL: no memory. */
+lw_block *lw_conv_blocks(const lw_conv_args *g, int64_t panels, int64_t least, int64_t *count);
 
 /* Area number i, and where its pixels have their first tap: of gathered ones, in the memory of the
  * worker. */

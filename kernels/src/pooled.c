@@ -9,10 +9,7 @@
 #include <stdlib.h>
 
 enum {
-    BLOCK_CHANNELS = 128,        /* as in conv.c */
-    RESIDENT_BYTES = 512 * 1024, /* of weights that stay in L2 beside activations */
-    TASKS = 4,                   /* of a worker, at least, where there are several workers */
-    PAGE_FLOATS = 1024,
+    TASKS = 4,                 /* of a worker, at least, where there are several workers */
     INFINITY_BITS = 0x7f800000 /* those of NaN exceed it, too */
 };
 
@@ -37,10 +34,6 @@ typedef struct band {
 } band;
 
 /* ---- plan --------------------------------------------------------------------------------- */
-
-static int is_floored(const lw_conv_args *g) {
-    return g->activation == LW_RELU || (g->activation == LW_CLIP && g->lo >= 0 && g->hi >= 0);
-}
 
 /* Whether the first and the last kernel see a pixel. */
 static int is_axis(int64_t size, int64_t out, int64_t kernel, int64_t stride, int64_t pad) {
@@ -79,12 +72,12 @@ static lw_status plan_dense(lw_pooled_plan *p, int workers) {
     lw_conv_args sums = *p->g; /* blocks end with windows of dst_q */
     int lines = (int)sums.max_pool->kh;
     sums.max_pool = NULL, sums.dst = NULL;
-    p->dense = lw_conv_create_rows(&sums, BLOCK_CHANNELS, lines, workers, &status);
+    p->dense = lw_conv_create_rows(&sums, LW_BLOCK_CHANNELS, lines, workers, &status);
     if (!p->dense) return status;
     p->blocks = p->dense->blocks;
     p->block_count = p->dense->block_count;
     p->ldy = round_up(p->dense->ldc, 16) + 16; /* vectors write too far */
-    p->apart = round_up(p->g->max_pool->ow * p->ldy, PAGE_FLOATS) + PAGE_FLOATS;
+    p->apart = round_up(p->g->max_pool->ow * p->ldy, LW_PAGE_FLOATS) + LW_PAGE_FLOATS;
     p->y = lw_alloc((size_t)(workers * p->apart) * sizeof *p->y);
     return p->y ? LW_OK : LW_NOMEM;
 }
@@ -123,7 +116,7 @@ int64_t lw_pooled_tasks(const lw_pooled_plan *p) {
 /* Weights that do not fit L2 serve all bands in turn; others all blocks of a band. */
 static band find_band(const lw_pooled_plan *p, int64_t index) {
     int64_t blocks = p->block_count, bands = p->g->src->n * p->bands;
-    int large = lw_weights_bytes(p->g->weights) > RESIDENT_BYTES;
+    int large = lw_weights_bytes(p->g->weights) > LW_RESIDENT_BYTES;
     int64_t block = large ? index / bands : index % blocks;
     int64_t i = large ? index % bands : index / blocks, y0 = i % p->bands * p->band;
     return (band){p->blocks + block, i / p->bands, y0, min64(y0 + p->band, p->g->max_pool->oh)};

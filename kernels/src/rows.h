@@ -47,6 +47,11 @@ static inline lw_step float_step(const int64_t stride[AXES], const area *a) {
     return (lw_step){stride[a->line_axis], stride[a->pixel_axis]};
 }
 
+/* Whether the activation makes values below 0 one and the same. */
+static inline int is_floored(const lw_conv_args *g) {
+    return g->activation == LW_RELU || (g->activation == LW_CLIP && g->lo >= 0 && g->hi >= 0);
+}
+
 /* What follows the sums of areas along these axes: all but what `post_at` sets, and sb and bias. */
 static inline lw_post post_along(const lw_conv_args *g, int line_axis, int pixel_axis) {
     const lw_tensor *q = g->dst_q, *r = g->residual_q;

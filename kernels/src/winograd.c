@@ -11,12 +11,9 @@
 #include <string.h>
 
 enum {
-    BLOCK_CHANNELS = 128, /* as in conv.c */
-    TILES = 4,            /* register tiles of pixels of a line that take turns at each panel */
-    RESIDENT_BYTES = 512 * 1024, /* of weights that stay in L2 beside activations */
-    NEAR_BYTES = 128 * 1024,     /* of transformed lines beside such weights */
-    FAR_BYTES = 1 << 20,         /* of those that serve all blocks of other weights in turn */
-    PAGE_FLOATS = 1024
+    TILES = 4,               /* register tiles of pixels of a line that take turns at each panel */
+    NEAR_BYTES = 128 * 1024, /* of transformed lines beside such weights */
+    FAR_BYTES = 1 << 20      /* of those that serve all blocks of other weights in turn */
 };
 
 struct lw_winograd_plan {
@@ -47,10 +44,6 @@ typedef struct band {
 
 /* ---- plan --------------------------------------------------------------------------------- */
 
-static int is_floored(const lw_conv_args *g) {
-    return g->activation == LW_RELU || (g->activation == LW_CLIP && g->lo >= 0 && g->hi >= 0);
-}
-
 int lw_winograd_takes(const lw_conv_args *g) {
     const lw_max_pool *m = g->max_pool;
     if (g->producer || g->shortcut || g->ow < 2) return 0;
@@ -61,23 +54,12 @@ int lw_winograd_takes(const lw_conv_args *g) {
            2 * m->oh <= g->oh + 1 && 2 * m->ow <= g->ow + 1;
 }
 
-/* Blocks end with windows of dst_q and of the residual. */
 static lw_status plan_blocks(lw_winograd_plan *p) {
-    const lw_tensor *q = p->g->dst_q, *r = p->g->residual_q;
-    lw_block b = {0, 0, 0, 0, 0};
     p->panels = p->w->panel_count / LW_LINES;
-    p->blocks = lw_alloc((size_t)p->panels * sizeof *p->blocks);
+    p->blocks = lw_conv_blocks(p->g, p->panels, LW_BLOCK_CHANNELS, &p->block_count);
     if (!p->blocks) return LW_NOMEM;
-    for (int64_t i = 0; i < p->panels; i++) {
-        b.n += p->w->panels[i].n, b.last = i + 1;
-        int64_t end = b.n0 + b.n;
-        int apart =
-            b.n >= BLOCK_CHANNELS && (!q || end % q->window == 0) && (!r || end % r->window == 0);
-        if (!apart && end < p->oc) continue;
-        p->blocks[p->block_count++] = b;
-        p->ldc = max64(p->ldc, round_up(b.n, p->w->isa->nr) + 16); /* vectors read too far */
-        b = (lw_block){end, 0, i + 1, i + 1, q ? end / q->window : 0};
-    }
+    for (int64_t i = 0; i < p->block_count; i++) /* vectors read too far */
+        p->ldc = max64(p->ldc, round_up(p->blocks[i].n, p->w->isa->nr) + 16);
     return LW_OK;
 }
 
@@ -135,7 +117,7 @@ static lw_status plan_dense(lw_winograd_plan *p, int workers) {
     if (!p->bias) return status;
     if (p->g->bias) memcpy(p->bias + p->oc, p->g->bias, (size_t)p->oc * sizeof *p->bias);
     lines.bias = p->bias;
-    p->dense = lw_conv_create_rows(&lines, BLOCK_CHANNELS, -1, workers, &status);
+    p->dense = lw_conv_create_rows(&lines, LW_BLOCK_CHANNELS, -1, workers, &status);
     if (!p->dense) return status;
     if (!p->g->gemm) p->dense->ldc = p->ldc; /* of our blocks */
     return LW_OK;
@@ -143,8 +125,8 @@ static lw_status plan_dense(lw_winograd_plan *p, int workers) {
 
 static lw_status plan_scratch(lw_winograd_plan *p, int workers) {
     int64_t pixels = p->pair_lines * p->count;
-    p->apart = round_up(3 * pixels * p->ldc, PAGE_FLOATS) + PAGE_FLOATS;
-    if (p->g->gemm) p->apart += round_up(pixels * p->dense->ldc, PAGE_FLOATS);
+    p->apart = round_up(3 * pixels * p->ldc, LW_PAGE_FLOATS) + LW_PAGE_FLOATS;
+    if (p->g->gemm) p->apart += round_up(pixels * p->dense->ldc, LW_PAGE_FLOATS);
     p->scratch = lw_alloc((size_t)(workers * p->apart) * sizeof *p->scratch);
     return p->scratch ? LW_OK : LW_NOMEM;
 }
@@ -156,7 +138,7 @@ lw_winograd_plan *lw_winograd_create(const lw_conv_args *g, int workers, lw_stat
     p->g = g, p->w = g->weights;
     p->oc = p->w->oc / LW_LINES;
     p->pairs = ceil_div(g->oh, 2);
-    p->near = lw_weights_bytes(p->w) <= RESIDENT_BYTES;
+    p->near = lw_weights_bytes(p->w) <= LW_RESIDENT_BYTES;
     p->count = min64(g->ow, TILES * p->w->isa->mr);
     p->pair_lines = max64(1, TILES * p->w->isa->mr / g->ow);
     p->post = post_along(g, AXIS_Y, AXIS_X);
