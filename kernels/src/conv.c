@@ -272,6 +272,36 @@ lw_conv *lw_conv_create_rows(const lw_conv_args *args, int64_t block_channels, i
     return NULL;
 }
 
+static int has_border(const lw_tensor *t) {
+    return t && t->top + t->left + t->bottom + t->right > 0;
+}
+
+static int follows(const float *y, const int64_t stride[3], int64_t wide) {
+    return !y || stride[AXIS_Y] == wide * stride[AXIS_X];
+}
+
+static const lw_tensor *as_line(const lw_tensor *t, lw_tensor *line) {
+    if (!t) return NULL;
+    *line = *t;
+    line->w *= t->h, line->h = 1;
+    return line;
+}
+
+/* Pixels of a 1x1 layer that follow each other without a border become one line, whose tiles are
+ * all of them full. */
+static void join_lines(lw_conv *p) {
+    lw_conv_args *g = &p->args;
+    const lw_weights *w = g->weights;
+    if (w->kh * w->kw > 1 || g->stride_h * g->stride_w > 1 || g->shortcut) return;
+    if (has_border(g->src) || has_border(g->dst_q) || has_border(g->residual_q)) return;
+    if (!follows(g->dst, g->dst_stride, g->ow)) return;
+    if (!follows(g->residual, g->residual_stride, g->ow)) return;
+    g->src = as_line(g->src, p->line);
+    g->dst_q = as_line(g->dst_q, p->line + 1);
+    g->residual_q = as_line(g->residual_q, p->line + 2);
+    g->ow *= g->oh, g->oh = 1;
+}
+
 static int is_dense(const lw_conv_args *g) {
     return g->weights->groups == 1 && !g->weights->depthwise && g->weights->mode != LW_C;
 }
@@ -326,8 +356,10 @@ lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status
         p->depthwise = lw_depthwise_create(&p->args, threads, status);
     else if (lw_first_takes(&p->args))
         p->first = lw_first_create(&p->args, threads, status);
-    else
+    else {
+        join_lines(p);
         *status = lw_conv_plan(p);
+    }
     if (*status == LW_OK) *status = add_shortcut(p, threads);
     if (*status == LW_OK) return p;
     lw_conv_destroy(p);
@@ -336,8 +368,7 @@ lw_conv *lw_conv_create(const lw_conv_args *args, int threads, lw_status *status
 
 lw_status lw_conv_run(lw_conv *p, lw_pool *pool) {
     const lw_tensor *q = p->args.dst_q;
-    if (q && q->shared && q->top + q->left + q->bottom + q->right)
-        lw_pool_run(pool, q->n, border_task, p);
+    if (q && q->shared && has_border(q)) lw_pool_run(pool, q->n, border_task, p);
     if (p->winograd)
         lw_pool_run(pool, lw_winograd_tasks(p->winograd), winograd_task, p);
     else if (p->pooled)

@@ -248,6 +248,9 @@ static void plan_areas(lw_conv *p) {
     int64_t most = p->args.gemm || few ? usual : usual + usual / 7;
     int64_t wide = extent(p, p->pixel_axis), high = extent(p, p->line_axis);
     p->count = wide <= most || p->rows == 2 ? wide : usual;
+    int64_t lines = high * extent(p, p->other_axis) * p->block_count;
+    if (p->workers > lines && !p->rows && !p->args.gemm) /* a line is shared */
+        p->count = min64(p->count, round_up(ceil_div(wide * lines, p->workers), p->isa->mr));
     p->area_strips = ceil_div(wide, p->count);
     p->lines = min64(high, max64(1, usual / p->count));
     if (p->workers > 1 && !p->rows && !p->args.gemm) p->lines = even_lines(p, p->lines);

@@ -43,6 +43,7 @@ typedef struct lw_foreign lw_foreign;
 struct lw_conv {
     lw_conv_args args, producer; /* args.producer is &producer, or NULL */
     lw_max_pool max_pool;        /* likewise */
+    lw_tensor line[3];           /* src, dst_q and residual_q of args as one line, where they are */
     const lw_isa *isa;
     float *sb, *bias;     /* (oc); sb is 1 in mode AW: fma(f, 1, bias) = f + bias */
     int scaled;           /* sb is something else than 1 */
