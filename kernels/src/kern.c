@@ -69,7 +69,7 @@ INLINE void dot_steps(const int mr, const int nv, ptrdiff_t k4, const uint8_t *a
     for (; k < 4 * k4; k += 4, w += NR * 4) {
         vb bj[NV];
         UNROLLED (j, nv) bj[j] = vb_load(w + j * VW * 4);
-        UNROLLED (j, nv) __builtin_prefetch(w + AHEAD + j * VW * 4);
+        UNROLLED (j, (nv * VW + 15) / 16) __builtin_prefetch(w + AHEAD + j * 64);
         UNROLLED (i, mr) {
             va ai = va_set(p[i] + k);
             UNROLLED (j, nv) acc[i][j] = v_dot4(acc[i][j], ai, bj[j]);
