@@ -11,9 +11,10 @@
 #include <string.h>
 
 enum {
+    READ_PIXELS = 5,         /* that would take the time in which a block's weights come from L3 */
     TILES = 4,               /* register tiles of pixels of a line that take turns at each panel */
     NEAR_BYTES = 128 * 1024, /* of transformed lines beside such weights */
-    FAR_BYTES = 1 << 20      /* of those that serve all blocks of other weights in turn */
+    FAR_BYTES = 2 << 20      /* of those that serve all blocks of other weights in turn */
 };
 
 struct lw_winograd_plan {
@@ -73,8 +74,9 @@ static void plan_bands(lw_winograd_plan *p, int workers) {
         if (p->block_count % groups) continue;
         for (int64_t pairs = min64(most, all); pairs >= min64(lines, (most + 1) / 2); pairs--) {
             int64_t rounds = ceil_div(ceil_div(all, pairs) * groups, workers);
-            /* a block's products, and the transform, which takes about a tenth of a block's time */
-            int64_t time = rounds * pairs * (10 * p->block_count / groups + 1);
+            int64_t blocks = p->block_count / groups, read = p->near ? 0 : READ_PIXELS * blocks;
+            /* the transform takes about a tenth of the time of a block's products */
+            int64_t time = rounds * (pairs * g->ow * (10 * blocks + 1) + 10 * read);
             if (time < least) least = time, p->band = pairs, p->groups = groups;
         }
     }
