@@ -38,9 +38,9 @@ struct lw_winograd_plan {
     int64_t scales; /* of a line */
 };
 
-/* Pairs [first, first + count) of all images, blocks [block, end). */
+/* Pairs [first, first + count) of all images. */
 typedef struct band {
-    int64_t first, count, block, end;
+    int64_t first, count;
 } band;
 
 /* ---- plan --------------------------------------------------------------------------------- */
@@ -225,7 +225,7 @@ static void sum_pairs(const lw_winograd_plan *p, const lw_block *b, const area *
     lw_conv_add(p->dense, line + 3, a, c + twin, 0, worker);
 }
 
-/* The same of all blocks from x on, where another library made them. */
+/* The same of a block, from sums x of all blocks and lines that another library made. */
 static void add_lines(const lw_winograd_plan *p, const lw_block *b, const float *x, int64_t pixels,
                       float *c, ptrdiff_t twin) {
     for (int64_t i = 0; i < pixels; i++, x += p->dense->ldc, c += p->ldc)
@@ -237,7 +237,7 @@ static void add_lines(const lw_winograd_plan *p, const lw_block *b, const float 
         }
 }
 
-/* Lines [y, y + 2) of maxima, for which the last line or column may be missing. */
+/* A line of maxima, of one or two lines; the last column may be of one, too. */
 static void max_pixels(const lw_winograd_plan *p, const float *c, ptrdiff_t twin, int lines,
                        int64_t count, int64_t n, float *y) {
     const float *line[2] = {c, c + twin};
@@ -323,7 +323,7 @@ static lw_status run_areas(lw_winograd_plan *p, const band *t, int64_t block, in
 lw_status lw_winograd_run(lw_winograd_plan *p, int64_t task, int worker) {
     lw_status status = LW_OK;
     int64_t first = task / p->groups * p->band, blocks = p->block_count / p->groups;
-    band t = {.first = first, .count = min64(p->band, p->g->src->n * p->pairs - first)};
+    band t = {first, min64(p->band, p->g->src->n * p->pairs - first)};
     int64_t block = task % p->groups * blocks, end = block + blocks;
     int64_t step = p->near || p->g->gemm ? blocks : 1;
     for (int64_t row = 0; row < t.count; row++) transform_pair(p, first + row, row, worker);
