@@ -51,6 +51,7 @@ class Device:
         threads: int = 1,
         strict: bool = False,
         shapes: Mapping[str, Sequence[int]] | None = None,
+        winograd: bool = True,
     ) -> Program:
         """Compile a model.
 
@@ -61,6 +62,8 @@ class Device:
         threads : worker threads, 1..256.
         strict : refuse operators that our kernels do not run.
         shapes : full input shapes by name, for models with free inner dimensions.
+        winograd : let large 3x3 layers of our kernels take two thirds of their products, which adds
+            to the error of such networks (docs/design.md); other engines do as they do.
 
         Raises
         ------
@@ -71,7 +74,7 @@ class Device:
         UnsupportedError
             An operator that nothing here can run, or any foreign operator when `strict`.
         """
-        return self.make(Order(self, model, batch_size, threads, strict, shapes))
+        return self.make(Order(self, model, batch_size, threads, strict, shapes, winograd))
 
 
 class Backend(Protocol):

@@ -32,6 +32,7 @@ class Order:
     threads: int = 1
     strict: bool = False
     shapes: Mapping[str, Sequence[int]] | None = None
+    winograd: bool = True
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and not 1 <= self.batch_size <= MAX_BATCH:

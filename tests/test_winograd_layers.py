@@ -192,6 +192,21 @@ def test_program_has_the_same_bits_everywhere(rng: np.random.Generator, tmp_path
     np.testing.assert_array_equal(saved.run(x), got)
 
 
+def test_direct_sums_can_be_asked_for(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantized = accel.load(network()).quantize()
+    x = rng.standard_normal((3, *quantized.inputs[0].shape[1:])).astype(np.float32)  # type: ignore[arg-type]
+    usual = accel.device("cpu").compile(quantized).run(x)
+    monkeypatch.setattr("accel.lower.winograd.LEAST_MACS", 1 << 40)
+    want = accel.device("cpu").compile(quantized).run(x)
+    monkeypatch.undo()
+    assert not np.array_equal(want, usual)
+    for name in ("cpu", "mkl", "fpga"):
+        program = accel.device(name).compile(quantized, winograd=False)
+        np.testing.assert_array_equal(program.run(x), want)
+
+
 def test_explanation_names_the_layers() -> None:
     rows = accel.device("cpu").compile(accel.load(network()).quantize()).explain().rows
     notes = [row.note for row in rows if row.op.startswith("Conv")]

@@ -69,7 +69,7 @@ class PlanProgram(Program):
                 f"device {device.name!r} runs quantized models, and {model.name!r} is float32; "
                 "call model.quantize() first"
             )
-        schedule = lower(model.with_shapes(self.batch_size, self.shapes))
+        schedule = lower(model.with_shapes(self.batch_size, self.shapes), order.winograd)
         if order.strict:
             _refuse_foreign(model, schedule)
         self._bind(schedule, shared_weights(model.digest), gemm)

@@ -25,8 +25,8 @@ from accel.schedule import OwnCall, Schedule
 __all__ = ["lower"]
 
 
-def lower(model: ir.Model) -> Schedule:
-    """Lower a graph whose shapes are fixed."""
+def lower(model: ir.Model, winograd: bool = True) -> Schedule:
+    """Lower a graph whose shapes are fixed; `winograd` is that of `Device.compile`."""
     model = fold_shapes(model)
     claimed: set[ir.Node] = set()
     calls = skew_windows(_own_calls(model, claimed))
@@ -42,7 +42,8 @@ def lower(model: ir.Model) -> Schedule:
         shapes={v.name or "": g.known_shape(v) for v in values},
         dtypes={v.name or "": np.dtype(v.dtype.numpy()) for v in values if v.dtype is not None},
     )
-    return use_winograd(keep_rests(pool_parts(schedule)))
+    schedule = keep_rests(pool_parts(schedule))
+    return use_winograd(schedule) if winograd else schedule
 
 
 def _own_calls(model: ir.Model, claimed: set[ir.Node]) -> list[OwnCall]:
