@@ -4,11 +4,12 @@
     python bench/bounds.py --only mobilenet --json build/networks.json
 
 A core issues one multiplication of vectors a cycle, be it the dot instruction, four products in
-each lane, or one of 16 bits, two, or of floats, one. Dots are those of taps inside the image; a
-depthwise layer multiplies in 16 bits. Each window adds a float multiplication to an output, for its
-scale, and each output two: its own scale and, where it is stored, its level. No lane is idle here,
-and loads, conversions, maxima and additions are free, as if they always ran beside. With the
-results of `networks.py` a last column tells the speed-up over the faster int8 engine that is left.
+each lane, or one of 16 bits, two, or of floats, one. Dots are those of taps inside the image, of a
+transformed 3x3 layer those of its lines; a depthwise layer multiplies in 16 bits. Each window adds
+a float multiplication to an output, for its scale, and each output two: its own scale and, where it
+is stored, its level. No lane is idle here, and loads, conversions, maxima and additions are free,
+as if they always ran beside. With the results of `networks.py` a last column tells the speed-up
+over the faster int8 engine that is left.
 """
 
 from __future__ import annotations

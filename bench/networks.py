@@ -7,9 +7,9 @@
 Every engine takes the same float32 input on the same number of threads. ONNX Runtime and OpenVINO
 run the fp32 network and its static int8 form, whose ranges were measured on images; ours runs
 int8 with local windows at the default setting, and needs none. The bound is what the dot
-instruction alone would need for the multiplications. In each round every engine runs in turn for a
-while, so that noise meets all alike; the speed-up is the median over the rounds of the faster int8
-engine's time over ours.
+instruction alone would need for the multiplications of direct sums. In each round every engine runs
+in turn for a while, so that noise meets all alike; the speed-up is the median over the rounds of
+the faster int8 engine's time over ours.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Result:
 
     Attributes
     ----------
-    bound_ms : what the dot instruction alone needs for the multiplications.
+    bound_ms : what the dot instruction alone needs for the multiplications of direct sums.
     ms : median time of a batch by engine.
     speedup : of ours over the faster int8 peer; over_fp32 : over ONNX Runtime's fp32.
     """

@@ -23,8 +23,8 @@ def use_winograd(schedule: Schedule) -> Schedule:
     """The schedule with transformed weights wherever they are faster."""
     shortcuts = find_shortcuts(schedule)
     paired = {*shortcuts, *(call.y for call in find_pairs(schedule).values())}
-    pools = {c.x: c for c in schedule.calls if isinstance(c, PoolCall)}
-    pools = {name: pools[name] for name in find_pooled(schedule)}
+    pooled = find_pooled(schedule)
+    pools = {c.x: c for c in schedule.calls if isinstance(c, PoolCall) and c.x in pooled}
     calls = (
         replace(call, winograd=True)
         if isinstance(call, ProductCall)

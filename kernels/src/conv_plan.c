@@ -330,7 +330,6 @@ static lw_status plan_scratch(lw_conv *p) {
     }
     p->ldc = p->few ? p->args.weights->oc : round_up(widest, 16) + 16; /* vectors read too far */
     if (p->held < 0) return LW_OK;
-    /* A page between workers: the prefetcher of one would fetch what another writes. */
     int64_t lines = max64(p->lines, p->held);
     p->apart = round_up(lines * p->count * p->ldc, LW_PAGE_FLOATS) + LW_PAGE_FLOATS;
     p->scratch = lw_alloc((size_t)(p->workers * p->apart) * sizeof *p->scratch);

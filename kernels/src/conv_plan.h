@@ -14,9 +14,7 @@
 
 enum {
     LW_BLOCK_CHANNELS = 128, /* output channels of a block, at least, unless the layer has fewer */
-    LW_RESIDENT_BYTES = 512 * 1024, /* of weights that stay in L2 beside activations */
-    LW_PAGE_FLOATS =
-        1024 /* between workers: the prefetcher of one would fetch what another writes */
+    LW_RESIDENT_BYTES = 512 * 1024 /* of weights that stay in L2 beside activations */
 };
 
 /* Output channels [n0, n0 + n), made of panels [first, last); window number `window` begins there.

@@ -6,8 +6,6 @@
 
 #include <stdlib.h>
 
-enum { PAGE_FLOATS = 1024 };
-
 struct lw_maxima_plan {
     const lw_conv_args *g;
     lw_first_maxima_args args;
@@ -41,7 +39,7 @@ lw_maxima_plan *lw_maxima_create(const lw_conv_args *g, int workers, lw_status *
     p->piece = (int32_t *)patches.piece;
     patches.ld = LW_PATCH;
     p->pixels = 1 + g->max_pool->ow + w->isa->first_sums;
-    p->apart = round_up(2 * p->pixels * ld, PAGE_FLOATS) + PAGE_FLOATS;
+    p->apart = round_up(2 * p->pixels * ld, LW_PAGE_FLOATS) + LW_PAGE_FLOATS;
     p->bias = lw_alloc((size_t)ld * sizeof *p->bias);
     p->sb = lw_alloc((size_t)(workers * ld) * sizeof *p->sb);
     p->memory = lw_alloc((size_t)(workers * p->apart) * sizeof *p->memory);

@@ -118,20 +118,18 @@ static inline vf vf_load_parts(const int parts, const float *p, ptrdiff_t step) 
     x = _mm512_mask_broadcast_f32x4(x, 0x0f00, _mm_loadu_ps(p + 2 * step));
     return _mm512_mask_broadcast_f32x4(x, 0xf000, _mm_loadu_ps(p + 3 * step));
 }
-/* The same four bytes in all lanes of a pixel. In asm, as a broadcast from memory takes no shuffle.
+/* The same float in all lanes of a pixel. In asm, as a broadcast from memory takes no shuffle.
  */
 static inline vi set_lanes(vi x, __mmask16 lanes, const void *p) {
     __asm__("vpbroadcastd %2, %0 %{%1%}" : "+v"(x) : "Yk"(lanes), "m"(*(const int32_t *)p));
     return x;
 }
-static inline vi set_parts(const int parts, const uint8_t *p, ptrdiff_t step) {
-    int32_t first;
-    memcpy(&first, p, sizeof first);
-    vi x = _mm512_set1_epi32(first);
-    if (parts == 2) return set_lanes(x, 0xff00, p + step);
+static inline vf vf_set_parts(const int parts, const float *p, ptrdiff_t step) {
+    vi x = vf_bits(_mm512_set1_ps(*p));
+    if (parts == 2) return vi_bits(set_lanes(x, 0xff00, p + step));
     x = set_lanes(x, 0x00f0, p + step);
     x = set_lanes(x, 0x0f00, p + 2 * step);
-    return set_lanes(x, 0xf000, p + 3 * step);
+    return vi_bits(set_lanes(x, 0xf000, p + 3 * step));
 }
 /* Sixteen bytes of each pixel in every quarter of its lanes, and four of these in all of them; `at`
  * is a literal. */
@@ -147,9 +145,6 @@ static inline va va_load_parts(const int parts, const uint8_t *p, ptrdiff_t step
     return set_quarters(x, 0xf000, p + 3 * step);
 }
 #define va_step(x, at) _mm512_shuffle_epi32(x, (at) * 0x55)
-static inline vf vf_set_parts(const int parts, const float *p, ptrdiff_t step) {
-    return vi_bits(set_parts(parts, (const uint8_t *)p, step * (ptrdiff_t)sizeof *p));
-}
 /* The first lanes of x, as many as a pixel has, for every pixel. */
 static inline vi vi_repeat(const int parts, const int32_t *p) {
     if (parts == 2) return _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)p));

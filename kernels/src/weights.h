@@ -69,6 +69,9 @@ static inline size_t lw_comp_at(const lw_weights *w, const lw_chunk *chunk) {
 void lw_weights_pack_rows(const lw_weights *w, int64_t first, int64_t rows, const uint8_t *q,
                           int64_t ldq, const float *scale, int64_t lds, uint8_t *data);
 
+/* Between the scratch of workers: the prefetcher of one would fetch what another writes. */
+enum { LW_PAGE_FLOATS = 1024 };
+
 void *lw_alloc(size_t bytes); /* zeroed, LW_ALIGN aligned, LW_SLACK bytes longer; free() it */
 
 #endif

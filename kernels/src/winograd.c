@@ -277,21 +277,20 @@ static lw_status finish_pair(const lw_winograd_plan *p, const lw_block *b, area 
     return p->w->isa->finish(&post, c, step);
 }
 
-/* Pairs [row, row + lines) of a band, pixels from x on, by one block. */
-static lw_status run_area(const lw_winograd_plan *p, const band *t, const lw_block *b, int64_t row,
-                          int64_t lines, int64_t x, int worker) {
+/* Pairs of lines of a band by one block. */
+static lw_status run_area(const lw_winograd_plan *p, const band *t, const lw_block *b,
+                          const area *a, int worker) {
     lw_status status = LW_OK;
-    int64_t count = min64(p->count, p->g->ow - x);
-    area a = {{{worker, row, x}}, AXIS_Y, AXIS_X, lines, count};
+    int64_t x = a->first.at[AXIS_X], count = a->count;
     float *c = p->scratch + worker * p->apart;
     ptrdiff_t twin = p->pair_lines * p->count * p->ldc;
     float *y = c + 2 * twin;
     if (p->g->gemm)
-        add_lines(p, b, y + twin, lines * count, c, twin);
+        add_lines(p, b, y + twin, a->lines * count, c, twin);
     else
-        sum_pairs(p, b, &a, c, twin, worker);
-    for (int64_t i = 0; i < lines; i++, c += count * p->ldc) {
-        int64_t pair = t->first + row + i, line = 2 * (pair % p->pairs);
+        sum_pairs(p, b, a, c, twin, worker);
+    for (int64_t i = 0; i < a->lines; i++, c += count * p->ldc) {
+        int64_t pair = t->first + a->first.at[AXIS_Y] + i, line = 2 * (pair % p->pairs);
         area piece = {{{pair / p->pairs, line, x}}, AXIS_Y, AXIS_X, 1, count};
         if (line + 1 < p->g->oh) piece.lines = 2;
         if (finish_pair(p, b, &piece, c, twin, y)) status = LW_NONFINITE;
@@ -313,7 +312,7 @@ static lw_status run_areas(lw_winograd_plan *p, const band *t, int64_t block, in
                 lw_conv_sum(p->dense, &all, &a, c + 3 * p->pair_lines * p->count * p->ldc, worker);
             }
             for (int64_t i = block; i < end; i++)
-                if (run_area(p, t, p->blocks + i, row, lines, x, worker)) status = LW_NONFINITE;
+                if (run_area(p, t, p->blocks + i, &a, worker)) status = LW_NONFINITE;
         }
     }
     return status;
